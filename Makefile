@@ -1,0 +1,61 @@
+# `make demo` and `make test` need nothing but Python 3.10, 3.11 or 3.12 and make.
+# Options: PYTHON=python3.12  VENV=path  PIP_FLAGS="…"  DATA=folder  RECIPE=name  ARGS="…"
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+AST := $(BIN)/ast-audio
+DATA ?= datasets/esc50
+RECIPE ?= esc50_scratch
+DEMO := runs/demo
+SUITABLE := import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
+PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10 python; do \
+	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: demo test test-slow lint format bench esc50 clean help
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+demo: $(VENV)/.installed ## train on a synthetic data set, evaluate, predict; about two minutes
+	$(AST) train demo --data $(DEMO)/data --out $(DEMO)/fold1 --fold 1
+	$(AST) evaluate $(DEMO)/fold1 --data $(DEMO)/data
+	$(AST) predict $(DEMO)/fold1 $$(ls $(DEMO)/data/audio/1-*.wav | head -n 1) --top-k 3
+	@echo "plots  $(DEMO)/fold1/plots/learning_curves.png  $(DEMO)/fold1/plots/confusion.png"
+	@echo "model  $(DEMO)/fold1/last"
+
+test: $(VENV)/.installed-dev ## the whole test suite but what is marked slow
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.installed-dev ## what is marked slow
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.installed-dev ## linter and formatter check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev ## rewrite the code as the formatter wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev ## speed of the front end beside others'
+	$(BIN)/python tests/benchmarks/bench_frontend.py
+
+esc50: $(VENV)/.installed ## ESC-50: download, five folds, table (a GPU, the internet)
+	$(AST) download esc50 $(DATA)
+	$(AST) crossval $(RECIPE) --data $(DATA) $(ARGS)
+
+clean: ## remove the environment and the demonstration's run
+	rm -rf $(VENV) $(DEMO)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "no Python 3.10, 3.11 or 3.12 with venv was found;" \
+		"install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_FLAGS) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_FLAGS) -e '.[dev]'
+	@touch $(VENV)/.installed $@

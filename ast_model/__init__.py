@@ -1,0 +1,8 @@
+"""The Audio Spectrogram Transformer: waveform in, class scores out. Imports nothing of ours."""
+
+from ast_model.classifier import AudioClassifier
+from ast_model.config import ASTConfig, FrontendConfig
+from ast_model.frontend import Frontend
+from ast_model.model import AST
+
+__all__ = ["AST", "ASTConfig", "AudioClassifier", "Frontend", "FrontendConfig"]

@@ -1,0 +1,134 @@
+"""What an AST is made of, and what its front end does: two frozen, self-checking records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+PRESETS: dict[str, dict[str, int]] = {
+    "tiny224": {"width": 192, "heads": 3},
+    "small224": {"width": 384, "heads": 6},
+    "base224": {"width": 768, "heads": 12},
+    "base384": {"width": 768, "heads": 12},
+}
+"""DeiT's sizes (all 12 blocks deep). The number is the image size of the ImageNet weights that
+the preset is meant for; it does not change the AST itself."""
+
+POOLINGS = ("cls", "patches")
+WINDOWS = ("hamming", "hanning", "povey", "blackman", "rectangular")
+
+
+@dataclass(frozen=True)
+class ASTConfig:
+    """The architecture of an AST (paper, section 2.1). Axes are always (frequency, time).
+
+    Raises:
+        ValueError: a field is out of range, or the input is smaller than one patch.
+    """
+
+    num_classes: int = 527
+    num_frames: int = 1024  # 10 ms each
+    num_mel_bins: int = 128
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    patch: tuple[int, int] = (16, 16)
+    stride: tuple[int, int] = (10, 10)
+    distilled: bool = True  # a DIST token beside CLS
+    pooling: str = "cls"  # "cls": mean of CLS and DIST; "patches": mean of the patch tokens
+    dropout: float = 0.0
+    drop_path: float = 0.0  # rate of the last block; earlier blocks rise linearly from 0
+    layer_norm_eps: float = 1e-6  # blocks and final norm, as timm's DeiT
+    head_layer_norm_eps: float = 1e-5  # the head's norm, PyTorch's default, as the authors' code
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patch", _pair("patch", self.patch))
+        object.__setattr__(self, "stride", _pair("stride", self.stride))
+        for name in ("num_classes", "num_frames", "num_mel_bins", "width", "depth", "heads"):
+            _require_positive_integer(name, getattr(self, name))
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be split over {self.heads} heads evenly")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling {self.pooling!r} is unknown; use one of {POOLINGS}")
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1)")
+        for axis, size, patch in (
+            ("num_mel_bins", self.num_mel_bins, self.patch[0]),
+            ("num_frames", self.num_frames, self.patch[1]),
+        ):
+            if size < patch:
+                raise ValueError(
+                    f"{axis} {size} is smaller than one patch of {patch}; "
+                    f"use {axis} >= {patch} or a smaller patch"
+                )
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> ASTConfig:
+        """A DeiT size by name (`tiny224`, `small224`, `base224`, `base384`), with changes."""
+        if name not in PRESETS:
+            raise ValueError(f"preset {name!r} is unknown; use one of {', '.join(PRESETS)}")
+        return replace(cls(**PRESETS[name]), **changes)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along (frequency, time)."""
+        sizes = (self.num_mel_bins, self.num_frames)
+        frequency, time = (
+            (size - patch) // stride + 1
+            for size, patch, stride in zip(sizes, self.patch, self.stride, strict=True)
+        )
+        return frequency, time
+
+    @property
+    def num_special_tokens(self) -> int:
+        """CLS, and DIST where there is one."""
+        return 2 if self.distilled else 1
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the sequence that the blocks see."""
+        return self.num_special_tokens + self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True)
+class FrontendConfig:
+    """How a waveform becomes the network's input; it travels with every saved model.
+
+    `mean` and `std` are those of the data set's log-mel values (defaults: AudioSet). `window` is
+    Hamming as in the paper; the authors' code and the Hugging Face port use `hanning`.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    num_frames: int = 1024
+    num_mel_bins: int = 128
+    window: str = "hamming"
+    mean: float = -4.2677393
+    std: float = 4.5689974
+    sample_rate: int = 16_000  # Hz
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "num_mel_bins", "sample_rate"):
+            _require_positive_integer(name, getattr(self, name))
+        if self.window not in WINDOWS:
+            raise ValueError(f"window {self.window!r} is unknown; use one of {', '.join(WINDOWS)}")
+        if not self.std > 0:
+            raise ValueError(f"std {self.std} is not positive; measure it with `ast-audio stats`")
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2:
+        raise ValueError(f"{name} {value!r} must be one number or (frequency, time)")
+    for size in pair:
+        _require_positive_integer(name, size)
+    return pair
+
+
+def _require_positive_integer(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} {value!r} is not a positive integer")

@@ -1,0 +1,139 @@
+"""Decoded, resampled clips on disk, so that a clip is decoded once and not once an epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.audio import load_audio
+
+SHARDS = 16  # folders, named by the first hexadecimal digit of the entries in them
+HEADER_BYTES = 128  # of a .npy file that holds a vector
+STALE_SECONDS = 3600  # no clip takes that long to write
+OUR_FILE = re.compile(r"[0-9a-f]{64}\.(npy|[^.]+\.tmp)")
+
+
+def default_cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/ast-audio/clips`, or the same under `~/.cache`."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # unset, empty, or invalid (XDG Base Directory Specification)
+        base = Path.home() / ".cache"
+    return base / "ast-audio" / "clips"
+
+
+class ClipCache:
+    """A bounded folder of waveforms, one .npy file (float32) for each source and sample rate.
+
+    An entry's name is a digest of the source's absolute path, size and modification time and of
+    the sample rate: a changed source is decoded anew. Several processes may share a folder, without
+    locks: a file appears whole or not at all, and each of 16 shard folders is held to a sixteenth
+    of `max_bytes` by deleting its oldest entries on every write. A file still being written is
+    counted too, and exceeds the bound at most until its writer has made room for it.
+
+    A folder that cannot be written to warns once and then serves only what it has. The object can
+    be pickled.
+
+    Args:
+        folder: made on the first write.
+        max_bytes: of all entries together; a clip larger than a sixteenth of it is not cached.
+
+    Raises:
+        ValueError: `max_bytes` is negative.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], max_bytes: int = 20 * 2**30) -> None:
+        if max_bytes < 0:
+            raise ValueError(f"max_bytes {max_bytes} is negative; give the bytes the cache may use")
+        self.folder = Path(folder)
+        self.max_bytes = max_bytes
+        self.writable = True
+
+    def load(self, path: str | os.PathLike[str], sample_rate: int = 16_000) -> torch.Tensor:
+        """What `load_audio(path, sample_rate)` returns or raises, from the cache where it can."""
+        try:
+            entry = self._entry(path, sample_rate)
+        except OSError:
+            return load_audio(path, sample_rate)  # names what is wrong with the source
+        waveform = _read(entry)
+        if waveform is None:
+            waveform = load_audio(path, sample_rate)
+            if self.writable:
+                self._write(entry, waveform.numpy())
+        return waveform
+
+    def _entry(self, path: str | os.PathLike[str], sample_rate: int) -> Path:
+        source = Path(path).absolute()
+        status = source.stat()
+        identity = (os.fsencode(source), status.st_size, status.st_mtime_ns, sample_rate)
+        name = hashlib.sha256(repr(identity).encode()).hexdigest()
+        return self.folder / name[0] / f"{name}.npy"
+
+    def _write(self, entry: Path, waveform: np.ndarray) -> None:
+        share = self.max_bytes // SHARDS
+        if waveform.nbytes + HEADER_BYTES > share:
+            return
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(".tmp", f"{entry.stem}.", entry.parent)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    np.save(file, waveform, allow_pickle=False)
+                # Make room only now: whoever else is writing sees this file, and it theirs.
+                if _trim(entry.parent, share) <= share:
+                    Path(temporary).replace(entry)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        except OSError as error:
+            self.writable = False
+            warnings.warn(
+                f"cannot write to the clip cache {self.folder} ({error.strerror or error}): clips "
+                f"are decoded every time; free space there or choose another folder",
+                stacklevel=3,
+            )
+
+
+def _read(entry: Path) -> torch.Tensor | None:
+    """The entry's waveform, or None where there is no entry or it is damaged."""
+    try:
+        with entry.open("rb") as file:
+            waveform = np.lib.format.read_array(file, allow_pickle=False)
+            whole = not file.read(1)
+    except (OSError, ValueError, EOFError, MemoryError):
+        return None
+    if not whole or waveform.dtype != np.float32 or waveform.ndim != 1 or not len(waveform):
+        return None
+    return torch.from_numpy(waveform)
+
+
+def _trim(shard: Path, share: int) -> int:
+    """Delete leftovers and the oldest entries until `share` bytes are kept; the bytes that stay."""
+    held, entries = 0, []
+    oldest_writer = time.time() - STALE_SECONDS
+    with os.scandir(shard) as files:
+        for file in files:
+            if not OUR_FILE.fullmatch(file.name):
+                continue
+            try:
+                status = file.stat(follow_symlinks=False)
+            except FileNotFoundError:  # another worker was quicker
+                continue
+            if file.name.endswith(".npy"):
+                entries.append((status.st_mtime_ns, status.st_size, file.path))
+            elif status.st_mtime < oldest_writer:
+                Path(file.path).unlink(missing_ok=True)
+                continue
+            held += status.st_size
+    for _, size, path in sorted(entries):
+        if held <= share:
+            break
+        Path(path).unlink(missing_ok=True)
+        held -= size
+    return held

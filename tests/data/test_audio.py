@@ -1,0 +1,283 @@
+"""`load_audio`: every format comes out right, every bad file gets one line that names it."""
+
+import csv
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data.audio import load_audio
+
+FORMATS = ("wav", "flac", "ogg", "mp3")
+RATE = 16_000
+
+
+def sweep(samples: int = 24_000, channels: int = 1, rate: int = RATE) -> np.ndarray:
+    """(samples, channels), float32: a rising tone, a little different in each channel."""
+    time = np.arange(samples)[:, None] / rate
+    frequency = 200 + 400 * time + 90 * np.arange(channels)
+    return (0.4 * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
+
+
+def encode(
+    form: str, audio: np.ndarray, rate: int = RATE, subtype: str | None = None, **more: str
+) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, audio, rate, format=form, subtype=subtype, **more)
+    return file.getvalue()
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def assert_refused(path: Path, reason: str, error: type[Exception] = ValueError) -> None:
+    with pytest.raises(error) as caught:
+        load_audio(path)
+    assert str(path) in str(caught.value)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def with_wav_sizes(content: bytes, riff: int, data: int) -> bytes:
+    changed = bytearray(content)
+    struct.pack_into("<I", changed, 4, riff)
+    struct.pack_into("<I", changed, changed.index(b"data") + 4, data)
+    return bytes(changed)
+
+
+def with_flac_frames(content: bytes, frames: int) -> bytes:
+    """FLAC keeps its number of samples in 36 bits, from the low half of byte 21 on."""
+    changed = bytearray(content)
+    changed[21] = (changed[21] & 0xF0) | (frames >> 32)
+    struct.pack_into(">I", changed, 22, frames & 0xFFFFFFFF)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_gives_float32_samples_of_the_announced_length(form, tmp_path):
+    audio = sweep()
+    waveform = load_audio(write(tmp_path / f"clip.{form}", encode(form, audio)))
+    assert waveform.dtype == torch.float32
+    assert waveform.shape == (24_000,)
+    assert waveform.is_contiguous()
+    correlation = np.corrcoef(waveform.numpy(), audio[:, 0])[0, 1]
+    assert correlation > 0.98  # the lossy formats too
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_equals_soundfile_averaged_and_resampled_by_soxr(form, tmp_path):
+    path = write(tmp_path / f"clip.{form}", encode(form, sweep(44_100, 2, 44_100), 44_100))
+    decoded, rate = soundfile.read(path, dtype="float32")
+    expected = soxr.resample(decoded.mean(axis=1), rate, RATE, quality="HQ")
+    np.testing.assert_array_equal(load_audio(path).numpy(), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_channels_are_averaged(channels, tmp_path):
+    audio = sweep(channels=channels)
+    path = write(tmp_path / "clip.wav", encode("wav", audio, subtype="FLOAT"))
+    np.testing.assert_allclose(load_audio(path).numpy(), audio.mean(axis=1), atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 48_000])
+def test_resamples_to_the_asked_rate(rate, tmp_path):
+    path = write(tmp_path / "clip.wav", encode("wav", sweep(rate, rate=44_100), 44_100))
+    assert abs(len(load_audio(path, rate)) - rate * rate / 44_100) <= 1
+
+
+def test_long_files_are_decoded_in_blocks_without_a_seam(tmp_path, monkeypatch):
+    for form in FORMATS:
+        path = write(tmp_path / f"clip.{form}", encode(form, sweep(channels=2)))
+        in_one = load_audio(path)
+        with monkeypatch.context() as patch:
+            patch.setattr("data.audio.BLOCK_VALUES", 2 * 1_777)
+            assert torch.equal(load_audio(path), in_one)
+
+
+def test_a_name_says_nothing_about_the_format(tmp_path):
+    path = write(tmp_path / "clip.mp3", encode("wav", sweep()))
+    assert len(load_audio(str(path))) == 24_000
+
+
+def test_real_clips_load_whole(recordings):
+    with (recordings / "esc10" / "meta" / "esc50.csv").open(newline="") as file:
+        names = [row["filename"] for row in csv.DictReader(file)]
+    unusual = ["1-17808-B-12.ogg", "1-172649-F-40.ogg", "4-164661-B-12.ogg"]  # 7.2, 7.0, 3.6 s
+    for name in names[::50] + unusual:
+        path = recordings / "esc10" / "audio" / name
+        expected = soundfile.info(path).duration * RATE
+        assert abs(len(load_audio(path)) - expected) <= 1, name
+
+
+def test_missing_file(tmp_path):
+    assert_refused(tmp_path / "gone.wav", "does not exist", FileNotFoundError)
+
+
+def test_folder(tmp_path):
+    assert_refused(tmp_path, "is a folder")
+
+
+def test_empty_file(tmp_path):
+    assert_refused(write(tmp_path / "clip.wav", b""), "is empty")
+
+
+@pytest.mark.parametrize(
+    "content", [b"RIFF", b"OggS\0", b"ID3", b"\0" * 5000, b"just some text " * 99]
+)
+@pytest.mark.parametrize("name", ["clip.wav", "clip.mp3", "clip.raw"])
+def test_not_audio(name, content, tmp_path):
+    reason = "truncated" if content.startswith(b"OggS") else "cannot be decoded"
+    assert_refused(write(tmp_path / name, content), reason)
+
+
+@pytest.mark.parametrize("form", ["wav", "ogg"])
+def test_no_samples(form, tmp_path):
+    path = write(tmp_path / f"clip.{form}", encode(form, np.zeros((0, 1), np.float32)))
+    assert_refused(path, "no samples")
+
+
+def test_too_short_for_one_sample_after_resampling(tmp_path):
+    path = write(tmp_path / "clip.wav", encode("wav", sweep(1), 44_100))
+    assert_refused(path, "no samples at 16000 Hz")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers(value, tmp_path):
+    audio = sweep()
+    audio[-1] = value
+    path = write(tmp_path / "clip.wav", encode("wav", audio, subtype="FLOAT"))
+    assert_refused(path, "NaN or infinite")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, -100, -1])
+def test_truncated(form, kept, tmp_path):
+    content = encode(form, sweep(channels=2))
+    length = kept if kept < 0 else int(kept * len(content))
+    path = write(tmp_path / f"clip.{form}", content[:length])
+    assert_refused(path, "truncated")
+
+
+@pytest.mark.parametrize("form", ["wav", "flac", "ogg", "mp3"])
+def test_truncated_anywhere_is_never_shortened_silently(form, tmp_path):
+    content = encode(form, sweep())
+    boundary = content.rfind(b"OggS")  # a cut between two pages leaves no trace
+    for length in range(1, len(content), len(content) // 60):
+        if form == "ogg" and length == boundary:
+            continue
+        with pytest.raises(ValueError, match="clip"):
+            load_audio(write(tmp_path / "clip", content[:length]))
+
+
+@pytest.mark.parametrize("rest", [b"O", b"Ogg", b"OggS", b"OggS\0\0"])
+def test_an_ogg_file_cut_inside_a_page_header(rest, tmp_path):
+    path = write(tmp_path / "clip.ogg", encode("ogg", sweep()) + rest)
+    assert_refused(path, "truncated")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_tag_after_the_audio_is_no_truncation(form, tmp_path):
+    tag = b"TAG" + b"\0" * 125  # ID3v1
+    path = write(tmp_path / f"clip.{form}", encode(form, sweep()) + tag)
+    assert len(load_audio(path)) == 24_000
+
+
+def test_an_mp3_behind_an_id3_tag_is_still_checked(tmp_path):
+    tag = b"ID3\x04\0\0" + bytes([0, 0, 7, 0x76]) + b"\0" * (7 * 128 + 0x76)
+    content = encode("mp3", sweep())
+    assert len(load_audio(write(tmp_path / "whole.mp3", tag + content))) == 24_000
+    assert_refused(write(tmp_path / "clip.mp3", tag + content[: len(content) // 2]), "truncated")
+
+
+def test_an_mp3_that_announces_nothing_is_read_to_its_end(tmp_path):
+    content = encode("mp3", sweep(rate=44_100), 44_100, bitrate_mode="CONSTANT")
+    second_frame = content.index(content[:2], 4)
+    assert b"Info" in content[:second_frame]  # the header frame, of silence
+    path = write(tmp_path / "clip.mp3", content[second_frame:])
+    assert len(load_audio(path, 44_100)) >= 24_000  # the encoder's padding included
+
+
+STREAMED = {"ffmpeg": 0xFFFFFFFF, "sox": 0x7FFFF000, "sox, 24-bit stereo": 0x7FFFEFFE, "none": 0}
+
+
+@pytest.mark.parametrize("size", STREAMED.values(), ids=STREAMED)
+def test_a_streamed_wav_is_read_to_its_end(size, tmp_path):
+    content = encode("wav", sweep())
+    riff = min(size + 36, 0xFFFFFFFF)
+    path = write(tmp_path / "clip.wav", with_wav_sizes(content, riff, size))
+    expected = load_audio(write(tmp_path / "whole.wav", content))
+    assert torch.equal(load_audio(path), expected)
+
+
+def test_an_empty_wav_followed_by_another_chunk_has_no_samples(tmp_path):
+    content = encode("wav", np.zeros((0, 1), np.float32)) + struct.pack("<4sI8x", b"LIST", 8)
+    path = write(tmp_path / "clip.wav", with_wav_sizes(content, len(content) - 8, 0))
+    assert_refused(path, "no samples")
+
+
+@pytest.mark.parametrize("frames", [24_001, 10**10, 2**36 - 1])
+def test_a_flac_that_announces_more_than_it_holds(frames, tmp_path):
+    content = with_flac_frames(encode("flac", sweep()), frames)
+    assert_refused(write(tmp_path / "clip.flac", content), "truncated")
+
+
+def test_a_streamed_flac_is_read_to_its_end(tmp_path):
+    content = encode("flac", sweep())
+    expected = load_audio(write(tmp_path / "whole.flac", content))
+    path = write(tmp_path / "clip.flac", with_flac_frames(content, 0))
+    assert torch.equal(load_audio(path), expected)
+    assert_refused(write(tmp_path / "cut.flac", path.read_bytes()[:-1]), "truncated")
+
+
+def test_an_rf64_that_announces_more_than_it_holds(tmp_path):
+    content = bytearray(encode("rf64", sweep()))
+    assert len(load_audio(write(tmp_path / "whole.wav", content))) == 24_000
+    struct.pack_into("<Q", content, content.index(b"ds64") + 16, 10**12)
+    struct.pack_into("<I", content, content.index(b"data") + 4, 0xFFFFFFFF)
+    assert_refused(write(tmp_path / "clip.wav", content), "truncated")
+
+
+@pytest.mark.parametrize("rate", [1, 2**31 - 1])
+def test_a_header_with_an_impossible_sample_rate(rate, tmp_path):
+    content = bytearray(encode("wav", sweep()))
+    struct.pack_into("<I", content, 24, rate)
+    assert_refused(write(tmp_path / "clip.wav", content), f"{rate} Hz")
+
+
+@pytest.mark.parametrize("rate", [0, -16_000, 16_000.0, "16000", None, True, 10**9])
+def test_a_wrong_sample_rate(rate, tmp_path):
+    path = write(tmp_path / "clip.wav", encode("wav", sweep()))
+    with pytest.raises(ValueError, match=r"sample_rate .* is not an integer from 1000"):
+        load_audio(path, rate)
+
+
+@pytest.fixture(scope="module")
+def samples_of_every_format():
+    return {form: encode(form, sweep(4_000)) for form in FORMATS}
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(draw=st.data(), form=st.sampled_from(FORMATS))
+def test_damage_gives_a_waveform_or_one_line(samples_of_every_format, tmp_path, form, draw):
+    content = bytearray(samples_of_every_format[form])
+    places = st.integers(0, 80) | st.integers(0, len(content) - 1)
+    for place, value in draw.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=6)):
+        content[place] = value
+    path = write(tmp_path / "clip", content[: draw.draw(st.integers(1, len(content)))])
+    try:
+        waveform = load_audio(path)
+    except ValueError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+    else:
+        assert waveform.ndim == 1 and len(waveform) and waveform.isfinite().all()

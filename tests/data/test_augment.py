@@ -1,0 +1,214 @@
+"""Augmentation: the formulas, their limits, and independence of a clip from its batch."""
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data import augment
+
+# The largest and smallest numbers that a float32 uniform can be, and what lies between.
+UNIFORM = st.one_of(st.sampled_from([0.0, 1 - 2**-24]), st.floats(0, 1, exclude_max=True, width=32))
+
+
+def uniforms(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_clip_generator_repeats_and_separates_seed_epoch_and_index():
+    first = augment.clip_generator(1, 2, 3).random(4)
+    assert np.array_equal(first, augment.clip_generator(1, 2, 3).random(4))
+    for other in [(2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1)]:
+        assert not np.array_equal(first, augment.clip_generator(*other).random(4))
+
+
+def test_clip_generator_rejects_a_negative_seed():
+    with pytest.raises(ValueError, match="seed -1"):
+        augment.clip_generator(-1, 0, 0)
+
+
+def test_mixup_weight_follows_beta_10_10():
+    generator = augment.clip_generator(0, 0, 0)
+    weights = np.array([augment.mixup_weight(generator) for _ in range(4000)])
+    assert all(0 < weight < 1 for weight in weights)
+    # Beta(a, a): mean 1/2, variance 1 / (4 (2a + 1))
+    assert weights.mean() == pytest.approx(0.5, abs=0.01)
+    assert weights.std() == pytest.approx((1 / 84) ** 0.5, abs=0.005)
+
+
+@pytest.mark.parametrize("partner_length", [1, 60, 100, 170])
+def test_mixup_is_the_weighted_sum_of_centred_waveforms(partner_length):
+    first, second = uniforms(100).double() + 3, uniforms(partner_length, seed=1).double() - 5
+    mixed = augment.mixup(first, second, 0.3)
+
+    a, b = first.numpy() - first.numpy().mean(), second.numpy() - second.numpy().mean()
+    expected = 0.3 * a
+    shared = min(100, partner_length)
+    expected[:shared] += 0.7 * b[:shared]
+    np.testing.assert_allclose(mixed.numpy(), expected - expected.mean(), atol=1e-12)
+
+
+def test_mixup_leaves_its_inputs_alone():
+    first, second = uniforms(50), uniforms(80, seed=1)
+    before = first.clone(), second.clone()
+    augment.mixup(first, second, 0.5)
+    assert torch.equal(first, before[0]) and torch.equal(second, before[1])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "weight"),
+    [
+        (torch.ones(0), torch.ones(5), 0.5),
+        (torch.ones(5), torch.ones(0), 0.5),
+        (torch.ones(2, 5), torch.ones(5), 0.5),
+        (torch.ones(5), torch.ones(5), 1.5),
+        (torch.ones(5), torch.ones(5), float("nan")),
+    ],
+)
+def test_mixup_rejects_empty_or_stereo_waveforms_and_weights_out_of_range(first, second, weight):
+    with pytest.raises(ValueError, match="mixup got"):
+        augment.mixup(first, second, weight)
+
+
+@pytest.mark.parametrize(
+    ("frequency_width", "time_width"), [(24, 96), (128, 200), (0, 96), (48, 0)]
+)
+def test_spec_augment_equals_torchaudio_fed_the_same_uniforms(
+    monkeypatch, frequency_width, time_width
+):
+    fbank, chances = uniforms(32, 200, 128) + 1, uniforms(32, 4, seed=1)
+    ours = augment.spec_augment(fbank, chances, frequency_width, time_width)
+
+    def masked(specgrams, columns, width, axis):
+        draws = iter(columns.T)
+        monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: next(draws))
+        return torchaudio.functional.mask_along_axis_iid(specgrams, width, 0.0, axis)
+
+    theirs = masked(fbank.transpose(1, 2), chances[:, :2], frequency_width, 1)
+    theirs = masked(theirs, chances[:, 2:], time_width, 2)
+    assert torch.equal(ours, theirs.transpose(1, 2))
+    assert not torch.equal(ours, fbank)
+
+
+@settings(deadline=None)
+@given(
+    chances=st.lists(UNIFORM, min_size=4, max_size=4),
+    widths=st.tuples(st.integers(0, 16), st.integers(0, 30)),
+)
+def test_spec_augment_masks_one_stretch_per_axis_narrower_than_its_width(chances, widths):
+    masked = augment.spec_augment(torch.ones(1, 30, 16), torch.tensor([chances]), *widths)[0] == 0
+    for axis, width in enumerate(widths):
+        positions = masked.all(dim=axis).nonzero().flatten()
+        assert len(positions) <= max(width - 1, 0)
+        if len(positions):
+            assert positions[-1] - positions[0] + 1 == len(positions)
+
+
+def test_spec_augment_masks_reach_both_ends_and_stay_below_the_width():
+    chances = torch.tensor([[0.99, 0.0, 0.99, 1 - 2**-24], [0.99, 1 - 2**-24, 0.99, 0.0]])
+    masked = augment.spec_augment(torch.ones(2, 30, 16), chances, 4, 8) == 0
+    bins, frames = masked.all(dim=1), masked.all(dim=2)
+    assert bins[0].nonzero().flatten().tolist() == [0, 1, 2]
+    assert frames[1].nonzero().flatten().tolist() == [0, 1, 2, 3, 4, 5, 6]
+    # The start is truncated after a draw below size - 3.96, so the last mask ends one before it.
+    assert bins[1].nonzero().flatten().tolist() == [12, 13, 14]
+    assert frames[0].nonzero().flatten().tolist() == [22, 23, 24, 25, 26, 27, 28]
+
+
+@pytest.mark.parametrize(("widths", "named"), [((17, 0), "frequency"), ((0, 31), "time")])
+def test_spec_augment_rejects_a_width_beyond_its_axis(widths, named):
+    with pytest.raises(ValueError, match=f"{named}_width"):
+        augment.spec_augment(torch.ones(1, 30, 16), torch.zeros(1, 4), *widths)
+
+
+@settings(deadline=None, max_examples=30)
+@given(level=UNIFORM, seed=st.integers(0, 2**32 - 1))
+def test_noise_lies_in_its_bounds(level, seed):
+    noise = augment.add_noise(torch.zeros(1, 20, 8), torch.tensor([level]), torch.tensor([seed]))
+    assert noise.min() >= 0
+    assert noise.max() <= level / 10 * (1 + 1e-6)
+
+
+def test_noise_is_uniform_up_to_a_tenth_of_the_level():
+    noise = augment.add_noise(torch.zeros(1, 500, 128), torch.tensor([0.5]), torch.tensor([7]))
+    assert noise.mean() == pytest.approx(0.025, rel=0.01)
+    assert noise.std() == pytest.approx(0.05 / 12**0.5, rel=0.01)
+
+
+def test_noise_differs_between_seeds_and_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    noise = augment.add_noise(torch.zeros(2, 20, 8), torch.ones(2), torch.tensor([1, 2]))
+    assert not torch.equal(noise[0], noise[1])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@given(chances=st.lists(UNIFORM, min_size=1, max_size=6), frames=st.integers(0, 12))
+@settings(deadline=None)
+def test_roll_equals_torch_roll_of_each_clip(chances, frames):
+    fbank = uniforms(len(chances), 9, 3)
+    rolled = augment.roll(fbank, torch.tensor(chances), frames)
+    for clip, chance, ours in zip(fbank, chances, rolled, strict=True):
+        shift = int(np.floor(np.float32(chance) * np.float32(2 * frames))) - frames
+        assert -frames <= shift < max(frames, 1)
+        assert torch.equal(ours, torch.roll(clip, shift, dims=0))
+
+
+def test_roll_draws_every_shift_from_minus_ten_to_nine_alike():
+    fbank = torch.arange(40.0).repeat(2000, 1)[:, :, None]
+    first = augment.roll(fbank, (torch.arange(2000) + 0.5) / 2000)[:, 0, 0]
+    shifts = (-first.long() + 20) % 40 - 20
+    values, counts = shifts.unique(return_counts=True)
+    assert values.tolist() == list(range(-10, 10))
+    assert set(counts.tolist()) == {100}
+
+
+@pytest.mark.parametrize("order", [[0], [3, 1], [4, 3, 2, 1, 0]])
+def test_a_clip_is_augmented_alike_in_any_batch(order):
+    fbank, chances, seeds = uniforms(5, 40, 16), uniforms(5, 6, seed=1), torch.arange(5) * 1000
+
+    def augmented(clips):
+        c = chances[clips]
+        masked = augment.spec_augment(fbank[clips], c[:, :4], 8, 20)
+        return augment.roll(augment.add_noise(masked, c[:, 4], seeds[clips]), c[:, 5])
+
+    assert torch.equal(augmented(order), augmented(list(range(5)))[order])
+
+
+def test_noise_does_not_depend_on_the_memory_layout():
+    fbank, levels, seeds = uniforms(2, 16, 40).transpose(1, 2), torch.ones(2), torch.arange(2)
+    plain = augment.add_noise(fbank.contiguous(), levels, seeds)
+    assert torch.equal(augment.add_noise(fbank, levels, seeds), plain)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda fbank: augment.spec_augment(fbank, torch.zeros(4), 2, 2),
+        lambda fbank: augment.add_noise(fbank, torch.zeros(1), torch.zeros(2, dtype=torch.int64)),
+        lambda fbank: augment.add_noise(fbank, torch.zeros(2), torch.zeros(1, dtype=torch.int64)),
+        lambda fbank: augment.roll(fbank, torch.zeros(2, 1)),
+    ],
+)
+def test_random_numbers_for_another_batch_are_rejected(call):
+    with pytest.raises(ValueError, match="for this batch"):
+        call(torch.ones(2, 30, 16))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_masks_and_roll_equal_the_cpu_and_nothing_synchronises():
+    fbank, chances, seeds = uniforms(8, 200, 128), uniforms(8, 6, seed=1), torch.arange(8)
+    there = fbank.cuda(), chances.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        masked = augment.spec_augment(there[0], there[1][:, :4], 24, 96)
+        noisy = augment.add_noise(masked, there[1][:, 4], seeds)
+        rolled = augment.roll(masked, there[1][:, 5])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected = augment.spec_augment(fbank, chances[:, :4], 24, 96)
+    assert torch.equal(masked.cpu(), expected)
+    assert torch.equal(rolled.cpu(), augment.roll(expected, chances[:, 5]))
+    alone = augment.add_noise(masked[5:6], there[1][5:6, 4], seeds[5:6])
+    assert torch.equal(alone[0], noisy[5])

@@ -1,0 +1,156 @@
+"""Plots hold the data they were given and land as whole PNG files."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from train import plots
+
+
+def rows(epochs: int, offset: float = 0.0) -> list[dict[str, float]]:
+    return [
+        {
+            "epoch": epoch,
+            "train_loss": 2 / epoch,
+            "loss": 2 / epoch + 0.5 + offset,
+            "accuracy": 1 - 1 / epoch - offset,
+            "learning_rate": 1e-4,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def lines(axes) -> dict[str, np.ndarray]:
+    return {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+
+
+def legend_texts(axes) -> list[str]:
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_learning_curves_of_one_run_hold_its_columns():
+    losses, accuracy = plots.learning_curves_figure({"fold 1": rows(7)}).axes
+    drawn = lines(losses)
+    assert drawn["training"].tolist() == [[r["epoch"], r["train_loss"]] for r in rows(7)]
+    assert drawn["held out"].tolist() == [[r["epoch"], r["loss"]] for r in rows(7)]
+    expected = [[r["epoch"], 100 * r["accuracy"]] for r in rows(7)]
+    assert lines(accuracy)["held out"].tolist() == expected
+    assert legend_texts(losses) == ["training", "held out"]
+
+
+def test_learning_curves_of_folds_add_the_mean_over_epochs_all_of_them_have():
+    runs = {"fold 1": rows(7), "fold 2": rows(5, offset=0.2)}
+    losses, accuracy = plots.learning_curves_figure(runs).axes
+    drawn = lines(accuracy)
+    assert drawn["_fold 1"].shape == (7, 2) and drawn["_fold 2"].shape == (5, 2)
+    mean = drawn["held out (thick: mean of 2)"]
+    assert mean[:, 0].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(mean[:, 1], [100 * (1 - 1 / e - 0.1) for e in range(1, 6)])
+    thin, _, thick = (line.get_linewidth() for line in accuracy.get_lines())
+    assert thick > 2 * thin
+    assert legend_texts(losses) == ["training (thick: mean of 2)", "held out (thick: mean of 2)"]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+@pytest.mark.parametrize("folds", [1, 5])
+def test_learning_curves_have_units_and_a_legend_clear_of_the_panel(folds, epochs):
+    figure = plots.learning_curves_figure({f"fold {k}": rows(epochs) for k in range(folds)})
+    figure.draw_without_rendering()
+    losses, accuracy = figure.axes
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss (nats)", "accuracy (%)"]
+    for axes in (losses, accuracy):
+        assert axes.get_xlabel() == "epoch"
+        assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1
+        assert all(tick == round(tick) for tick in axes.get_xticks())
+        for line in axes.get_lines():
+            low, high = axes.get_ylim()
+            assert low <= line.get_ydata().min() and line.get_ydata().max() <= high
+    # The two legends stand side by side.
+    assert losses.get_legend().get_window_extent().x1 < accuracy.get_legend().get_window_extent().x0
+    assert losses.get_legend().get_window_extent().x0 >= 0
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ({}, "no runs"),
+        ({"fold 3": []}, "fold 3 has no rows"),
+        ({"fold 3": [{"epoch": 1, "loss": 2.0}]}, "fold 3 lack accuracy, train_loss"),
+    ],
+)
+def test_learning_curves_name_what_is_missing(runs, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        plots.learning_curves(runs, tmp_path / "curves.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_confusion_shows_counts_and_colours_by_the_share_of_the_row():
+    matrix = np.array([[8, 2, 0], [0, 0, 0], [1, 2, 1]])
+    axes = plots.confusion_figure(matrix, ["a", "b", "c"], "title").axes[0]
+    share = axes.get_images()[0].get_array()
+    np.testing.assert_allclose(share, [[80, 20, 0], [0, 0, 0], [25, 50, 25]])
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells == {(c, r): str(matrix[r, c]) for r in range(3) for c in range(3)}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "target class")
+    assert axes.get_title() == "title"
+
+
+def test_confusion_of_fifty_classes_leaves_zeros_out_and_no_label_overlaps():
+    matrix = np.diag(np.full(50, 40)) + np.eye(50, k=3, dtype=int)
+    figure = plots.confusion_figure(matrix, [f"a long class name {i}" for i in range(50)], "title")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert len(axes.texts) == 50 + 47
+    for labels, low, high in [
+        (axes.get_xticklabels(), "x0", "x1"),
+        (axes.get_yticklabels()[::-1], "y0", "y1"),
+    ]:
+        boxes = [label.get_window_extent() for label in labels]
+        for left, right in pairwise(boxes):
+            assert getattr(left, high) < getattr(right, low)
+
+
+def test_confusion_takes_any_class_name_as_it_is():
+    names = ["$x_1$", "cost: $5 or {10}", "n" * 100]
+    figure = plots.confusion_figure(np.eye(3), names, r"$\broken")
+    figure.draw_without_rendering()
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert shown == [*names[:2], "n" * 27 + "…"]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "classes"),
+    [(np.eye(3), ["a", "b"]), (np.ones((2, 3)), ["a", "b"]), (np.eye(0), [])],
+)
+def test_confusion_of_another_shape_than_its_classes_is_rejected(matrix, classes):
+    with pytest.raises(ValueError, match="a row and a column for each"):
+        plots.confusion_figure(matrix, classes, "title")
+
+
+def test_plots_are_written_as_png_of_readable_size_and_nothing_else(tmp_path):
+    plots.learning_curves({"fold 1": rows(4)}, tmp_path / "plots" / "curves.png")
+    plots.confusion(np.eye(10), list("abcdefghij"), tmp_path / "plots" / "confusion.png", "title")
+    assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["confusion.png", "curves.png"]
+    for path in (tmp_path / "plots").iterdir():
+        height, width, _ = imread(path).shape
+        assert 400 < height < 2000 and 800 < width < 2000
+
+
+def test_a_failed_write_leaves_the_old_plot_whole_and_no_temporary_file(tmp_path, monkeypatch):
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"old")
+
+    def full_disk(self, name, **kwargs):
+        name.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        plots.learning_curves({"fold 1": rows(4)}, path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,1 @@
+"""Recipes, the training loop, cross-validation, evaluation and the command line."""

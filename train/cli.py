@@ -1,0 +1,102 @@
+"""`ast-audio`: one program; bad input gives one line and exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+PROGRAM = "ast-audio"
+
+SUMMARIES = {
+    "download": "fetch a data set and unpack it",
+    "stats": "mean and standard deviation of a data set, for a recipe's front end",
+    "train": "train a recipe with one fold held out",
+    "crossval": "train a recipe with every fold held out once, and tabulate",
+    "evaluate": "score a trained model on a data set",
+    "predict": "name the classes of audio files with a trained model",
+}
+
+HELP = f"""usage: {PROGRAM} COMMAND [OPTIONS]
+
+The Audio Spectrogram Transformer: train, cross-validate, evaluate, predict.
+
+commands:
+{{commands}}
+
+`{PROGRAM} COMMAND --help` explains a command; --debug prints the traceback of an error.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 on success, 2 on bad input (one line on standard error), 130 on Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return _dispatch(words)
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        return _fail(_text(error))
+    except KeyboardInterrupt:
+        print(f"\n{PROGRAM}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        width = max(map(len, SUMMARIES))
+        commands = "\n".join(f"  {name:{width}}  {text}" for name, text in SUMMARIES.items())
+        print(HELP.format(commands=commands), end="")
+        return 0
+    command, rest = words[0], words[1:]
+    if command not in SUMMARIES:
+        return _fail(f"command {command!r} is unknown; use one of {', '.join(SUMMARIES)}")
+    from train import commands  # PyTorch takes seconds to import: not before it is needed
+
+    getattr(commands, command)(rest)
+    return 0
+
+
+def parse(kind: Callable[..., Any], words: Sequence[str], command: str, default: Any = None) -> Any:
+    """tyro's parser, its boxed complaint folded into one line.
+
+    Args:
+        kind: a dataclass whose fields are the options.
+        default: an instance that gives the options' defaults.
+
+    Raises:
+        ValueError: the words do not fit; exit with 0 after `--help`.
+    """
+    complaint = io.StringIO()
+    known = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(kind, args=words, prog=f"{PROGRAM} {command}", **known)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(_folded(complaint.getvalue())) from None
+
+
+def _folded(box: str) -> str:
+    """The words inside the frame that tyro draws around an error."""
+    lines = (line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:])
+    return re.sub(r"\s+", " ", " ".join(line for line in lines if line))
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
+
+
+def _fail(message: str) -> int:
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,161 @@
+"""Learning curves and confusion matrices as PNG files.
+
+Figures are made without pyplot: no backend is chosen and no global state is touched, so this runs
+on a machine without a display and beside a notebook that plots.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# From the palette of Okabe and Ito, told apart with any kind of colour vision.
+BLUE, VERMILION = "#0072B2", "#D55E00"
+GREY = "#666666"
+Rows = Sequence[Mapping[str, float]]
+
+
+def learning_curves(runs: Mapping[str, Rows], path: str | os.PathLike) -> None:
+    """Draw the learning curves of one run, or of the folds of a cross-validation, into a PNG file.
+
+    runs: label ("fold 1") to the rows of its metrics.csv, of which epoch, train_loss, loss and
+    accuracy (0 to 1) are drawn. ValueError if there are no runs, no rows or not these columns.
+    """
+    _save(learning_curves_figure(runs), path)
+
+
+def learning_curves_figure(runs: Mapping[str, Rows]) -> Figure:
+    """Return the figure of `learning_curves`: a panel for the losses, one for the accuracy."""
+    _check_runs(runs)
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    losses, accuracy = figure.subplots(1, 2)
+    _draw(losses, runs, "train_loss", BLUE, "training")
+    _draw(losses, runs, "loss", VERMILION, "held out")
+    losses.set(ylabel="loss (nats)", ylim=(0, 1.05 * losses.dataLim.ymax or 1))
+    _draw(accuracy, runs, "accuracy", VERMILION, "held out", factor=100)
+    low, high = accuracy.get_ylim()
+    accuracy.set(ylabel="accuracy (%)", ylim=(max(low, -1), min(high, 101)))
+    for axes in (losses, accuracy):
+        _finish_panel(axes)
+    figure.get_layout_engine().set(wspace=0.06)
+    return figure
+
+
+def _draw(
+    axes: Axes, runs: Mapping[str, Rows], column: str, colour: str, label: str, factor: float = 1
+) -> None:
+    """Draw `column` of every run; of several, thin, with their mean over common epochs, thick."""
+    curves = [{row["epoch"]: factor * row[column] for row in rows} for rows in runs.values()]
+    if len(curves) == 1:
+        _draw_line(axes, curves[0], color=colour, linewidth=2.2, label=label)
+        return
+    for name, curve in zip(runs, curves, strict=True):
+        # A leading underscore keeps a line out of the legend.
+        _draw_line(axes, curve, color=colour, linewidth=0.9, alpha=0.45, label=f"_{name}")
+    common = sorted(set.intersection(*map(set, curves)))
+    mean = {epoch: np.mean([curve[epoch] for curve in curves]) for epoch in common}
+    label = f"{label} (thick: mean of {len(curves)})"
+    _draw_line(axes, mean, color=colour, linewidth=2.6, label=label)
+
+
+def _draw_line(axes: Axes, curve: Mapping[float, float], **style) -> None:
+    marker = "o" if len(curve) == 1 else None  # a line of one point is invisible
+    axes.plot(list(curve), list(curve.values()), marker=marker, **style)
+
+
+def _finish_panel(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.margins(x=0.02 if axes.dataLim.width else 10)
+    axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(color=GREY)
+    # Above the panel, where it cannot cover a curve.
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+
+
+def _check_runs(runs: Mapping[str, Rows]) -> None:
+    if not runs:
+        raise ValueError("no runs to draw: expected at least one label with its rows")
+    for label, rows in runs.items():
+        if not rows:
+            raise ValueError(f"{label} has no rows: train it for at least one epoch")
+        missing = {"epoch", "train_loss", "loss", "accuracy"} - set.intersection(*map(set, rows))
+        if missing:
+            raise ValueError(f"rows of {label} lack {', '.join(sorted(missing))}")
+
+
+def confusion(
+    matrix: np.ndarray, classes: Sequence[str], path: str | os.PathLike, title: str
+) -> None:
+    """Draw a confusion matrix (classes, classes), rows = target, into a PNG file.
+
+    A cell's number counts clips, its colour is the share of its row. ValueError if the matrix does
+    not have a row and a column for each class.
+    """
+    _save(confusion_figure(matrix, classes, title), path)
+
+
+def confusion_figure(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
+    """Return the figure of `confusion`, which grows with the number of classes."""
+    matrix, count = np.asarray(matrix), len(classes)
+    if not count or matrix.shape != (count, count):
+        raise ValueError(
+            f"confusion matrix of shape {matrix.shape}: expected a row and a column for each of "
+            f"{count} classes, and at least one class"
+        )
+    cell = min(max(0.29, 5.5 / count), 1.2, 40 / count)  # inches
+    font = min(10.0, 72 * cell * 0.45)  # points
+    heading = min(max(11.0, 0.28 * count), 20.0)
+    figure = Figure(figsize=(count * cell + 2.6, count * cell + 1.9), layout="constrained")
+    axes = figure.subplots()
+    share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    _write_counts(axes, matrix, share, font)
+    _name_classes(axes, classes, font)
+    axes.set_xlabel("predicted class", fontsize=heading)
+    axes.set_ylabel("target class", fontsize=heading)
+    axes.set_title(title, fontsize=heading + 1, pad=12, parse_math=False)
+    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
+    bar.set_label("share of the target's clips (%)", fontsize=heading - 1)
+    bar.ax.tick_params(labelsize=heading - 2)
+    return figure
+
+
+def _name_classes(axes: Axes, classes: Sequence[str], font: float) -> None:
+    names = [name if len(name) <= 28 else f"{name[:27]}…" for name in classes]
+    # Names are other people's: a "$" in one must not start a formula.
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=font, parse_math=False)
+    axes.set_yticks(range(len(names)), names, fontsize=font, parse_math=False)
+    between = np.arange(1, len(names)) - 0.5
+    axes.set_xticks(between, minor=True)
+    axes.set_yticks(between, minor=True)
+    axes.grid(which="minor", color="#E4E4E4", linewidth=0.5)
+    axes.tick_params(which="both", length=0)
+
+
+def _write_counts(axes: Axes, matrix: np.ndarray, share: np.ndarray, font: float) -> None:
+    with_zeros = len(matrix) <= 20
+    for row, column in np.ndindex(matrix.shape):
+        if matrix[row, column] or with_zeros:
+            colour = "white" if share[row, column] > 65 else "black"
+            colour = colour if matrix[row, column] else "#BBBBBB"
+            text = f"{matrix[row, column]:g}"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=font)
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
+    """Write the figure as PNG: to a temporary name beside `path` first, so no half file is left."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
+    try:
+        figure.savefig(temporary, format="png", dpi=130)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

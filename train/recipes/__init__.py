@@ -1,0 +1,12 @@
+"""The recipes by name. One file a corpus or a job; each says its command, score and time."""
+
+from __future__ import annotations
+
+from train.recipe import Recipe
+from train.recipes.demo import DEMO
+from train.recipes.esc10 import ESC10_SCRATCH
+from train.recipes.esc50 import ESC50, ESC50_IMAGENET, ESC50_SCRATCH
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (DEMO, ESC10_SCRATCH, ESC50, ESC50_IMAGENET, ESC50_SCRATCH)
+}

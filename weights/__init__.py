@@ -1,0 +1,5 @@
+"""Every way in and out of a model."""
+
+from weights.folder import load, save
+
+__all__ = ["load", "save"]

@@ -1,0 +1,61 @@
+"""Writing without leaving anything half-written: a temporary name, then a rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it takes `path`'s place when the block ends.
+
+    Raises:
+        OSError: writing failed (a full disk, say); `path` is as it was, the message says what to do.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` to fill; it takes `folder`'s place when the block ends.
+
+    Raises:
+        OSError: as `atomic_file`.
+    """
+    folder = Path(folder)
+    temporary = folder.with_name(f".{os.getpid()}.{folder.name}")
+    old = folder.with_name(f".{os.getpid()}.{folder.name}.old")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if folder.exists():
+            folder.replace(old)
+        temporary.replace(folder)
+    except OSError as error:
+        if old.exists() and not folder.exists():
+            old.replace(folder)
+        raise _explained(error, folder) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _explained(error: OSError, path: Path) -> OSError:
+    return OSError(
+        error.errno,
+        f"could not write {path}: {error.strerror or error}; "
+        "free space there (or choose another folder) and run the same command again",
+    )
