@@ -19,7 +19,7 @@ help: ## list the targets
 demo: $(VENV)/.installed ## train on a synthetic data set, evaluate, predict; about two minutes
 	$(AST) train demo --data $(DEMO)/data --out $(DEMO)/fold1 --fold 1
 	$(AST) evaluate $(DEMO)/fold1 --data $(DEMO)/data
-	$(AST) predict $(DEMO)/fold1 $$(ls $(DEMO)/data/audio/1-*.wav | head -n 1) --top-k 3
+	$(AST) predict $(DEMO)/fold1 $$(ls $(DEMO)/data/audio/synthetic1-0-1-*.wav | head -n 1) --top-k 3
 	@echo "plots  $(DEMO)/fold1/plots/learning_curves.png  $(DEMO)/fold1/plots/confusion.png"
 	@echo "model  $(DEMO)/fold1/last"
 

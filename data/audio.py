@@ -40,10 +40,11 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = 16_000) -> torch
     Integer formats are scaled to [-1, 1]; float formats keep their values.
 
     A truncated file is refused, not silently shortened, except where nothing gives it away: an Ogg
-    file cut exactly between two pages, an MP3 without a Xing, Info or VBRI header, a WAV whose
-    writer left its data size open (0, 0x7FFFF000, 0xFFFFFFFF: read to its end), and formats
-    beside these four. An MP3 of variable bit rate without such a header may come out shorter than
-    it is, because libsndfile estimates its length.
+    file cut exactly between two pages; an MP3 without a Xing, Info or VBRI header; a WAV or FLAC
+    written to a pipe, whose header leaves the length open (WAV data size 0, 0x7FFFF000 or
+    0xFFFFFFFF; FLAC 0 samples): it is read to its end; formats beside these four. An MP3 of
+    variable bit rate without such a header may come out shorter than it is, because libsndfile
+    estimates its length.
 
     Args:
         path: the file.

@@ -26,10 +26,10 @@ CLIP_SECONDS = 2.0
 FOLDS = 5
 VERSION = 1  # part of every file name; to be raised whenever the sounds change
 
-PITCH = (300.0, 1200.0)  # Hz, log-uniform
-DURATION = (1.0, 1.8)  # s
-PEAK_LEVEL = (-20.0, -1.0)  # dB relative to full scale
-SIGNAL_TO_NOISE = (0.0, 20.0)  # dB, over the duration of the sound
+PITCH = (350.0, 1000.0)  # Hz, log-uniform
+DURATION = (1.3, 1.8)  # s
+PEAK_LEVEL = (-15.0, -1.0)  # dB relative to full scale
+SIGNAL_TO_NOISE = (3.0, 20.0)  # dB, over the duration of the sound
 FADE_SECONDS = 0.01
 
 NOTICE = """Synthetic data: procedurally generated sounds, not recordings, in the layout of ESC-50.
@@ -155,7 +155,7 @@ def tone(frequency: np.ndarray) -> np.ndarray:
 
 
 def rising_chirp(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
-    octaves = rng.uniform(1.0, 2.0)
+    octaves = rng.uniform(1.5, 2.5)
     return tone(pitch * 2 ** (octaves * (time / time[-1] - 0.5)))
 
 
@@ -164,12 +164,12 @@ def falling_chirp(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
 
 
 def tremolo_tone(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
-    envelope = 1 + np.sin(2 * np.pi * rng.uniform(3.0, 6.0) * time)
+    envelope = 1 + np.sin(2 * np.pi * rng.uniform(2.0, 4.0) * time)
     return envelope * tone(np.full_like(time, pitch))
 
 
 def vibrato_tone(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
-    rate, octaves = rng.uniform(3.0, 6.0), rng.uniform(0.3, 0.5)
+    rate, octaves = rng.uniform(4.0, 6.0), rng.uniform(0.4, 0.6)
     return tone(pitch * 2 ** (octaves * np.sin(2 * np.pi * rate * time)))
 
 
@@ -186,8 +186,8 @@ def noise_bursts(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
 
 
 def two_tones(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
-    """Steps between two pitches half an octave to an octave apart."""
-    rate, octaves = rng.uniform(1.5, 2.5), rng.uniform(0.5, 1.0)
+    """Steps between two pitches about an octave apart."""
+    rate, octaves = rng.uniform(1.5, 2.5), rng.uniform(0.8, 1.2)
     step = np.sign(np.sin(2 * np.pi * rate * time))
     return tone(pitch * 2 ** (octaves / 2 * step))
 

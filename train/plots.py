@@ -58,7 +58,7 @@ def _draw(
         _draw_line(axes, curve, color=colour, linewidth=0.9, alpha=0.45, label=f"_{name}")
     common = sorted(set.intersection(*map(set, curves)))
     mean = {epoch: np.mean([curve[epoch] for curve in curves]) for epoch in common}
-    label = f"{label} (thick: mean of {len(curves)})"
+    label = f"{label}, mean of {len(curves)}"
     _draw_line(axes, mean, color=colour, linewidth=2.6, label=label)
 
 
@@ -116,7 +116,7 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
     axes = figure.subplots()
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    _write_counts(axes, matrix, share, font)
+    _write_counts(axes, matrix, share, cell)
     _name_classes(axes, classes, font)
     axes.set_xlabel("predicted class", fontsize=heading)
     axes.set_ylabel("target class", fontsize=heading)
@@ -139,13 +139,15 @@ def _name_classes(axes: Axes, classes: Sequence[str], font: float) -> None:
     axes.tick_params(which="both", length=0)
 
 
-def _write_counts(axes: Axes, matrix: np.ndarray, share: np.ndarray, font: float) -> None:
+def _write_counts(axes: Axes, matrix: np.ndarray, share: np.ndarray, cell: float) -> None:
+    digits = len(f"{matrix.max():.0f}")
+    font = min(10.0, 72 * cell * min(0.45, 1.4 / digits))  # points; `cell` is in inches
     with_zeros = len(matrix) <= 20
     for row, column in np.ndindex(matrix.shape):
         if matrix[row, column] or with_zeros:
             colour = "white" if share[row, column] > 65 else "black"
             colour = colour if matrix[row, column] else "#BBBBBB"
-            text = f"{matrix[row, column]:g}"
+            text = f"{matrix[row, column]:.0f}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=font)
 
 

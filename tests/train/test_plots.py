@@ -46,12 +46,12 @@ def test_learning_curves_of_folds_add_the_mean_over_epochs_all_of_them_have():
     losses, accuracy = plots.learning_curves_figure(runs).axes
     drawn = lines(accuracy)
     assert drawn["_fold 1"].shape == (7, 2) and drawn["_fold 2"].shape == (5, 2)
-    mean = drawn["held out (thick: mean of 2)"]
+    mean = drawn["held out, mean of 2"]
     assert mean[:, 0].tolist() == [1, 2, 3, 4, 5]
     np.testing.assert_allclose(mean[:, 1], [100 * (1 - 1 / e - 0.1) for e in range(1, 6)])
     thin, _, thick = (line.get_linewidth() for line in accuracy.get_lines())
     assert thick > 2 * thin
-    assert legend_texts(losses) == ["training (thick: mean of 2)", "held out (thick: mean of 2)"]
+    assert legend_texts(losses) == ["training, mean of 2", "held out, mean of 2"]
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 30])
@@ -115,9 +115,20 @@ def test_confusion_of_fifty_classes_leaves_zeros_out_and_no_label_overlaps():
             assert getattr(left, high) < getattr(right, low)
 
 
+@pytest.mark.parametrize(("classes", "count"), [(2, 12_345_678), (50, 123_456)])
+def test_confusion_keeps_a_long_count_inside_its_cell(classes, count):
+    names = [str(k) for k in range(classes)]
+    figure = plots.confusion_figure(np.diag([count] * classes), names, "title")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    cell = axes.get_window_extent().width / classes
+    assert {text.get_text() for text in axes.texts} <= {"0", str(count)}
+    assert all(text.get_window_extent().width < cell for text in axes.texts)
+
+
 def test_confusion_takes_any_class_name_as_it_is():
-    names = ["$x_1$", "cost: $5 or {10}", "n" * 100]
-    figure = plots.confusion_figure(np.eye(3), names, r"$\broken")
+    names = [r"$\broken$", "cost: $5 or {10}", "n" * 100]
+    figure = plots.confusion_figure(np.eye(3), names, r"$\broken$")
     figure.draw_without_rendering()
     shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert shown == [*names[:2], "n" * 27 + "…"]

@@ -1,0 +1,164 @@
+"""The network: sizes, shapes, gradients, and parity with transformers' port."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ast_model import AST, ASTConfig
+
+
+def small(**changes):
+    """An AST of two narrow blocks, for speed."""
+    return ASTConfig(
+        **{"num_classes": 4, "num_frames": 64, "num_mel_bins": 32, "width": 24, "heads": 3}
+        | {"depth": 2}
+        | changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "num_classes", "tokens", "parameters"),
+    [(1024, 527, 1214, 86_594_063), (512, 50, 602, 85_757_234), (128, 35, 146, 85_395_491)],
+)
+def test_published_sizes(num_frames, num_classes, tokens, parameters):
+    config = ASTConfig.preset("base384", num_frames=num_frames, num_classes=num_classes)
+    with torch.device("meta"):
+        model = AST(config)
+    assert config.num_tokens == tokens
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("preset", "width", "heads"),
+    [("tiny224", 192, 3), ("small224", 384, 6), ("base224", 768, 12), ("base384", 768, 12)],
+)
+def test_presets_are_deits_sizes(preset, width, heads):
+    config = ASTConfig.preset(preset, num_classes=50)
+    assert (config.width, config.heads, config.depth, config.num_classes) == (width, heads, 12, 50)
+
+
+@given(
+    mels=st.integers(4, 40),
+    frames=st.integers(6, 70),
+    stride=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    distilled=st.booleans(),
+    pooling=st.sampled_from(["cls", "patches"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_input_from_one_patch_up(mels, frames, stride, distilled, pooling):
+    config = small(
+        num_mel_bins=mels,
+        num_frames=frames,
+        patch=(4, 6),
+        stride=stride,
+        distilled=distilled,
+        pooling=pooling,
+        depth=1,
+    )
+    model = AST(config)
+    fbank = torch.randn(2, frames, mels)
+    assert model(fbank).shape == (2, 4)
+    assert model.forward_features(fbank).shape == (2, config.num_tokens, 24)
+    assert model.embed(fbank).shape == (2, 24)
+
+
+def test_patches_are_frequency_major():
+    """Sound in one mel band and one stretch of time changes exactly that patch's token."""
+    config = small(stride=(16, 16))  # 2 x 4 patches
+    embedding = AST(config).patch_embedding
+    silent, sounding = torch.zeros(1, 64, 32), torch.zeros(1, 64, 32)
+    sounding[:, 32:48, 16:] = 1.0  # time index 2, frequency index 1
+    changed = (embedding(sounding) != embedding(silent)).any(dim=2)[0]
+    assert changed.nonzero().flatten().tolist() == [1 * 4 + 2]
+
+
+@pytest.mark.parametrize("distilled", [True, False])
+@pytest.mark.parametrize("pooling", ["cls", "patches"])
+def test_embed_is_what_the_head_receives(distilled, pooling):
+    model = AST(small(distilled=distilled, pooling=pooling)).eval()
+    fbank = torch.randn(2, 64, 32)
+    special = 2 if distilled else 1
+    tokens = model.forward_features(fbank)
+    wanted = tokens[:, special:] if pooling == "patches" else tokens[:, :special]
+    assert torch.allclose(model.embed(fbank), wanted.mean(dim=1))
+    assert torch.equal(model(fbank), model.head(model.head_norm(model.embed(fbank))))
+
+
+def test_attention_rows_sum_to_one_and_explain_the_tokens():
+    model = AST(small()).eval()
+    fbank = torch.randn(2, 64, 32)
+    maps = model.attention(fbank)
+    assert maps.shape == (2, 2, 3, model.config.num_tokens, model.config.num_tokens)
+    assert torch.allclose(maps.sum(dim=-1), torch.ones(()), atol=1e-5)
+    first = model.blocks[0]
+    tokens = first.attention_norm(model._embed_patches(fbank))
+    value = first.attention._split(tokens)[2]
+    mixed = (maps[:, 0] @ value).transpose(1, 2).flatten(2)
+    assert torch.allclose(
+        first.attention.projection(mixed), first.attention(tokens), atol=1e-6
+    )
+
+
+def test_every_parameter_receives_a_gradient():
+    model = AST(small())
+    model(torch.randn(2, 64, 32)).square().sum().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    # a patch-token mean would leave CLS and DIST out of the last block only: none here
+    assert without == []
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory():
+    torch.manual_seed(0)
+    plain = AST(small())
+    economical = AST(small(gradient_checkpointing=True))
+    economical.load_state_dict(plain.state_dict())
+    fbank = torch.randn(2, 64, 32)
+    for model in (plain, economical):
+        model.train()(fbank).square().sum().backward()
+    for ours, theirs in zip(plain.parameters(), economical.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_dropout_and_drop_path_are_off_by_default_and_in_evaluation():
+    fbank = torch.randn(2, 64, 32)
+    default = AST(small()).train()
+    assert torch.equal(default(fbank), default(fbank))
+    dropping = AST(small(dropout=0.3, drop_path=0.3)).train()
+    assert not torch.equal(dropping(fbank), dropping(fbank))
+    dropping.eval()
+    assert torch.equal(dropping(fbank), dropping(fbank))
+
+
+def test_drop_path_keeps_the_expectation():
+    block = AST(small(drop_path=0.5)).train().blocks[-1]
+    kept = block._drop_path(torch.ones(20_000, 1, 1))
+    assert set(kept.unique().tolist()) == {0.0, 2.0}
+    assert kept.mean().item() == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("shape", [(2, 63, 32), (2, 64, 31), (64, 32), (2, 1, 64, 32)])
+def test_wrong_input_says_what_was_expected(shape):
+    with pytest.raises(ValueError, match=r"expected|takes \(batch, 64 frames, 32 mel bins\)"):
+        AST(small())(torch.zeros(shape))
+
+
+def test_two_clips_can_be_learned_by_heart():
+    torch.manual_seed(0)
+    model = AST(small(num_classes=2))
+    fbank, targets = torch.randn(2, 64, 32), torch.tensor([0, 1])
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(100):
+        loss = torch.nn.functional.cross_entropy(model(fbank), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 1e-2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_agrees_with_cpu():
+    model = AST(small()).eval()
+    fbank = torch.randn(2, 64, 32)
+    wanted = model(fbank)
+    assert torch.allclose(model.cuda()(fbank.cuda()).cpu(), wanted, atol=1e-4)

@@ -1,0 +1,75 @@
+"""Cross-validation: the table's arithmetic, and folds that are run once."""
+
+import csv
+from dataclasses import replace
+from statistics import stdev
+
+import pytest
+
+from train import crossval
+from train.crossval import best_mean_epoch, cross_validate, markdown, summary
+
+
+def rows(*accuracies):
+    return [{"epoch": i + 1, "accuracy": a, "f1": a, "mAP": a} for i, a in enumerate(accuracies)]
+
+
+RUNS = {1: rows(0.5, 0.9, 0.7), 2: rows(0.6, 0.6, 0.5), 3: rows(0.2, 0.3, 0.4)}
+
+
+def test_best_mean_epoch_is_best_on_average_not_in_any_fold():
+    assert best_mean_epoch(RUNS) == 2
+    assert best_mean_epoch({1: rows(0.5, 0.5)}) == 1
+
+
+def test_summary_has_folds_mean_and_sample_deviation():
+    table = summary(RUNS)
+    assert [row["fold"] for row in table] == ["1", "2", "3", "mean", "standard deviation"]
+    last = [row["last epoch (3)"] for row in table]
+    assert last == pytest.approx([0.7, 0.5, 0.4, 1.6 / 3, stdev([0.7, 0.5, 0.4])])
+    assert [row["best mean epoch (2)"] for row in table][:4] == pytest.approx([0.9, 0.6, 0.3, 0.6])
+
+
+def test_one_fold_has_no_deviation():
+    assert [row["fold"] for row in summary({1: rows(0.5)})] == ["1", "mean"]
+
+
+def test_markdown_names_both_choices_of_epoch():
+    text = markdown("esc10", summary(RUNS))
+    assert "| fold | last epoch (3) | best mean epoch (2) |" in text
+    assert "| mean | 53.33 | 60.00 |" in text
+
+
+def test_folds_are_run_once_and_the_table_is_written(recipe, manifest, tmp_path, monkeypatch):
+    recipe = replace(recipe, epochs=1)
+    cross_validate(recipe, manifest, tmp_path, folds=[1, 2], device="cpu")
+    trained = []
+    original = crossval.train
+
+    def watched(recipe, manifest, fold, folder, *arguments):
+        before = (folder / "state/state.pt").stat().st_mtime_ns if folder.exists() else None
+        result = original(recipe, manifest, fold, folder, *arguments)
+        if (folder / "state/state.pt").stat().st_mtime_ns != before:
+            trained.append(fold)
+        return result
+
+    monkeypatch.setattr(crossval, "train", watched)
+    text = cross_validate(recipe, manifest, tmp_path, folds=[1, 2, 3], device="cpu")
+    assert trained == [3]
+    assert (tmp_path / "crossval.md").read_text() == text
+    with (tmp_path / "crossval.csv").open() as file:
+        assert [row["fold"] for row in csv.DictReader(file)][:3] == ["1", "2", "3"]
+    plots = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert plots == {"learning_curves.png", "confusion.png"}
+
+
+def test_a_missing_fold_is_refused_before_any_is_trained(recipe, manifest, tmp_path):
+    with pytest.raises(ValueError, match="fold 7 does not exist"):
+        cross_validate(recipe, manifest, tmp_path / "runs", folds=[1, 7], device="cpu")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_data_without_folds_are_refused(recipe, manifest, tmp_path):
+    clips = tuple(replace(clip, fold=None) for clip in manifest.clips)
+    with pytest.raises(ValueError, match="synthetic has no folds"):
+        cross_validate(recipe, replace(manifest, clips=clips), tmp_path, device="cpu")

@@ -1,0 +1,221 @@
+"""The loop: what a run leaves behind, and that an interruption changes nothing."""
+
+import csv
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import weights
+from train import loop
+from train.loop import build, train
+from train.run import load_state, read_predictions
+
+CPU = torch.device("cpu")
+
+
+class Interruption(BaseException):
+    """Stands for the process dying: no handler of ours may catch it."""
+
+
+def run(recipe, manifest, folder, **options):
+    return train(recipe, manifest, 1, folder, device="cpu", **options)
+
+
+def results(folder):
+    """Everything that an interruption could change."""
+    return (
+        {name: t.numpy().tobytes() for name, t in load_file(folder / "last/model.safetensors").items()},
+        {name: t.numpy().tobytes() for name, t in load_file(folder / "best/model.safetensors").items()},
+        (folder / "metrics.csv").read_bytes(),
+        (folder / "predictions.csv").read_bytes(),
+    )
+
+
+@pytest.fixture
+def straight(recipe, manifest, tmp_path):
+    run(recipe, manifest, tmp_path / "straight")
+    return results(tmp_path / "straight")
+
+
+def test_a_run_leaves_what_the_design_says(recipe, manifest, tmp_path):
+    rows = run(recipe, manifest, tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "recipe.json", "metrics.csv", "predictions.csv", "best", "last", "state", "plots",
+        "tensorboard",
+    }  # fmt: skip
+    assert {path.name for path in (tmp_path / "run/plots").iterdir()} == {
+        "learning_curves.png", "confusion.png",
+    }  # fmt: skip
+    assert [row["epoch"] for row in rows] == [1, 2]
+    with (tmp_path / "run/metrics.csv").open() as file:
+        assert [float(row["loss"]) for row in csv.DictReader(file)] == [r["loss"] for r in rows]
+    predictions = read_predictions(tmp_path / "run/predictions.csv")
+    hits = [manifest.classes[int(np.argmax(scores))] == target for target, scores in predictions]
+    assert np.mean(hits) == pytest.approx(rows[-1]["accuracy"])
+    classifier = weights.load(tmp_path / "run/last")
+    assert classifier.classes == manifest.classes
+    assert classifier.frontend.config == recipe.frontend_config()
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_another(
+    recipe, manifest, tmp_path, straight
+):
+    run(recipe, manifest, tmp_path / "again")
+    assert results(tmp_path / "again") == straight
+    run(replace(recipe, seed=1), manifest, tmp_path / "other")
+    assert results(tmp_path / "other")[0] != straight[0]
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+@pytest.mark.parametrize("minutes", [0.0, 10.0])
+def test_interrupted_at_any_step_ends_the_same(
+    recipe, manifest, tmp_path, straight, monkeypatch, step, minutes
+):
+    """Two steps an epoch; with 0 minutes every step is a checkpoint, with 10 every epoch."""
+    steps = iter(range(100))
+    original = loop.train_step
+
+    def dying(*arguments):
+        if next(steps) == step:
+            raise Interruption
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", dying)
+        with pytest.raises(Interruption):
+            run(recipe, manifest, tmp_path / "run", checkpoint_minutes=minutes)
+    run(recipe, manifest, tmp_path / "run", checkpoint_minutes=minutes)
+    assert results(tmp_path / "run") == straight
+
+
+@pytest.mark.parametrize("place", ["save_epoch", "save_results", "save_state"])
+def test_interrupted_while_saving_ends_the_same(
+    recipe, manifest, tmp_path, straight, monkeypatch, place
+):
+    original = getattr(loop, place)
+
+    def dying(*arguments):
+        if place != "save_state":  # its own file is replaced in one move
+            original(*arguments)
+        raise Interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, place, dying)
+        with pytest.raises(Interruption):
+            run(recipe, manifest, tmp_path / "run")
+    run(recipe, manifest, tmp_path / "run")
+    assert results(tmp_path / "run") == straight
+
+
+@pytest.mark.parametrize("seconds_into_training", [0.0, 0.25])
+def test_sigkill_then_the_same_command_ends_the_same(
+    recipe, corpus_folder, tmp_path, seconds_into_training
+):
+    """The real thing: the command line, killed by the operating system, started again."""
+    options = [
+        "--data", str(corpus_folder), "--no-use-cache", "--device", "cpu", "--epochs", "2",
+        "--num-frames", "64", "--num-mel-bins", "32", "--frequency-mask", "8", "--time-mask", "16",
+        "--mixup-rate", "0.5", "--dropout", "0.1", "--checkpoint-minutes", "0",
+    ]  # fmt: skip
+
+    def command(folder):
+        return [sys.executable, "-m", "train", "train", "demo", *options, "--out", str(folder)]
+
+    subprocess.run(command(tmp_path / "straight"), check=True, capture_output=True)
+    victim = subprocess.Popen(
+        command(tmp_path / "run"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    victim.stdout.readline()  # the run is announced: the first step is next
+    try:
+        victim.wait(seconds_into_training)
+    except subprocess.TimeoutExpired:
+        victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    subprocess.run(command(tmp_path / "run"), check=True, capture_output=True)
+    assert results(tmp_path / "run") == results(tmp_path / "straight")
+
+
+def test_a_finished_run_is_not_run_again(recipe, manifest, tmp_path, monkeypatch):
+    rows = run(recipe, manifest, tmp_path / "run")
+    monkeypatch.setattr(loop, "train_epoch", None)
+    assert run(recipe, manifest, tmp_path / "run") == rows
+
+
+def test_workers_change_nothing(recipe, manifest, tmp_path, straight):
+    run(recipe, manifest, tmp_path / "run", workers=2)
+    assert results(tmp_path / "run") == straight
+
+
+def test_accumulation_takes_the_same_step(recipe, manifest, tmp_path):
+    recipe = replace(recipe, dropout=0.0, drop_path=0.0, epochs=1)
+    whole = run(recipe, manifest, tmp_path / "whole")
+    parts = run(replace(recipe, accumulation=3), manifest, tmp_path / "parts")
+    assert parts[0]["train_loss"] == pytest.approx(whole[0]["train_loss"], rel=1e-5)
+    assert parts[0]["loss"] == pytest.approx(whole[0]["loss"], rel=1e-3)
+
+
+def test_clipping_limits_the_gradient(recipe, manifest, tmp_path, monkeypatch):
+    norms = []
+    original = torch.optim.AdamW.step
+
+    def watched(self, *arguments, **options):
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    run(replace(recipe, clip_gradient=0.01), manifest, tmp_path / "run")
+    assert norms == pytest.approx([0.01] * 4, rel=1e-3)
+
+
+def test_non_finite_loss_stops_with_the_step_and_what_to_try(
+    recipe, manifest, tmp_path, monkeypatch
+):
+    build_sound = build
+
+    def poisoned(*arguments):
+        training = build_sound(*arguments)
+        with torch.no_grad():
+            training.model.head.bias.fill_(float("nan"))
+        return training
+
+    monkeypatch.setattr(loop, "build", poisoned)
+    with pytest.raises(ValueError, match=r"loss is nan at step 0 \(epoch 1\); try --learning-rate"):
+        run(recipe, manifest, tmp_path / "run")
+    assert load_state(tmp_path / "run", CPU) is None
+
+
+@pytest.mark.parametrize("start", ["imagenet", "audioset"])
+def test_pretrained_starts_say_in_one_line_that_they_are_missing(
+    recipe, manifest, tmp_path, start
+):
+    with pytest.raises(ValueError, match=f"start_from {start} needs pretrained weights") as error:
+        run(replace(recipe, start_from=start), manifest, tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_fold_is_refused_before_anything_is_written(recipe, manifest, tmp_path):
+    with pytest.raises(ValueError, match=r"fold 9 does not exist in synthetic"):
+        train(recipe, manifest, 9, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bf16_trains_on_the_cpu(recipe, manifest, tmp_path):
+    rows = run(replace(recipe, precision="bf16", epochs=1), manifest, tmp_path / "run")
+    assert np.isfinite(rows[0]["train_loss"])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_precision_trains_on_the_gpu(recipe, manifest, tmp_path, precision):
+    recipe = replace(recipe, precision=precision)
+    rows = train(recipe, manifest, 1, tmp_path / "run", device="cuda")
+    assert np.isfinite(rows[-1]["train_loss"])

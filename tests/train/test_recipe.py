@@ -1,0 +1,67 @@
+"""Recipes: the authors' figures, honest errors, and a round trip through JSON."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from train.recipe import Recipe
+from train.recipes import RECIPES
+from train.recipes.esc50 import ESC50, ESC50_IMAGENET, ESC50_SCRATCH
+
+
+def test_esc50_is_the_authors_recipe():
+    assert (ESC50.learning_rate, ESC50.start_from) == (1e-5, "audioset")
+    assert (ESC50_IMAGENET.learning_rate, ESC50_IMAGENET.start_from) == (1e-4, "imagenet")
+    assert ESC50_SCRATCH == replace(ESC50_IMAGENET, name="esc50_scratch", start_from="scratch")
+    assert (ESC50.batch_size, ESC50.epochs, ESC50.num_frames) == (48, 25, 512)
+    assert (ESC50.betas, ESC50.weight_decay) == ((0.95, 0.999), 5e-7)
+    assert (ESC50.frequency_mask, ESC50.time_mask, ESC50.mixup_rate) == (24, 96, 0)
+    assert not ESC50.noise
+    assert ESC50.roll_frames == 0
+    assert (ESC50.mean, ESC50.std) == (-6.6268077, 5.358466)
+    assert ESC50.model_config(50).num_tokens == 602
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_json(name):
+    recipe = RECIPES[name]
+    assert recipe.name == name
+    stored = json.loads(json.dumps(recipe.to_json()))
+    assert Recipe.from_json(stored, Path("recipe.json")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0, must be above 0"),
+        ({"epochs": "ten"}, "epochs is 'ten', must be int"),
+        ({"epochs": True}, "epochs is True, must be int"),
+        ({"stride": (10,)}, r"stride is \(10,\), must be \(int, int\)"),
+        ({"mixup_rate": 1.5}, r"mixup_rate is 1.5, must be in \[0, 1\]"),
+        ({"time_mask": 513}, "time_mask is 513, must be between 0 and 512"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd', must be .'adam', 'adamw'."),
+        ({"preset": "huge"}, "preset 'huge' is unknown; use one of tiny224"),
+        ({"num_frames": 8, "time_mask": 0}, "num_frames 8 is smaller than one patch"),
+        ({"start_from": "youtube"}, "start_from is 'youtube'"),
+    ],
+)
+def test_impossible_field_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(ESC50, **changes)
+
+
+def test_recipe_file_with_other_fields_is_refused():
+    content = ESC50.to_json()
+    content["learning_rat"] = content.pop("learning_rate")
+    with pytest.raises(ValueError, match=r"missing fields \['learning_rate'\], unknown fields"):
+        Recipe.from_json(content, Path("recipe.json"))
+
+
+def test_every_field_explains_itself_in_the_source():
+    """The text under a field is what --help shows."""
+    source = Path(__file__).parents[2].joinpath("train", "recipe.py").read_text()
+    for field in fields(Recipe):
+        declaration = source.split(f"    {field.name}: ", 1)[1].split("\n", 2)
+        assert declaration[1].strip().startswith('"""'), field.name
