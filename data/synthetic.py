@@ -26,7 +26,7 @@ CLIP_SECONDS = 2.0
 FOLDS = 5
 VERSION = 1  # part of every file name; to be raised whenever the sounds change
 
-PITCH = (350.0, 1000.0)  # Hz, log-uniform
+PITCH = (200.0, 500.0)  # Hz, log-uniform
 DURATION = (1.3, 1.8)  # s
 PEAK_LEVEL = (-15.0, -1.0)  # dB relative to full scale
 SIGNAL_TO_NOISE = (3.0, 20.0)  # dB, over the duration of the sound
@@ -146,25 +146,26 @@ def log_uniform(rng: Generator, low: float, high: float) -> float:
 
 
 def tone(frequency: np.ndarray) -> np.ndarray:
-    """Four harmonics, the k-th at 1/k, of a fundamental given in Hz for every sample."""
+    """Eight harmonics, falling by 3 dB an octave, of a fundamental in Hz for every sample."""
     phase = 2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE
-    return sum(np.sin(k * phase) / k for k in range(1, 5))
+    return sum(np.sin(k * phase) / np.sqrt(k) for k in range(1, 9))
 
 
 # The sounds: time in seconds (samples,) and a pitch in Hz in, waveform (samples,) out.
 
 
-def rising_chirp(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
-    octaves = rng.uniform(1.5, 2.5)
-    return tone(pitch * 2 ** (octaves * (time / time[-1] - 0.5)))
+def rising_chirps(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
+    """Sweeps upwards, one after the other."""
+    rate, octaves = rng.uniform(2.0, 3.5), rng.uniform(1.0, 1.5)
+    return tone(pitch * 2 ** (octaves * (rate * time % 1 - 0.5)))
 
 
-def falling_chirp(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
-    return rising_chirp(time, pitch, rng)[::-1]
+def falling_chirps(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
+    return rising_chirps(time, pitch, rng)[::-1]
 
 
 def tremolo_tone(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
-    envelope = 1 + np.sin(2 * np.pi * rng.uniform(2.0, 4.0) * time)
+    envelope = 1 + np.sin(2 * np.pi * rng.uniform(5.0, 8.0) * time)
     return envelope * tone(np.full_like(time, pitch))
 
 
@@ -176,36 +177,39 @@ def vibrato_tone(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
 def click_train(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
     """Rings that die away in a few milliseconds, at a steady rate."""
     since_click = time % (1 / rng.uniform(8.0, 16.0))
-    return np.exp(-since_click / 0.002) * np.sin(2 * np.pi * pitch * since_click)
+    return np.exp(-since_click / 0.002) * np.sin(2 * np.pi * 4 * pitch * since_click)
 
 
 def noise_bursts(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
-    low_pass = signal.butter(4, 2 * pitch, fs=SAMPLE_RATE, output="sos")
+    low_pass = signal.butter(4, 8 * pitch, fs=SAMPLE_RATE, output="sos")
     noise = signal.sosfilt(low_pass, rng.standard_normal(len(time)))
     return noise * (np.sin(2 * np.pi * rng.uniform(2.0, 4.0) * time) > 0)
 
 
 def two_tones(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
-    """Steps between two pitches about an octave apart."""
-    rate, octaves = rng.uniform(1.5, 2.5), rng.uniform(0.8, 1.2)
+    """Steps between two pitches less than an octave apart."""
+    rate, octaves = rng.uniform(1.5, 2.5), rng.uniform(0.6, 0.9)
     step = np.sign(np.sin(2 * np.pi * rate * time))
     return tone(pitch * 2 ** (octaves / 2 * step))
 
 
-def decaying_tone(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
-    return np.exp(-time / rng.uniform(0.15, 0.4)) * tone(np.full_like(time, pitch))
+def plucked_tone(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
+    """Struck again and again, each time dying away."""
+    rate, decay = rng.uniform(1.5, 2.5), rng.uniform(0.08, 0.15)
+    since_pluck = time % (1 / rate)
+    return np.exp(-since_pluck / decay) * tone(np.full_like(time, pitch))
 
 
 SOUNDS = {
     sound.__name__: sound
     for sound in (
-        rising_chirp,
-        falling_chirp,
+        rising_chirps,
+        falling_chirps,
         tremolo_tone,
         vibrato_tone,
         click_train,
         noise_bursts,
         two_tones,
-        decaying_tone,
+        plucked_tone,
     )
 }

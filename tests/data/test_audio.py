@@ -42,9 +42,10 @@ def write(path: Path, content: bytes) -> Path:
 def assert_refused(path: Path, reason: str, error: type[Exception] = ValueError) -> None:
     with pytest.raises(error) as caught:
         load_audio(path)
-    assert str(path) in str(caught.value)
-    assert reason in str(caught.value)
-    assert "\n" not in str(caught.value)
+    message = str(caught.value)
+    assert str(path) in message
+    assert reason in message.replace(str(path), "")  # pytest names folders after the test
+    assert "\n" not in message
 
 
 def with_wav_sizes(content: bytes, riff: int, data: int) -> bytes:
@@ -158,22 +159,27 @@ def test_samples_that_are_no_numbers(value, tmp_path):
     assert_refused(path, "NaN or infinite")
 
 
+def noise(samples: int) -> np.ndarray:
+    """(samples, 2): compresses badly, so that an Ogg file has many pages."""
+    return np.random.default_rng(0).uniform(-0.5, 0.5, (samples, 2)).astype(np.float32)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, -100, -1])
 def test_truncated(form, kept, tmp_path):
-    content = encode(form, sweep(channels=2))
+    content = encode(form, noise(96_000))
     length = kept if kept < 0 else int(kept * len(content))
     path = write(tmp_path / f"clip.{form}", content[:length])
     assert_refused(path, "truncated")
 
 
-@pytest.mark.parametrize("form", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("form", FORMATS)
 def test_truncated_anywhere_is_never_shortened_silently(form, tmp_path):
-    content = encode(form, sweep())
-    boundary = content.rfind(b"OggS")  # a cut between two pages leaves no trace
+    content = encode(form, noise(48_000))
+    assert form != "ogg" or content.count(b"OggS") > 4
     for length in range(1, len(content), len(content) // 60):
-        if form == "ogg" and length == boundary:
-            continue
+        if content.startswith(b"OggS", length):
+            continue  # a cut between two pages leaves no trace
         with pytest.raises(ValueError, match="clip"):
             load_audio(write(tmp_path / "clip", content[:length]))
 

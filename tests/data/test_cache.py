@@ -272,6 +272,20 @@ def test_files_of_others_are_never_deleted(cache, clip, tmp_path):
     assert files_in(shard) == sorted([*foreign, cache._entry(clip, RATE)])
 
 
+def test_an_entry_that_another_worker_deletes_during_the_scan_is_no_error(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / f"{name * 64}.npy").write_bytes(bytes(100))
+
+    class QuickerWorker:
+        def fullmatch(self, name: str) -> bool:
+            (tmp_path / f"{'a' * 64}.npy").unlink(missing_ok=True)
+            return True
+
+    monkeypatch.setattr(data.cache, "OUR_FILE", QuickerWorker())
+    assert data.cache._trim(tmp_path, share=100) == 100
+    assert [file.name[0] for file in files_in(tmp_path)] == ["b"]
+
+
 def test_threads_that_write_at_once_stay_within_the_bound(tmp_path):
     cache = ClipCache(tmp_path / "cache", SHARDS * 4 * ENTRY_BYTES)
     clips = [write_clip(tmp_path / f"{number}.wav", number) for number in range(100)]

@@ -78,7 +78,7 @@ def test_start_loudness_and_noise_vary_within_a_class(category):
 
 def test_a_finished_set_is_not_written_again(corpus, monkeypatch):
     root, manifest = corpus
-    monkeypatch.setitem(SOUNDS, "rising_chirp", None)  # would not bear being called
+    monkeypatch.setitem(SOUNDS, "rising_chirps", None)  # would not bear being called
     assert synthetic(root, clips_per_class=5) == manifest
 
 
