@@ -1,6 +1,6 @@
 """Waveform in, log-mel filterbank out: Kaldi's `fbank` as a batched module, and AST's front end.
 
-Shapes: B batch, N samples, T frames, W samples in a window, F FFT bins, M mel bins.
+Shapes: B batch, N samples, T frames, W samples in a window, F FFT bins below Nyquist, M mel bins.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from ast_model.config import WINDOWS, FrontendConfig
 
 LOG_FLOOR = torch.finfo(torch.float32).eps  # Kaldi's floor under the mel energies, log: -15.94
 FRAMES_AT_ONCE = 1024  # on a CPU: 2 MB for each temporary at 16 kHz, which stays in cache
-MEL_BANDS = 4  # the mel matrix is nearly diagonal; in 4 bands, most of its zeros are skipped
 
 
 class KaldiFbank(nn.Module):
@@ -76,7 +75,6 @@ class KaldiFbank(nn.Module):
         mel = _mel_weights(num_mel_bins, self.fft_size, sample_rate, low_freq, high_freq)
         self.register_buffer("window", _window(window, self.window_size), persistent=False)
         self.register_buffer("mel", mel, persistent=False)
-        self._bands = _bands(mel)
 
     def num_frames(self, samples: Any) -> Any:
         """Frames that fit into `samples` (an integer or a tensor of them) >= one window."""
@@ -180,8 +178,8 @@ class KaldiFbank(nn.Module):
         frame *= self.window
         spectrum = torch.fft.rfft(padded)
         power = spectrum.real.square() + spectrum.imag.square()
-        mel = [power[..., bins] @ self.mel[bins, mels] for bins, mels in self._bands]
-        return torch.cat(mel, -1).clamp(min=LOG_FLOOR).log()
+        mel = power[..., :-1] @ self.mel  # Kaldi's triangles leave the Nyquist bin out
+        return mel.clamp(min=LOG_FLOOR).log()
 
     def _apply(self, fn: Any, recurse: bool = True) -> KaldiFbank:
         """Follow `.to()` to its device, not to its type: 16-bit mel weights err by up to 0.4 %."""
@@ -253,10 +251,10 @@ def _window(name: str, size: int) -> Tensor:
 def _mel_weights(
     num_mel_bins: int, fft_size: int, sample_rate: int, low_freq: float, high_freq: float
 ) -> Tensor:
-    """Kaldi's triangles, linear in mel, without the Nyquist bin (feat/mel-computations.cc), (F, M).
+    """Kaldi's triangles, linear in mel (feat/mel-computations.cc), (F, M).
 
-    In float32 as in Kaldi: an FFT bin at the foot of a triangle has a weight of a few roundings,
-    and where it is the only one, double would move the log by more than 1e-4.
+    In float32 as in Kaldi: where a triangle holds little more than an FFT bin near its foot, double
+    would move the log by more than 1e-4.
     """
     if num_mel_bins < 4:
         raise ValueError(f"num_mel_bins {num_mel_bins} is too small; use at least 4")
@@ -275,13 +273,3 @@ def _mel_weights(
     mel = 1127 * (1 + hertz[:, None] / 700).log()
     rise, fall = (mel - left) / (centre - left), (right - mel) / (right - centre)
     return torch.minimum(rise, fall).clamp(min=0)
-
-
-def _bands(mel: Tensor) -> list[tuple[slice, slice]]:
-    """Ranges of mel bins, each with the FFT bins that it needs."""
-    bands = []
-    for mels in torch.arange(mel.shape[1], device="cpu").chunk(MEL_BANDS):
-        columns = slice(int(mels[0]), int(mels[-1]) + 1)
-        rows = mel[:, columns].any(1).nonzero().flatten().tolist() or [-1]  # none: slice(-1, 0)
-        bands.append((slice(rows[0], rows[-1] + 1), columns))
-    return bands

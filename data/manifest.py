@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording: its file, the indices of its classes, and its fold where the corpus has one."""
+    """One recording: its file, the indices of its classes, its fold where there are folds."""
 
     path: Path
     targets: tuple[int, ...]
@@ -36,7 +36,8 @@ class Manifest:
         """
         if fold not in self.folds:
             raise ValueError(
-                f"fold {fold} does not exist in {self.name}; it has the folds {self.folds or 'none'}"
+                f"fold {fold} does not exist in {self.name}; "
+                f"it has the folds {', '.join(map(str, self.folds)) or 'none'}"
             )
         training = tuple(clip for clip in self.clips if clip.fold != fold)
         held_out = tuple(clip for clip in self.clips if clip.fold == fold)

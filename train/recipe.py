@@ -155,8 +155,9 @@ class Recipe:
         if not isinstance(content, dict) or content.keys() != names:
             given = content.keys() if isinstance(content, dict) else set()
             raise ValueError(
-                f"{source} is not a recipe of this version: missing fields "
-                f"{sorted(names - given) or 'none'}, unknown fields {sorted(given - names) or 'none'}"
+                f"{source} is not a recipe of this version: "
+                f"missing fields {sorted(names - given) or 'none'}, "
+                f"unknown fields {sorted(given - names) or 'none'}"
             )
         pairs = ("patch", "stride", "betas")
         return cls(**{**content, **{name: tuple(content[name]) for name in pairs}})

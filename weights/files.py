@@ -14,7 +14,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes `path`'s place when the block ends.
 
     Raises:
-        OSError: writing failed (a full disk, say); `path` is as it was, the message says what to do.
+        OSError: writing failed (a full disk, say); `path` is as it was.
     """
     path = Path(path)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")

@@ -95,9 +95,7 @@ def test_attention_rows_sum_to_one_and_explain_the_tokens():
     tokens = first.attention_norm(model._embed_patches(fbank))
     value = first.attention._split(tokens)[2]
     mixed = (maps[:, 0] @ value).transpose(1, 2).flatten(2)
-    assert torch.allclose(
-        first.attention.projection(mixed), first.attention(tokens), atol=1e-6
-    )
+    assert torch.allclose(first.attention.projection(mixed), first.attention(tokens), atol=1e-6)
 
 
 def test_every_parameter_receives_a_gradient():

@@ -21,7 +21,7 @@ def manifest(corpus_folder):
     return synthetic(corpus_folder, clips_per_class=5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe():
     """Everything random is on: mixup, masks, noise, roll, dropout, drop path."""
     return replace(

@@ -14,8 +14,8 @@ from train.cli import SUMMARIES, main
 from train.recipes import RECIPES
 
 TINY = [
-    "--num-frames", "64", "--num-mel-bins", "32", "--frequency-mask", "8", "--time-mask", "16",
-    "--epochs", "1", "--device", "cpu",
+    "--corpus", "esc50", "--num-frames", "64", "--num-mel-bins", "32", "--frequency-mask", "8",
+    "--time-mask", "16", "--epochs", "1", "--device", "cpu",
 ]  # fmt: skip
 
 
@@ -77,7 +77,9 @@ def test_predict_names_classes_of_any_file(run_folder, tmp_path, capsys):
     (result,) = json.loads(capsys.readouterr().out)
     probabilities = [entry["probability"] for entry in result["classes"]]
     assert probabilities == sorted(probabilities, reverse=True)
-    assert {entry["class"] for entry in result["classes"]} < set(weights.load(run_folder / "last").classes)
+    assert {entry["class"] for entry in result["classes"]} < set(
+        weights.load(run_folder / "last").classes
+    )
 
 
 def test_a_run_is_repeated_from_its_recipe_file(run_folder, corpus_folder, tmp_path, capsys):
@@ -96,9 +98,12 @@ def test_crossval_prints_the_table(corpus_folder, tmp_path, capsys):
 
 
 def test_stats_are_those_of_the_normalised_input(corpus_folder, capsys):
-    words = ["stats", "demo", "--data", str(corpus_folder), "--device", "cpu", "--no-use-cache"]
+    words = ["stats", "demo", "--data", str(corpus_folder), "--corpus", "esc50"]
+    words += ["--device", "cpu", "--no-use-cache"]
     assert main(words) == 0
-    mean, std = (float(word) for word in capsys.readouterr().out.split("--mean ")[1].split(" --std "))
+    mean, std = (
+        float(word) for word in capsys.readouterr().out.split("--mean ")[1].split(" --std ")
+    )
     from ast_model import Frontend
     from data import load_audio, synthetic
 
@@ -147,7 +152,10 @@ def test_bad_words_are_named(fails, corpus_folder):
 
 def test_bad_data_are_named(fails, corpus_folder, tmp_path):
     assert "nowhere" in fails("train", "esc10_scratch", "--data", tmp_path / "nowhere")
-    message = fails("train", "demo", "--data", corpus_folder, "--fold", "9", "--out", tmp_path / "r")
+    message = fails(
+        "train", "demo", "--data", corpus_folder, "--corpus", "esc50", "--fold", "9",
+        "--out", tmp_path / "r",
+    )  # fmt: skip
     assert "fold 9 does not exist" in message
     assert not (tmp_path / "r").exists()
 
@@ -184,9 +192,9 @@ def test_debug_shows_the_traceback(tmp_path):
 
 def test_python_minus_m_train_is_the_program():
     result = subprocess.run(
-        [sys.executable, "-m", "train", "predict", "nowhere", "a.wav"], capture_output=True, text=True
+        [sys.executable, "-m", "train", "predict", "nowhere", "a.wav"],
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 2
-    assert result.stderr == (
-        "ast-audio: audio file a.wav does not exist; check the path\n"
-    )
+    assert result.stderr == ("ast-audio: audio file a.wav does not exist; check the path\n")

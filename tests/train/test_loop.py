@@ -30,17 +30,25 @@ def run(recipe, manifest, folder, **options):
 def results(folder):
     """Everything that an interruption could change."""
     return (
-        {name: t.numpy().tobytes() for name, t in load_file(folder / "last/model.safetensors").items()},
-        {name: t.numpy().tobytes() for name, t in load_file(folder / "best/model.safetensors").items()},
+        {
+            name: t.numpy().tobytes()
+            for name, t in load_file(folder / "last/model.safetensors").items()
+        },
+        {
+            name: t.numpy().tobytes()
+            for name, t in load_file(folder / "best/model.safetensors").items()
+        },
         (folder / "metrics.csv").read_bytes(),
         (folder / "predictions.csv").read_bytes(),
     )
 
 
-@pytest.fixture
-def straight(recipe, manifest, tmp_path):
-    run(recipe, manifest, tmp_path / "straight")
-    return results(tmp_path / "straight")
+@pytest.fixture(scope="module")
+def straight(recipe, manifest, tmp_path_factory):
+    """What the run leaves that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("straight")
+    run(recipe, manifest, folder)
+    return results(folder)
 
 
 def test_a_run_leaves_what_the_design_says(recipe, manifest, tmp_path):
@@ -120,9 +128,9 @@ def test_sigkill_then_the_same_command_ends_the_same(
 ):
     """The real thing: the command line, killed by the operating system, started again."""
     options = [
-        "--data", str(corpus_folder), "--no-use-cache", "--device", "cpu", "--epochs", "2",
+        "--data", str(corpus_folder), "--corpus", "esc50", "--no-use-cache", "--device", "cpu",
         "--num-frames", "64", "--num-mel-bins", "32", "--frequency-mask", "8", "--time-mask", "16",
-        "--mixup-rate", "0.5", "--dropout", "0.1", "--checkpoint-minutes", "0",
+        "--epochs", "2", "--mixup-rate", "0.5", "--dropout", "0.1", "--checkpoint-minutes", "0",
     ]  # fmt: skip
 
     def command(folder):
@@ -193,9 +201,7 @@ def test_non_finite_loss_stops_with_the_step_and_what_to_try(
 
 
 @pytest.mark.parametrize("start", ["imagenet", "audioset"])
-def test_pretrained_starts_say_in_one_line_that_they_are_missing(
-    recipe, manifest, tmp_path, start
-):
+def test_pretrained_starts_say_in_one_line_that_they_are_missing(recipe, manifest, tmp_path, start):
     with pytest.raises(ValueError, match=f"start_from {start} needs pretrained weights") as error:
         run(replace(recipe, start_from=start), manifest, tmp_path / "run")
     assert "\n" not in str(error.value)

@@ -74,7 +74,7 @@ def test_full_disk_keeps_the_old_state(run, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(OSError, match="could not write .*state.pt: No space left on device; free"):
+    with pytest.raises(OSError, match=r"could not write .*state.pt: No space left on device; free"):
         save_state(run, {"epoch": 2})
     assert load_state(run, torch.device("cpu")) == {"epoch": 1}
     assert [path.name for path in (run / "state").iterdir()] == ["state.pt"]
@@ -99,5 +99,3 @@ def test_predictions_survive_class_names_with_commas_and_columns_names(tmp_path)
         ('bells, "church"', pytest.approx([0.2, 0.5, 0.3])),
         ("clip|target", pytest.approx([0.25, 0.5, 0.25])),
     ]
-
-

@@ -1,7 +1,6 @@
 """Saved models: round trip, transformers as the judge, damage."""
 
 import json
-import os
 import warnings
 
 import pytest
@@ -81,9 +80,7 @@ def test_transformers_own_folder_loads(tmp_path):
     assert ours.frontend.config.window == "hanning"
     fbank = torch.randn(2, 64, 128)
     with torch.no_grad():
-        assert torch.allclose(
-            ours.model(fbank), theirs(fbank).logits, rtol=1e-5, atol=1e-6
-        )
+        assert torch.allclose(ours.model(fbank), theirs(fbank).logits, rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_that_transformers_cannot_run_names_its_own_architecture(tmp_path):
@@ -95,7 +92,7 @@ def test_saving_over_a_model_replaces_it_and_leaves_nothing_else(tmp_path):
     weights.save(tmp_path / "last", *tiny(), CLASSES)
     weights.save(tmp_path / "last", *tiny(distilled=False), CLASSES)
     assert not weights.load(tmp_path / "last").model.config.distilled
-    assert os.listdir(tmp_path) == ["last"]
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
 def test_full_disk_keeps_the_old_model(tmp_path, monkeypatch):
@@ -106,10 +103,10 @@ def test_full_disk_keeps_the_old_model(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(OSError, match="could not write .*last: No space left on device; free"):
+    with pytest.raises(OSError, match=r"could not write .*last: No space left on device; free"):
         weights.save(tmp_path / "last", *tiny(distilled=False), CLASSES)
     assert weights.load(tmp_path / "last").model.config == model.config
-    assert os.listdir(tmp_path) == ["last"]
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
 def test_missing_folder_says_what_to_give(tmp_path):
