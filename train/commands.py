@@ -182,12 +182,17 @@ def stats(words: Sequence[str]) -> None:
     default = StatsOptions(tyro.MISSING, recipe, Reading())
     options = parse(StatsOptions, rest, f"stats {words[0]}", default)
     recipe = options.recipe
-    clips = open_corpus(recipe.corpus, options.data).clips
+    manifest = open_corpus(recipe.corpus, options.data)
     device = choose_device(options.reading.device)
     frontend = Frontend(recipe.frontend_config()).to(device)
-    dataset = ClipDataset(clips, 1, frontend.config.sample_rate, options.reading.clip_cache())
+    dataset = ClipDataset(
+        manifest.clips,
+        len(manifest.classes),
+        frontend.config.sample_rate,
+        options.reading.clip_cache(),
+    )
     mean, std = moments(_fbanks(dataset, frontend, options.reading.workers or 0))
-    print(f"{len(clips)} clips: mean {mean:.4f}, std {std:.4f}")
+    print(f"{len(dataset)} clips: mean {mean:.4f}, std {std:.4f}")
     print(f"recipe {recipe.name} has mean {recipe.mean:.4f}, std {recipe.std:.4f}")
     print(f"to train with the measured ones: --mean {mean:.4f} --std {std:.4f}")
 

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=32, help="in the batch (%(default)s)")
     parser.add_argument("--seconds", type=int, default=10, help="of each clip (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="that count (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="that count (%(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     waveforms = 0.1 * torch.randn(arguments.clips, arguments.seconds * SAMPLE_RATE)

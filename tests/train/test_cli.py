@@ -162,11 +162,11 @@ def test_bad_data_are_named(fails, corpus_folder, tmp_path):
 
 def test_a_run_folder_of_another_recipe_is_refused(fails, run_folder, corpus_folder):
     words = ["train", "demo", "--data", corpus_folder, "--fold", "2", "--out", run_folder]
-    assert "different recipe" in fails(*words, "--device", "cpu")
+    assert "different recipe" in fails(*words, "--corpus", "esc50", "--device", "cpu")
 
 
 def test_bad_models_and_files_are_named(fails, run_folder, corpus_folder, tmp_path):
-    assert "model folder" in fails("predict", tmp_path / "none", "a.wav")
+    assert "model folder" in fails("predict", tmp_path / "none", __file__)
     assert "audio file" in fails("predict", run_folder, tmp_path / "none.wav")
     assert "audio file" in fails("predict", run_folder, tmp_path)
     assert "no audio file was given" in fails("predict", run_folder)
