@@ -1,6 +1,6 @@
 """A small procedurally generated data set in ESC-50's layout, for demonstrations and tests.
 
-Eight classes that differ in how a sound moves in time and frequency. Pitch, start, duration, level
+Eight classes that differ in how a sound moves in time and frequency, and in its harmonics. Pitch, start, duration, level
 and background noise are drawn anew for every clip from the same ranges in every class, so that
 neither pitch nor loudness alone gives the class away.
 """
@@ -26,10 +26,10 @@ CLIP_SECONDS = 2.0
 FOLDS = 5
 VERSION = 1  # part of every file name; to be raised whenever the sounds change
 
-PITCH = (200.0, 500.0)  # Hz, log-uniform
+PITCH = (300.0, 600.0)  # Hz, log-uniform
 DURATION = (1.3, 1.8)  # s
 PEAK_LEVEL = (-15.0, -1.0)  # dB relative to full scale
-SIGNAL_TO_NOISE = (3.0, 20.0)  # dB, over the duration of the sound
+SIGNAL_TO_NOISE = (5.0, 20.0)  # dB, over the duration of the sound
 FADE_SECONDS = 0.01
 
 NOTICE = """Synthetic data: procedurally generated sounds, not recordings, in the layout of ESC-50.
@@ -145,10 +145,10 @@ def log_uniform(rng: Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def tone(frequency: np.ndarray) -> np.ndarray:
-    """Eight harmonics, falling by 3 dB an octave, of a fundamental in Hz for every sample."""
+def tone(frequency: np.ndarray, harmonics: int) -> np.ndarray:
+    """Harmonics, falling by 3 dB an octave, of a fundamental in Hz for every sample."""
     phase = 2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE
-    return sum(np.sin(k * phase) / np.sqrt(k) for k in range(1, 9))
+    return sum(np.sin(k * phase) / np.sqrt(k) for k in range(1, harmonics + 1))
 
 
 # The sounds: time in seconds (samples,) and a pitch in Hz in, waveform (samples,) out.
@@ -157,7 +157,7 @@ def tone(frequency: np.ndarray) -> np.ndarray:
 def rising_chirps(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
     """Sweeps upwards, one after the other."""
     rate, octaves = rng.uniform(2.0, 3.5), rng.uniform(1.0, 1.5)
-    return tone(pitch * 2 ** (octaves * (rate * time % 1 - 0.5)))
+    return tone(pitch * 2 ** (octaves * (rate * time % 1 - 0.5)), harmonics=6)
 
 
 def falling_chirps(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
@@ -166,12 +166,12 @@ def falling_chirps(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray
 
 def tremolo_tone(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
     envelope = 1 + np.sin(2 * np.pi * rng.uniform(5.0, 8.0) * time)
-    return envelope * tone(np.full_like(time, pitch))
+    return envelope * tone(np.full_like(time, pitch), harmonics=1)
 
 
 def vibrato_tone(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
     rate, octaves = rng.uniform(4.0, 6.0), rng.uniform(0.4, 0.6)
-    return tone(pitch * 2 ** (octaves * np.sin(2 * np.pi * rate * time)))
+    return tone(pitch * 2 ** (octaves * np.sin(2 * np.pi * rate * time)), harmonics=2)
 
 
 def click_train(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
@@ -190,14 +190,14 @@ def two_tones(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
     """Steps between two pitches less than an octave apart."""
     rate, octaves = rng.uniform(1.5, 2.5), rng.uniform(0.6, 0.9)
     step = np.sign(np.sin(2 * np.pi * rate * time))
-    return tone(pitch * 2 ** (octaves / 2 * step))
+    return tone(pitch * 2 ** (octaves / 2 * step), harmonics=4)
 
 
 def plucked_tone(time: np.ndarray, pitch: float, rng: Generator) -> np.ndarray:
     """Struck again and again, each time dying away."""
     rate, decay = rng.uniform(1.5, 2.5), rng.uniform(0.08, 0.15)
     since_pluck = time % (1 / rate)
-    return np.exp(-since_pluck / decay) * tone(np.full_like(time, pitch))
+    return np.exp(-since_pluck / decay) * tone(np.full_like(time, pitch), harmonics=8)
 
 
 SOUNDS = {
