@@ -1,8 +1,8 @@
 """A small procedurally generated data set in ESC-50's layout, for demonstrations and tests.
 
-Eight classes that differ in how a sound moves in time and frequency, and in its harmonics. Pitch, start, duration, level
-and background noise are drawn anew for every clip from the same ranges in every class, so that
-neither pitch nor loudness alone gives the class away.
+Eight classes that differ in how a sound moves in time and frequency, and in its harmonics. Pitch,
+start, duration, level and background noise are drawn anew for every clip from the same ranges in
+every class, so that neither pitch nor loudness alone gives the class away.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CLIP_SECONDS = 2.0
 FOLDS = 5
 VERSION = 1  # part of every file name; to be raised whenever the sounds change
 
-PITCH = (300.0, 600.0)  # Hz, log-uniform
+PITCH = (400.0, 900.0)  # Hz, log-uniform
 DURATION = (1.3, 1.8)  # s
 PEAK_LEVEL = (-15.0, -1.0)  # dB relative to full scale
-SIGNAL_TO_NOISE = (5.0, 20.0)  # dB, over the duration of the sound
+SIGNAL_TO_NOISE = (5.0, 25.0)  # dB, over the duration of the sound
 FADE_SECONDS = 0.01
 
 NOTICE = """Synthetic data: procedurally generated sounds, not recordings, in the layout of ESC-50.
@@ -37,7 +37,7 @@ seed {seed}, {clips_per_class} clips per class, version {version}
 """
 
 
-def synthetic(root: str | Path, clips_per_class: int = 20, seed: int = 0) -> Manifest:
+def synthetic(root: str | Path, clips_per_class: int = 30, seed: int = 0) -> Manifest:
     """The synthetic data set in `root`, written there first unless it is complete already.
 
     8 classes, 5 folds, mono PCM-16 WAV of 2 s at 16 kHz. The same arguments give the same clips.

@@ -27,7 +27,6 @@ def recipe():
     return replace(
         DEMO,
         num_frames=64,
-        num_mel_bins=32,
         epochs=2,
         frequency_mask=8,
         time_mask=16,

@@ -1,6 +1,8 @@
 """The command line: every command on real files, and one line with exit code 2 for bad input."""
 
 import json
+import os
+import resource
 import subprocess
 import sys
 
@@ -14,7 +16,7 @@ from train.cli import SUMMARIES, main
 from train.recipes import RECIPES
 
 TINY = [
-    "--corpus", "esc50", "--num-frames", "64", "--num-mel-bins", "32", "--frequency-mask", "8",
+    "--corpus", "esc50", "--num-frames", "64", "--frequency-mask", "8",
     "--time-mask", "16", "--epochs", "1", "--device", "cpu",
 ]  # fmt: skip
 
@@ -51,7 +53,7 @@ def test_train_says_where_everything_is(run_folder):
 
 def test_overrides_reach_the_run(run_folder):
     recipe = json.loads((run_folder / "recipe.json").read_text())["recipe"]
-    assert (recipe["epochs"], recipe["num_frames"], recipe["num_mel_bins"]) == (1, 64, 32)
+    assert (recipe["corpus"], recipe["epochs"], recipe["num_frames"]) == ("esc50", 1, 64)
 
 
 def test_evaluate_repeats_the_last_epochs_scores(run_folder, corpus_folder, capsys):
@@ -178,6 +180,28 @@ def test_bad_models_and_files_are_named(fails, run_folder, corpus_folder, tmp_pa
     assert "400" in fails("predict", run_folder, short)
     words = ("evaluate", run_folder / "last", "--data", corpus_folder, "--fold", "9")
     assert "fold 9 does not exist" in fails(*words)
+
+
+@pytest.mark.parametrize("megabytes", [0.001, 10, 30])
+def test_a_full_disk_stops_in_one_line_and_the_same_command_goes_on(
+    corpus_folder, tmp_path, megabytes
+):
+    """A limit on the size of files stands for the full disk: recipe, model or state fail."""
+    words = [sys.executable, "-m", "train", "train", "demo", "--data", str(corpus_folder), *TINY]
+    words += ["--no-use-cache", "--out", str(tmp_path / "run")]
+    limit = int(megabytes * 2**20)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def command(**options):
+        return subprocess.run(words, capture_output=True, text=True, env=environment, **options)
+
+    stopped = command(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    assert stopped.returncode == 2, stopped.stderr
+    assert stopped.stderr.count("\n") == 1, stopped.stderr
+    assert "File too large; free space there" in stopped.stderr
+    assert not list(tmp_path.glob("run/**/.*"))
+    assert not (tmp_path / "run" / "state" / "state.pt").exists()
+    assert command().returncode == 0
 
 
 def test_evaluate_refuses_data_of_other_classes(fails, run_folder, recordings):

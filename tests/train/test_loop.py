@@ -130,7 +130,7 @@ def test_sigkill_then_the_same_command_ends_the_same(
     """The real thing: the command line, killed by the operating system, started again."""
     options = [
         "--data", str(corpus_folder), "--corpus", "esc50", "--no-use-cache", "--device", "cpu",
-        "--num-frames", "64", "--num-mel-bins", "32", "--frequency-mask", "8", "--time-mask", "16",
+        "--num-frames", "64", "--frequency-mask", "8", "--time-mask", "16",
         "--epochs", "2", "--mixup-rate", "0.5", "--dropout", "0.1", "--checkpoint-minutes", "0",
     ]  # fmt: skip
 

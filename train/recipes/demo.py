@@ -1,4 +1,10 @@
-"""The demonstration: a tiny AST on the synthetic data set, two CPU cores."""
+"""The demonstration: a tiny AST on the synthetic data set.
+
+    make demo
+
+Expected: at least 90 % on the held-out fold. Patches are as high as the spectrogram: from scratch
+and on few clips they learn faster than square ones.
+"""
 
 from train.recipe import Recipe
 
@@ -7,20 +13,21 @@ DEMO = Recipe(
     corpus="synthetic",
     preset="tiny224",
     num_frames=192,
-    patch=(16, 16),
-    stride=(16, 16),
-    mean=-9.0,
-    std=4.0,
-    epochs=20,
+    patch=(128, 4),
+    stride=(128, 4),
+    pooling="patches",
+    mean=-3.8022,
+    std=3.6777,
+    epochs=40,
     batch_size=16,
     optimizer="adamw",
     betas=(0.9, 0.999),
     learning_rate=5e-4,
     weight_decay=0.05,
     schedule="cosine",
-    warmup_epochs=2.0,
+    warmup_epochs=4.0,
     clip_gradient=1.0,
     frequency_mask=16,
-    time_mask=24,
-    roll_frames=10,
+    time_mask=48,
+    roll_frames=96,
 )
