@@ -10,10 +10,11 @@ import numpy as np
 
 from data import Manifest
 from data.cache import ClipCache
-from train.loop import Row, train
+from train.loop import train
 from train.plots import confusion, learning_curves
 from train.recipe import Recipe
 from train.run import read_predictions, write_table
+from train.training import Row
 from weights.files import atomic_file
 
 

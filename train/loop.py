@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,49 +16,18 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-import weights
-from ast_model import AST, Frontend
 from data import Clip, Manifest
 from data.augment import add_noise, roll, spec_augment
 from data.cache import ClipCache
 from data.dataset import Batch, ClipDataset, collate, epoch_batches
 from train.device import autocast, choose_device, choose_precision
 from train.evaluate import default_workers, predict_logits
-from train.metrics import confusion_matrix, evaluate_scores
-from train.plots import confusion, learning_curves
+from train.metrics import evaluate_scores
 from train.recipe import Recipe
-from train.run import METRICS, load_state, open_run, save_state, write_predictions, write_table
+from train.results import announce, report, save_epoch, save_results
+from train.run import load_state, open_run, save_state
 from train.schedule import learning_rate
-
-Row = dict[str, float]
-
-
-@dataclass
-class Training:
-    """A run in memory: everything that its state file holds, and where it stands."""
-
-    recipe: Recipe
-    model: AST
-    frontend: Frontend
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    epoch: int = 0  # epochs finished
-    batch: int = 0  # batches done of the epoch under way
-    loss_sum: float = 0.0  # over the clips of those batches
-    rows: list[Row] = field(default_factory=list)  # metrics.csv
-
-    def state(self) -> dict[str, Any]:
-        parts = {
-            name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")
-        }
-        names = ("epoch", "batch", "loss_sum", "rows")
-        return {**parts, **{name: getattr(self, name) for name in names}}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        for name in ("model", "optimizer", "scaler"):
-            getattr(self, name).load_state_dict(state[name])
-        for name in ("epoch", "batch", "loss_sum", "rows"):
-            setattr(self, name, state[name])
+from train.training import Row, Training, build
 
 
 def train(
@@ -122,28 +90,6 @@ def train(
                 save_results(training, folder, manifest.classes, held_out, logits, targets)
             save_state(folder, training.state())  # last: it declares everything above as done
     return training.rows
-
-
-def build(recipe: Recipe, num_classes: int, device: torch.device) -> Training:
-    """Model, front end, optimiser and scaler as they are before the first step."""
-    if recipe.start_from != "scratch":
-        raise ValueError(
-            f"start_from {recipe.start_from} needs pretrained weights, which this version cannot "
-            "load yet; use --start-from scratch"
-        )
-    torch.manual_seed(recipe.seed)
-    model = AST(recipe.model_config(num_classes)).to(device)
-    frontend = Frontend(recipe.frontend_config()).to(device)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    optimizer = kind(
-        model.parameters(),
-        recipe.learning_rate,
-        recipe.betas,
-        weight_decay=recipe.weight_decay,
-        fused=True,  # one kernel for all parameters, on a CPU too
-    )
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-    return Training(recipe, model, frontend, optimizer, scaler)
 
 
 def train_epoch(
@@ -261,60 +207,6 @@ def finish_epoch(training: Training, logits: Tensor, targets: Tensor, num_clips:
     training.batch = 0
     training.loss_sum = 0.0
     return row
-
-
-def save_epoch(training: Training, folder: Path, classes: Sequence[str], row: Row) -> None:
-    """`metrics.csv`, `last/`, and `best/` where the held-out accuracy is the highest so far."""
-    write_table(folder / METRICS, training.rows)
-    weights.save(folder / "last", training.model, training.frontend, classes)
-    if row["accuracy"] > max((old["accuracy"] for old in training.rows[:-1]), default=-1.0):
-        weights.save(folder / "best", training.model, training.frontend, classes)
-
-
-def save_results(
-    training: Training,
-    folder: Path,
-    classes: Sequence[str],
-    held_out: Sequence[Clip],
-    logits: Tensor,
-    targets: Tensor,
-) -> None:
-    """Predictions and plots of the last epoch."""
-    write_predictions(folder / "predictions.csv", held_out, classes, logits.softmax(dim=-1))
-    learning_curves({folder.name: training.rows}, folder / "plots" / "learning_curves.png")
-    matrix = confusion_matrix(logits.numpy(), targets.numpy())
-    title = f"{training.recipe.name}, {folder.name}, epoch {training.epoch}"
-    confusion(matrix, classes, folder / "plots" / "confusion.png", title)
-
-
-def announce(training: Training, num_training: int, num_held_out: int, folder: Path) -> None:
-    """What runs, on what, and from where."""
-    recipe, config = training.recipe, training.model.config
-    parameters = sum(parameter.numel() for parameter in training.model.parameters())
-    device = training.model.head.weight.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(
-        f"{recipe.name}: {recipe.preset}, {parameters:,} parameters, {config.num_tokens} tokens; "
-        f"{num_training} training clips, {num_held_out} held out; {name}, {recipe.precision}; "
-        f"{folder}" + (f"; resuming after epoch {training.epoch}" if training.epoch else ""),
-        flush=True,
-    )
-
-
-def report(training: Training, board: SummaryWriter, clips_per_second: float) -> None:
-    """The epoch's row as a line on the terminal and as TensorBoard scalars."""
-    row = training.rows[-1]
-    for name, value in row.items():
-        if name != "epoch":
-            board.add_scalar(name, value, training.epoch)
-    board.add_scalar("clips_per_second", clips_per_second, training.epoch)
-    board.flush()
-    print(
-        f"epoch {training.epoch:3d}/{training.recipe.epochs}  "
-        f"train loss {row['train_loss']:.3f}  loss {row['loss']:.3f}  "
-        f"accuracy {row['accuracy']:.4f}  {clips_per_second:.1f} clips/s",
-        flush=True,
-    )
 
 
 def _derived_seed(seed: int, step: int) -> int:

@@ -5,9 +5,10 @@ import torch
 
 from data import synthetic
 from train.evaluate import predict_logits
-from train.loop import build, train
+from train.loop import train
 from train.metrics import evaluate_scores
 from train.recipes.demo import DEMO
+from train.training import build
 
 
 def test_an_untrained_model_fails_the_synthetic_data(tmp_path):

@@ -5,7 +5,7 @@ import torch
 import weights
 from data import load_audio
 from train.evaluate import default_workers, predict_logits
-from train.loop import build
+from train.training import build
 
 
 def test_logits_are_those_of_the_saved_classifier(recipe, manifest, tmp_path):

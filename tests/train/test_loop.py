@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 import weights
 from train import loop
-from train.loop import build, train
+from train.loop import train
 from train.run import load_state, read_predictions
+from train.training import build
 
 CPU = torch.device("cpu")
 
