@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import tyro
+from collections.abc import Sequence
 
 PROGRAM = "ast-audio"
 
@@ -62,33 +56,6 @@ def _dispatch(words: list[str]) -> int:
 
     getattr(commands, command)(rest)
     return 0
-
-
-def parse(kind: Callable[..., Any], words: Sequence[str], command: str, default: Any = None) -> Any:
-    """tyro's parser, its boxed complaint folded into one line.
-
-    Args:
-        kind: a dataclass whose fields are the options.
-        default: an instance that gives the options' defaults.
-
-    Raises:
-        ValueError: the words do not fit; exit with 0 after `--help`.
-    """
-    complaint = io.StringIO()
-    known = {} if default is None else {"default": default}
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, args=words, prog=f"{PROGRAM} {command}", **known)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ValueError(_folded(complaint.getvalue())) from None
-
-
-def _folded(box: str) -> str:
-    """The words inside the frame that tyro draws around an error."""
-    lines = (line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:])
-    return re.sub(r"\s+", " ", " ".join(line for line in lines if line))
 
 
 def _text(error: Exception) -> str:

@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from weights.files import atomic_file
+
 # From the palette of Okabe and Ito, told apart with any kind of colour vision.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 GREY = "#666666"
@@ -152,12 +154,5 @@ def _write_counts(axes: Axes, matrix: np.ndarray, share: np.ndarray, cell: float
 
 
 def _save(figure: Figure, path: str | os.PathLike) -> None:
-    """Write the figure as PNG: to a temporary name beside `path` first, so no half file is left."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
-    try:
+    with atomic_file(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,7 +14,6 @@ import csv
 import hashlib
 import io
 import json
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 
 from data import Clip, Manifest
 from train.recipe import Recipe
-from weights.files import atomic_file
+from weights.files import atomic_file, is_leftover
 
 RECIPE, METRICS, STATE = "recipe.json", "metrics.csv", Path("state") / "state.pt"
 
@@ -39,12 +38,12 @@ def open_run(folder: Path, recipe: Recipe, manifest: Manifest, fold: int) -> Non
     file = folder / RECIPE
     if file.is_file():
         _require_same(folder, read_json(file), content)
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and not all(map(is_leftover, folder.iterdir())):
         raise ValueError(f"{folder} exists and is no run folder; give a new --out")
     else:
         write_json(file, content)
-    for leftover in folder.glob(".[0-9]*.*"):  # of writers that were killed
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    for leftover in filter(is_leftover, list(folder.rglob("*"))):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def _require_same(folder: Path, stored: Any, wanted: dict[str, Any]) -> None:
@@ -147,12 +146,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
-
-
-def fold_folders(folder: Path) -> dict[int, Path]:
-    """The fold runs below a cross-validation's folder."""
-    return {
-        int(match[1]): path
-        for path in sorted(folder.glob("fold*"))
-        if (match := re.fullmatch(r"fold(\d+)", path.name))
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         OSError: writing failed (a full disk, say); `path` is as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -36,8 +37,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         OSError: as `atomic_file`.
     """
     folder = Path(folder)
-    temporary = folder.with_name(f".{os.getpid()}.{folder.name}")
-    old = folder.with_name(f".{os.getpid()}.{folder.name}.old")
+    temporary = _temporary(folder)
+    old = _temporary(folder.with_name(f"{folder.name}.old"))
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -51,6 +52,15 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether `path` is what a writer left that was killed."""
+    return re.fullmatch(r"\.writing-\d+-.+", path.name) is not None
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".writing-{os.getpid()}-{path.name}")
 
 
 def _explained(error: OSError, path: Path) -> OSError:

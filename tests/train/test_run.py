@@ -61,10 +61,19 @@ def test_a_damaged_recipe_is_refused(run, recipe, manifest, content):
 
 
 def test_leftovers_of_a_killed_writer_are_removed(run, recipe, manifest):
-    (run / ".4242.last").mkdir()
-    (run / ".4242.metrics.csv").touch()
+    (run / "state").mkdir()
+    for leftover in (".writing-4242-metrics.csv", "state/.writing-4242-state.pt"):
+        (run / leftover).touch()
+    (run / ".writing-4242-last").mkdir()
+    (run / ".writing-4242-last" / "config.json").touch()
     open_run(run, recipe, manifest, 1)
-    assert [path.name for path in run.iterdir()] == ["recipe.json"]
+    assert sorted(path.name for path in run.rglob("*")) == ["recipe.json", "state"]
+
+
+def test_killed_before_its_recipe_was_written_a_run_can_start(tmp_path, recipe, manifest):
+    (tmp_path / ".writing-4242-recipe.json").touch()
+    open_run(tmp_path, recipe, manifest, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]
 
 
 def test_full_disk_keeps_the_old_state(run, monkeypatch):
