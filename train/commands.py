@@ -147,8 +147,7 @@ def predict(words: Sequence[str]) -> None:
         if not file.is_file():
             raise FileNotFoundError(f"audio file {file} does not exist; check the path")
     classifier, _ = _load_model(options.model, options.device)
-    rate = classifier.frontend.config.sample_rate
-    results = [(file, classifier(load_audio(file, rate), options.top_k)) for file in options.files]
+    results = [(file, _best(classifier, file, options.top_k)) for file in options.files]
     if options.json:
         print(json.dumps([_as_json(file, best) for file, best in results], indent=2))
         return
@@ -156,6 +155,14 @@ def predict(words: Sequence[str]) -> None:
         print(file)
         for name, probability in best:
             print(f"  {probability:6.1%}  {name}")
+
+
+def _best(classifier: AudioClassifier, file: Path, top_k: int) -> list[tuple[str, float]]:
+    waveform = load_audio(file, classifier.frontend.config.sample_rate)
+    try:
+        return classifier(waveform, top_k)
+    except ValueError as error:  # too short a clip, say
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _as_json(file: Path, best: Sequence[tuple[str, float]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from data.cache import ClipCache, default_cache_folder
-from train.recipe import Recipe
+from train.recipe import Precision, Recipe
 
 PROGRAM = "ast-audio"
 
@@ -93,7 +93,7 @@ class EvaluateOptions:
     """Which data set it is [default: the run's]."""
     fold: int | None = None
     """Fold to score [default: the fold that the run held out; without a run, all clips]."""
-    precision: str = "auto"
+    precision: Precision = "auto"
     """fp32, bf16 or fp16."""
     json: bool = False
     """Print JSON instead of a table."""
@@ -147,6 +147,7 @@ def parse(kind: Callable[..., Any], words: Sequence[str], command: str, default:
 
 
 def _folded(box: str) -> str:
-    """The words inside the frame that tyro draws around an error."""
-    lines = (line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:])
-    return re.sub(r"\s+", " ", " ".join(line for line in lines if line))
+    """The words inside the frame that tyro draws around an error, a rule in it as a semicolon."""
+    lines = (line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:-1])
+    text = " ".join(";" if set(line) == {"─"} else line for line in lines if line)
+    return re.sub(r"\s+;", ";", text)

@@ -177,7 +177,7 @@ def test_bad_models_and_files_are_named(fails, run_folder, corpus_folder, tmp_pa
     assert "empty.wav" in fails("predict", run_folder, empty)
     short = tmp_path / "short.wav"
     soundfile.write(short, np.zeros(100), 16_000)
-    assert "400" in fails("predict", run_folder, short)
+    assert "short.wav: clip 0 has 100 samples; at least 400" in fails("predict", run_folder, short)
     words = ("evaluate", run_folder / "last", "--data", corpus_folder, "--fold", "9")
     assert "fold 9 does not exist" in fails(*words)
 
