@@ -19,6 +19,16 @@ def test_a_file_appears_when_it_is_whole(tmp_path):
     assert names(path.parent) == ["a.txt"]
 
 
+def test_whoever_reads_the_old_file_reads_it_to_its_end(tmp_path):
+    """Renamed into place: a reader, or a crash, never meets a file half old and half new."""
+    (tmp_path / "a").write_text("old")
+    with (tmp_path / "a").open() as reader:
+        with atomic_file(tmp_path / "a") as temporary:
+            temporary.write_text("new")
+        assert reader.read() == "old"
+    assert (tmp_path / "a").read_text() == "new"
+
+
 def test_a_folder_replaces_the_old_one(tmp_path):
     for content in ("old", "new"):
         with atomic_folder(tmp_path / "model") as temporary:
