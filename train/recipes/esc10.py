@@ -3,7 +3,7 @@
     ast-audio crossval esc10_scratch --data FOLDER
 
 Measured: 80.25 +- 1.63 % over the five folds at the last epoch (fp32; the k-NN and the random
-forest of the ESC paper have 66.7 and 72.7 %). A fold takes about six minutes on two cores.
+forest of the ESC paper have 66.7 and 72.7 %). A fold takes about eight minutes on two cores.
 
 The paper has no such recipe. Patches as high as the spectrogram learn faster from few clips than
 square ones (the paper's ablation of patch shapes finds the same without pretraining), and are a
