@@ -145,7 +145,7 @@ def predict(words: Sequence[str]) -> None:
         raise ValueError("no audio file was given; name at least one after the model folder")
     for file in options.files:
         if not file.is_file():
-            raise FileNotFoundError(f"audio file {file} does not exist; check the path")
+            raise FileNotFoundError(f"audio file {file} does not exist, or is a folder; name files")
     classifier, _ = _load_model(options.model, options.device)
     results = [(file, _best(classifier, file, options.top_k)) for file in options.files]
     if options.json:

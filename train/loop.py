@@ -168,8 +168,8 @@ def train_step(training: Training, batch: Batch, steps_per_epoch: int) -> float:
     if not math.isfinite(mean_loss):
         raise ValueError(
             f"the loss is {mean_loss} at step {step} (epoch {training.epoch + 1}); try "
-            f"--learning-rate {rate / 2:.3g}, --clip-gradient 1 or --precision fp32; "
-            "the last checkpoint is intact"
+            f"--learning-rate {recipe.learning_rate / 10:.3g}, --clip-gradient 1 or "
+            "--precision fp32; the last checkpoint is intact"
         )
     if recipe.clip_gradient:
         training.scaler.unscale_(optimizer)

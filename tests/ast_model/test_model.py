@@ -38,6 +38,15 @@ def test_presets_are_deits_sizes(preset, width, heads):
     assert (config.width, config.heads, config.depth, config.num_classes) == (width, heads, 12, 50)
 
 
+def test_the_heads_norm_has_another_eps_than_the_backbones():
+    """A quirk of the authors' code: timm's 1e-6 below, PyTorch's 1e-5 in the head."""
+    model = AST(small())
+    norms = {name: m.eps for name, m in model.named_modules() if isinstance(m, torch.nn.LayerNorm)}
+    assert norms.pop("head_norm") == 1e-5
+    assert len(norms) == 2 * 2 + 1
+    assert set(norms.values()) == {1e-6}
+
+
 @given(
     mels=st.integers(4, 40),
     frames=st.integers(6, 70),

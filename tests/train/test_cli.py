@@ -204,9 +204,14 @@ def test_a_full_disk_stops_in_one_line_and_the_same_command_goes_on(
     assert command().returncode == 0
 
 
-def test_evaluate_refuses_data_of_other_classes(fails, run_folder, recordings):
-    words = ("evaluate", run_folder, "--data", recordings / "esc10", "--corpus", "esc10")
-    assert "knows the classes" in fails(*words)
+def test_evaluate_refuses_data_of_other_classes(fails, run_folder, tmp_path):
+    for name in ("meta", "audio"):
+        (tmp_path / name).mkdir()
+    soundfile.write(tmp_path / "audio" / "a.wav", np.zeros(16_000), 16_000)
+    table = "filename,fold,target,category,esc10\na.wav,2,0,dog,True\n"
+    (tmp_path / "meta" / "esc50.csv").write_text(table)
+    message = fails("evaluate", run_folder, "--data", tmp_path, "--corpus", "esc50")
+    assert message.endswith(f"{tmp_path} has dog; give the data it was trained for")
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -221,4 +226,6 @@ def test_python_minus_m_train_is_the_program():
         text=True,
     )
     assert result.returncode == 2
-    assert result.stderr == ("ast-audio: audio file a.wav does not exist; check the path\n")
+    assert result.stderr == (
+        "ast-audio: audio file a.wav does not exist, or is a folder; name files\n"
+    )

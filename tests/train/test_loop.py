@@ -13,8 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 import weights
+from data.cache import ClipCache
+from data.corpora import open_corpus
 from train import loop
 from train.loop import train
+from train.recipes.esc10 import ESC10_SCRATCH
 from train.run import load_state, read_predictions
 from train.training import build
 
@@ -199,6 +202,16 @@ def test_non_finite_loss_stops_with_the_step_and_what_to_try(
     with pytest.raises(ValueError, match=r"loss is nan at step 0 \(epoch 1\); try --learning-rate"):
         run(recipe, manifest, tmp_path / "run")
     assert load_state(tmp_path / "run", CPU) is None
+
+
+def test_real_recordings_train(recordings, tmp_path):
+    """Every tenth clip of ESC-10, decoded from Ogg and resampled, for one epoch of its recipe."""
+    manifest = open_corpus("esc10", recordings / "esc10")
+    manifest = replace(manifest, clips=manifest.clips[::10])
+    recipe = replace(ESC10_SCRATCH, epochs=1, precision="fp32")
+    rows = run(recipe, manifest, tmp_path / "run", cache=ClipCache(tmp_path / "cache"))
+    assert 0 < rows[0]["train_loss"] < 5
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == len(manifest.clips)
 
 
 @pytest.mark.parametrize("start", ["imagenet", "audioset"])
