@@ -121,13 +121,14 @@ def evaluate(words: Sequence[str]) -> None:
     fold = options.fold if options.fold is not None else fold
     clips = manifest.clips if fold is None else manifest.split(fold)[1]
     device = choose_device(options.reading.device)
+    workers = options.reading.workers
     logits, targets = predict_logits(
         classifier.model,
         classifier.frontend,
         clips,
         choose_precision(options.precision, device),
         cache=options.reading.clip_cache(),
-        workers=options.reading.workers or default_workers(device),
+        workers=default_workers(device) if workers is None else workers,
     )
     scores = evaluate_scores(logits.numpy(), targets.numpy(), classifier.multi_label)
     part = "all clips" if fold is None else f"fold {fold}"
