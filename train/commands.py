@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,15 @@ def predict(words: Sequence[str]) -> None:
 
 
 def _best(classifier: AudioClassifier, file: Path, top_k: int) -> list[tuple[str, float]]:
-    waveform = load_audio(file, classifier.frontend.config.sample_rate)
+    config = classifier.frontend.config
+    waveform = load_audio(file, config.sample_rate)
+    heard = classifier.frontend.fbank.num_samples(config.num_frames)
+    if len(waveform) > 1.1 * heard:  # clips are seldom exact to the frame
+        print(
+            f"note: {file} is {len(waveform) / config.sample_rate:.1f} s long; "
+            f"the model hears its first {heard / config.sample_rate:.1f} s",
+            file=sys.stderr,
+        )
     try:
         return classifier(waveform, top_k)
     except ValueError as error:  # too short a clip, say

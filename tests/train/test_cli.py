@@ -84,6 +84,12 @@ def test_predict_names_classes_of_any_file(run_folder, tmp_path, capsys):
     )
 
 
+def test_predict_says_how_much_of_a_long_file_the_model_hears(run_folder, tmp_path, capsys):
+    soundfile.write(tmp_path / "long.wav", np.zeros(160_000), 16_000)
+    assert main(["predict", str(run_folder), str(tmp_path / "long.wav"), "--device", "cpu"]) == 0
+    assert "long.wav is 10.0 s long; the model hears its first 0.7 s" in capsys.readouterr().err
+
+
 def test_a_run_is_repeated_from_its_recipe_file(run_folder, corpus_folder, tmp_path, capsys):
     words = ["train", str(run_folder / "recipe.json"), "--data", str(corpus_folder)]
     words += ["--out", str(tmp_path / "again"), "--device", "cpu", "--no-use-cache"]

@@ -4,9 +4,9 @@
     ast-audio crossval esc50 --data datasets/esc50
 
 Expected mean accuracy over five folds: from AudioSet 95.6 +- 0.4 %, from ImageNet 88.7 +- 0.7 %
-(paper; epoch chosen by the mean over the folds). From scratch none is published. The two pretrained
-starts stop with one line until published weights can be loaded. Meant for a GPU: a training step of
-base384 runs at 0.56 clips/s on two CPU cores. The paper says 20 epochs, the authors' code trains 25.
+(paper; epoch chosen by the mean over the folds). From scratch none is published. The two
+pretrained starts stop with one line until published weights can be loaded. Meant for a GPU: two
+CPU cores train base384 at 0.56 clips/s. The paper says 20 epochs, the authors' code trains 25.
 """
 
 from dataclasses import replace
