@@ -50,7 +50,7 @@ class ClipDataset(Dataset[Item]):
         num_classes: length of a target.
         sample_rate: of the decoded waveforms, in Hz.
         cache: where decoded clips are kept; None decodes every time.
-        mixup_rate: probability of mixing a clip with another one (REFERENCE: per clip).
+        mixup_rate: probability of mixing a clip with another one, drawn for each clip.
         seed, epoch: of the clip's random numbers.
     """
 
