@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import types
 import typing
@@ -103,8 +104,8 @@ class Recipe:
     """Order, augmentation and initialisation follow from it."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_type(self.name, field.name, getattr(self, field.name), self._types()[field.name])
+        for name, expected in _field_types().items():
+            _check_type(self.name, name, getattr(self, name), expected)
         for name in ("epochs", "batch_size", "accumulation", "learning_rate"):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in ("mixup_rate", "label_smoothing"):
@@ -123,10 +124,6 @@ class Recipe:
             raise ValueError(
                 f"recipe {self.name}: {name} is {getattr(self, name)}, must be {expected}"
             )
-
-    @classmethod
-    def _types(cls) -> dict[str, Any]:
-        return typing.get_type_hints(cls)
 
     def model_config(self, num_classes: int) -> ASTConfig:
         """The architecture that this recipe trains."""
@@ -161,6 +158,11 @@ class Recipe:
             )
         pairs = ("patch", "stride", "betas")
         return cls(**{**content, **{name: tuple(content[name]) for name in pairs}})
+
+
+@functools.cache
+def _field_types() -> dict[str, Any]:
+    return typing.get_type_hints(Recipe)
 
 
 def _check_type(recipe: str, name: str, value: Any, expected: Any) -> None:
