@@ -85,7 +85,7 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()  # through memory, so that a full disk is a plain OSError
     torch.save(state, buffer)
     with atomic_file(folder / STATE) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        temporary.write_bytes(buffer.getvalue())
 
 
 def load_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
