@@ -111,12 +111,6 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def read_table(path: Path) -> list[dict[str, float]]:
-    """A `metrics.csv` as numbers."""
-    with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
 def write_predictions(
     path: Path, clips: Sequence[Clip], classes: Sequence[str], probabilities: torch.Tensor
 ) -> None:
