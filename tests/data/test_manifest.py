@@ -24,3 +24,11 @@ def test_split_holds_out_one_fold_and_trains_on_all_others():
 def test_an_unknown_fold_is_named_with_the_folds_there_are():
     with pytest.raises(ValueError, match=r"fold 4 .* three folds.* 1, 2, 3"):
         MANIFEST.split(4)
+
+
+def test_a_part_is_the_clips_that_belong_to_it_and_a_missing_one_is_named():
+    clips = (Clip(Path("a.wav"), (0,), part="train"), Clip(Path("b.wav"), (0,), part="test"))
+    manifest = Manifest("lists", clips, ("dog",))
+    assert manifest.part("test") == clips[1:]
+    with pytest.raises(ValueError, match=r"lists has no 'valid' clips.*train, test"):
+        manifest.part("valid")
