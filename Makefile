@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 AST := $(BIN)/ast-audio
 DATA ?= datasets/esc50
-RECIPE ?= esc50_scratch
+RECIPE ?= esc50
 DEMO := runs/demo
 SUITABLE := import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10 python; do \

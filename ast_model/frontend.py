@@ -228,6 +228,24 @@ class Frontend(nn.Module):
         fbank, _ = self.fbank(waveforms, torch.tensor(samples).clamp(max=longest))
         return functional.pad(fbank, (0, 0, 0, self.config.num_frames - fbank.shape[1]))
 
+    def traceable(self, waveforms: Tensor) -> Tensor:
+        """`forward` without lengths, checks, or loops over the clips: for `torch.export`.
+
+        One graph serves any batch and any number of samples; clips shorter than one window come
+        out as padding alone. Equal to `forward` but for the rounding of the mean.
+
+        Args:
+            waveforms: (batch, samples) float32, each clip as long as its row.
+        """
+        frames, fbank = self.config.num_frames, self.fbank
+        longest, own_frames = fbank.num_samples(frames), fbank.num_frames(waveforms.shape[1])
+        waveforms = waveforms - waveforms.mean(1, keepdim=True)
+        # Always that many samples, whatever came in: all shapes from here on are constants.
+        waveforms = functional.pad(waveforms, (0, longest))[:, :longest]
+        log_mel = fbank._log_mel(waveforms.unfold(1, fbank.window_size, fbank.shift))
+        after = torch.arange(frames, device=waveforms.device) >= own_frames
+        return self.normalise(log_mel.masked_fill(after[:, None], 0))
+
     def normalise(self, fbank: Tensor) -> Tensor:
         """To mean 0 and standard deviation 0.5, not 1 (authors' code; checkpoints rely on it)."""
         return (fbank - self.config.mean) / (2 * self.config.std)

@@ -59,7 +59,7 @@ class MLP(nn.Module):
 
     def __init__(self, config: ASTConfig) -> None:
         super().__init__()
-        hidden = int(config.width * config.mlp_ratio)
+        hidden = round(config.width * config.mlp_ratio)
         self.expand = nn.Linear(config.width, hidden)
         self.contract = nn.Linear(hidden, config.width)
         self.dropout = config.dropout
@@ -151,10 +151,15 @@ class AST(nn.Module):
             tokens = block(tokens)
         return torch.stack(maps, dim=1)
 
+    def reset_head(self) -> None:
+        """Make the head new: its LayerNorm the identity, its Linear random."""
+        self.head_norm.reset_parameters()
+        _initialise_layer(self.head)
+
     def _embed_patches(self, fbank: Tensor) -> Tensor:
         self._check_shape(fbank)
         special = [self.cls_token] + ([self.dist_token] if self.config.distilled else [])
-        special = [token.expand(len(fbank), -1, -1) for token in special]
+        special = [token.expand(fbank.shape[0], -1, -1) for token in special]
         tokens = torch.cat([*special, self.patch_embedding(fbank)], dim=1)  # (B, N, D)
         return F.dropout(tokens + self.positions, self.config.dropout, self.training)
 
@@ -168,12 +173,17 @@ class AST(nn.Module):
             )
 
     def _initialise(self) -> None:
-        """Truncated normal of std 0.02 for weights, zeros for biases, as DeiT."""
+        """Everything anew, as DeiT."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+                _initialise_layer(module)
         nn.init.trunc_normal_(self.positions, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         if self.config.distilled:
             nn.init.trunc_normal_(self.dist_token, std=0.02)
+
+
+def _initialise_layer(module: nn.Linear | nn.Conv2d) -> None:
+    """Truncated normal of std 0.02 for the weight, zeros for the bias."""
+    nn.init.trunc_normal_(module.weight, std=0.02)
+    nn.init.zeros_(module.bias)

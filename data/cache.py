@@ -21,12 +21,17 @@ STALE_SECONDS = 3600  # no clip takes that long to write
 OUR_FILE = re.compile(r"[0-9a-f]{64}\.(npy|[^.]+\.tmp)")
 
 
-def default_cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/ast-audio/clips`, or the same under `~/.cache`."""
+def cache_folder(name: str) -> Path:
+    """`$XDG_CACHE_HOME/ast-audio/NAME`, or the same under `~/.cache`."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not base.is_absolute():  # unset, empty, or invalid (XDG Base Directory Specification)
         base = Path.home() / ".cache"
-    return base / "ast-audio" / "clips"
+    return base / "ast-audio" / name
+
+
+def default_cache_folder() -> Path:
+    """Where decoded clips go, unless told otherwise."""
+    return cache_folder("clips")
 
 
 class ClipCache:

@@ -6,23 +6,54 @@ import errno
 import hashlib
 import http.client
 import re
-import stat
 import sys
 import tempfile
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
-from pathlib import Path, PureWindowsPath
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from tqdm import tqdm
 
+from data.archives import BLOCK, extract_tar, extract_zip, megabytes, require_vacant
 from data.esc50 import METADATA, esc50, find_layout
+from data.speech_commands import LISTS, speech_commands
+
+TIMEOUT = 30.0  # s without any answer
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set is published."""
+
+    name: str
+    url: str
+    size: str
+    sha256: str | None
+    suffix: str
+    extract: Callable[[Path, Path], Path]
+
 
 ESC50_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
-TIMEOUT = 30.0  # s without any answer
-BLOCK = 1 << 20  # bytes
-MAX_UNPACKED = 4 << 30  # bytes; ESC-50 unpacks to about 0.9 GB
+SPEECH_COMMANDS = {  # SHA-256: as torchaudio and TensorFlow Datasets publish them
+    "v2": Source(
+        "Speech Commands V2",
+        "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
+        "2.4 GB",
+        "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+        ".tar.gz",
+        extract_tar,
+    ),
+    "v1": Source(
+        "Speech Commands V1",
+        "http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz",
+        "1.5 GB",
+        "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
+        ".tar.gz",
+        extract_tar,
+    ),
+}
 
 
 class DownloadError(ValueError):
@@ -152,79 +183,6 @@ def require_hash(path: Path, sha256: str | None, remedy: str) -> None:
         )
 
 
-def megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
-
-
-def extract_zip(archive: str | Path, folder: str | Path, max_bytes: int = MAX_UNPACKED) -> Path:
-    """Unpacks `archive` into the new folder `folder`, completely or not at all.
-
-    Args:
-        archive: a zip file. Members that would land outside the folder, links and encrypted
-            members are refused before anything is written.
-        folder: must not exist, or be empty.
-        max_bytes: bound on the unpacked size, which guards against a zip bomb.
-
-    Returns:
-        `folder`.
-
-    Raises:
-        ValueError: the archive is damaged or refused, the folder is in use, or the disk is full.
-    """
-    archive, folder = Path(archive), Path(folder)
-    require_vacant(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as scratch:
-        content = Path(scratch, "content")
-        content.mkdir()
-        try:
-            with zipfile.ZipFile(archive) as file:
-                require_harmless(archive, file.infolist(), max_bytes)
-                file.extractall(content)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(
-                f"{archive} is not a sound zip file ({error}): delete it and download it again"
-            ) from error
-        except OSError as error:
-            raise ValueError(
-                f"{archive} cannot be unpacked beside {folder} ({error}): make room for it there"
-            ) from error
-        content.replace(folder)
-    return folder
-
-
-def require_harmless(archive: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> None:
-    """Refuses an archive by its table of contents; zipfile holds members to the sizes stated."""
-    for member in members:
-        # Windows' rules know both separators and drive letters: refused on every system alike.
-        path = PureWindowsPath(member.filename)
-        if path.anchor or ".." in path.parts:
-            problem = "lies outside the folder"
-        elif stat.S_ISLNK(member.external_attr >> 16):
-            problem = "is a link"
-        elif member.flag_bits & 1:
-            problem = "is encrypted"
-        elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            problem = "is packed in an unusual way"
-        else:
-            continue
-        raise ValueError(
-            f"{archive} is refused, its member {member.filename!r} {problem}: "
-            "expected plain files; download it again from its publisher"
-        )
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > max_bytes:
-        raise ValueError(
-            f"{archive} is refused, it unpacks to {megabytes(unpacked)}: expected at most "
-            f"{megabytes(max_bytes)}; download it again from its publisher"
-        )
-
-
-def require_vacant(folder: Path) -> None:
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder} holds something else: expected a new folder; choose another")
-
-
 def download_esc50(folder: str | Path, url: str = ESC50_URL) -> Path:
     """ESC-50 (CC BY-NC 3.0) into `folder`, which then holds `meta/esc50.csv` and `audio/`.
 
@@ -238,21 +196,67 @@ def download_esc50(folder: str | Path, url: str = ESC50_URL) -> Path:
     Raises:
         ValueError: as `download` and `extract_zip`; or the folder holds something else.
     """
+
+    def layout(unpacked: Path) -> Path:
+        esc50(unpacked)
+        return find_layout(unpacked)
+
+    source = Source("ESC-50", url, "about 600 MB", None, ".zip", extract_zip)
+    return install(source, folder, METADATA, layout)
+
+
+def download_speech_commands(folder: str | Path, version: str = "v2") -> Path:
+    """Speech Commands (CC BY 4.0) into `folder`, which then holds the words' folders and the lists.
+
+    Does nothing where it is there already. The archive lies beside the folder, as
+    `folder + ".tar.gz"`, until it is unpacked: about 6 GB are needed in between for V2, 4 GB for
+    V1. Its SHA-256 and the files that the lists name are checked.
+
+    Args:
+        folder: where the data set shall lie.
+        version: "v2" (105,829 clips of 35 words) or "v1" (64,727 clips of 30 words).
+
+    Returns:
+        The folder: what `data.speech_commands` takes.
+
+    Raises:
+        ValueError: an unknown version; as `download` and `extract_tar`; or the folder holds
+            something else.
+    """
+    if version not in SPEECH_COMMANDS:
+        raise ValueError(
+            f"Speech Commands has no version {version!r}: use one of {', '.join(SPEECH_COMMANDS)}"
+        )
+
+    def layout(unpacked: Path) -> Path:
+        speech_commands(unpacked)
+        return unpacked
+
+    return install(SPEECH_COMMANDS[version], folder, Path(LISTS["test"]), layout)
+
+
+def install(
+    source: Source, folder: str | Path, landmark: Path, layout: Callable[[Path], Path]
+) -> Path:
+    """Fetches and unpacks a data set, unless `folder` holds its file `landmark` already.
+
+    layout: finds the data set in what was unpacked; raises where it is not complete.
+    """
     folder = Path(folder).expanduser().resolve()
-    if (folder / METADATA).is_file():
-        print(f"ESC-50 is in {folder} already: nothing to do", file=sys.stderr)
+    if (folder / landmark).is_file():
+        print(f"{source.name} is in {folder} already: nothing to do", file=sys.stderr)
         return folder
     require_vacant(folder)
-    print(f"ESC-50, about 600 MB from {url}, goes to {folder}", file=sys.stderr)
-    archive = download(url, folder.with_name(folder.name + ".zip"))
+    print(f"{source.name}, {source.size} from {source.url}, goes to {folder}", file=sys.stderr)
+    archive = download(source.url, folder.with_name(folder.name + source.suffix), source.sha256)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as scratch:
-        unpacked = extract_zip(archive, Path(scratch, "zip"))
+        unpacked = source.extract(archive, Path(scratch, "content"))
         try:
-            esc50(unpacked)  # every file of the CSV is there, or this raises
+            found = layout(unpacked)
         except (ValueError, FileNotFoundError) as error:
             raise ValueError(
-                f"{archive} does not hold ESC-50 ({error}): delete it and run this again"
+                f"{archive} does not hold {source.name} ({error}): delete it and run this again"
             ) from error
-        find_layout(unpacked).replace(folder)
+        found.replace(folder)
     archive.unlink()
     return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path, PureWindowsPath
 
+from data.files import existing
 from data.manifest import Clip, Manifest
 
 SUBSETS = ("esc50", "esc10")
@@ -61,7 +62,8 @@ def read_layout(folder: Path, name: str, esc10_only: bool = False) -> Manifest:
         raise ValueError(f"{table} holds no clips of {name}: expected {wanted}; get the file anew")
 
     audio = folder / "audio"
-    missing = [row["filename"] for row in rows if not (audio / row["filename"]).is_file()]
+    paths = [existing(audio / row["filename"]) for row in rows]
+    missing = [row["filename"] for row, path in zip(rows, paths, strict=True) if path is None]
     if missing:
         raise FileNotFoundError(
             f"{audio} lacks {len(missing)} of the {len(rows)} files that {table} names, "
@@ -70,7 +72,8 @@ def read_layout(folder: Path, name: str, esc10_only: bool = False) -> Manifest:
     categories = categories_by_target(table, rows)
     index = {target: rank for rank, target in enumerate(categories)}
     clips = tuple(
-        Clip(audio / row["filename"], (index[row["target"]],), fold=row["fold"]) for row in rows
+        Clip(path, (index[row["target"]],), fold=row["fold"])
+        for row, path in zip(rows, paths, strict=True)
     )
     return Manifest(name, clips, tuple(categories.values()))
 

@@ -1,6 +1,10 @@
-"""Where the tests find real recordings."""
+"""What the tests of several rooms share: real recordings, and a server on this machine."""
 
+import http.server
 import os
+import re
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,3 +26,65 @@ def recordings() -> Path:
 def one_thread() -> None:
     """The tests' networks are too small to be worth a second thread."""
     torch.set_num_threads(1)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `server.files`; the other attributes of the server spoil its answers."""
+
+    def do_HEAD(self):
+        self.answer(None)
+
+    def do_GET(self):
+        wanted = self.headers.get("Range")
+        self.server.ranges.append(wanted)
+        self.answer(wanted if self.server.knows_ranges else None)
+
+    def answer(self, wanted: str | None) -> None:
+        server, path = self.server, self.path.partition("?")[0]
+        content = server.files.get(path)
+        if content is None:
+            status, headers = server.refusals.get(path, (404, {}))
+            return self.begin(status, headers)
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
+        if start >= len(content):
+            return self.begin(416, {"Content-Range": f"bytes */{len(content)}"})
+        headers = dict(server.headers.get(path, {}))
+        if start:
+            first = start + server.range_shift
+            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        if server.tells_length:
+            headers["Content-Length"] = str(len(content) - start)
+        self.begin(206 if start else 200, headers)
+        if self.command == "GET":
+            with suppress(ConnectionError):  # a client that has seen enough hangs up
+                self.wfile.write(content[start : server.breaks_off_at])
+
+    def begin(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server at `server.address`.
+
+    files: path to content; headers: path to what goes with the content; refusals: path to status
+    and headers, where there is no content. ranges: the Range header of every GET so far.
+    """
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.headers, server.refusals, server.ranges = {}, {}, {}, []
+    server.knows_ranges = server.tells_length = True
+    server.range_shift, server.breaks_off_at = 0, None
+    server.address = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()

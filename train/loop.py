@@ -66,10 +66,8 @@ def train(
     workers = default_workers(place) if workers is None else workers
     recipe = replace(recipe, precision=choose_precision(recipe.precision, place))
     training_clips, held_out = manifest.split(fold)
-    training = build(recipe, len(manifest.classes), place)
-    open_run(folder, recipe, manifest, fold)
-    if (state := load_state(folder, place)) is not None:
-        training.restore(state)
+    training = build(recipe, manifest.classes, place, load_state(folder, place))
+    open_run(folder, recipe, manifest, fold)  # after `build`, which refuses a bad start
     announce(training, len(training_clips), len(held_out), folder)
     if training.epoch == recipe.epochs:
         return training.rows

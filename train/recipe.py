@@ -13,7 +13,6 @@ from typing import Any, Literal
 from ast_model import ASTConfig, FrontendConfig
 
 Corpus = Literal["esc50", "esc10", "synthetic"]
-Start = Literal["scratch", "imagenet", "audioset"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -29,8 +28,15 @@ class Recipe:
     """Name of the recipe."""
     corpus: Corpus = "esc50"
     """Which data set is trained on."""
-    start_from: Start = "scratch"
-    """Initial weights."""
+    start_from: str = "scratch"
+    """Initial weights: scratch; imagenet (the preset's DeiT); audioset (the published AST); the
+    name of a timm model; a model folder; a hub id; an authors' or SSAST .pth, or its name."""
+    start_file: str = ""
+    """Local file of a timm model's weights, instead of a download."""
+    channels: Literal["mean", "sum"] = "mean"
+    """One kernel from a timm model's three colours: mean (paper) or sum (authors' code)."""
+    positions: Literal["bilinear", "nearest", "reinit"] = "bilinear"
+    """How learned positions come onto this recipe's grid; reinit makes them random."""
 
     preset: str = "base384"
     """Size of the AST: tiny224, small224, base224 or base384."""

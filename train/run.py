@@ -92,15 +92,18 @@ def load_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
     """The state to resume from; None where the run has not reached its first checkpoint.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or another version wrote it.
     """
     file = folder / STATE
     if not file.is_file():
         return None
     try:
-        return torch.load(file, map_location=device, weights_only=True)
+        state = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch.load has no error type of its own for a damaged file
         raise ValueError(f"{file} is damaged; delete the run folder and start again") from error
+    if "config" not in state:
+        raise ValueError(f"{file} is of another version of this program; give a new --out")
+    return state
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

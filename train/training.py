@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-from ast_model import AST, Frontend
+from ast_model import AST, ASTConfig, Frontend
 from train.recipe import Recipe
+from train.start import starting_model
 
 Row = dict[str, float]
 
@@ -32,7 +34,8 @@ class Training:
             name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")
         }
         names = ("epoch", "batch", "loss_sum", "rows")
-        return {**parts, **{name: getattr(self, name) for name in names}}
+        config = asdict(self.model.config)  # a start's file need not be there any more
+        return {"config": config, **parts, **{name: getattr(self, name) for name in names}}
 
     def restore(self, state: dict[str, Any]) -> None:
         for name in ("model", "optimizer", "scaler"):
@@ -41,15 +44,24 @@ class Training:
             setattr(self, name, state[name])
 
 
-def build(recipe: Recipe, num_classes: int, device: torch.device) -> Training:
-    """Model, front end, optimiser and scaler as they are before the first step."""
-    if recipe.start_from != "scratch":
-        raise ValueError(
-            f"start_from {recipe.start_from} needs pretrained weights, which this version cannot "
-            "load yet; use --start-from scratch"
-        )
+def build(
+    recipe: Recipe,
+    classes: Sequence[str],
+    device: torch.device,
+    state: dict[str, Any] | None = None,
+) -> Training:
+    """Model, front end, optimiser and scaler as they are before the first step, or in `state`.
+
+    Args:
+        classes: names of the model's outputs.
+        state: what `Training.state` gave, to go on from there.
+
+    Raises:
+        FileNotFoundError, ValueError: as `starting_model`.
+    """
     torch.manual_seed(recipe.seed)
-    model = AST(recipe.model_config(num_classes)).to(device)
+    model = AST(ASTConfig(**state["config"])) if state else starting_model(recipe, classes)
+    model = model.to(device)
     frontend = Frontend(recipe.frontend_config()).to(device)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
     optimizer = kind(
@@ -60,4 +72,7 @@ def build(recipe: Recipe, num_classes: int, device: torch.device) -> Training:
         fused=True,  # one kernel for all parameters, on a CPU too
     )
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-    return Training(recipe, model, frontend, optimizer, scaler)
+    training = Training(recipe, model, frontend, optimizer, scaler)
+    if state:
+        training.restore(state)
+    return training

@@ -2,7 +2,8 @@
 
 config.json              the architecture and the class names
 preprocessor_config.json the front end
-model.safetensors        the weights under the Hub's key names
+model.safetensors        the weights under the Hub's key names (or pytorch_model.bin, from others)
+README.md                the model card, where one was given
 
 What the Hub's configuration cannot say stands in extra keys that transformers ignores.
 """
@@ -11,38 +12,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
+from weights.checkpoint import AUDIOSET_CLASSES, STATISTICS, Checkpoint, collect, say
 from weights.files import atomic_folder
+from weights.names import HUB_PREFIX, hub_names
+from weights.tensors import read_tensors
 
-CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
+CONFIG, PREPROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
+WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
+MODEL_TYPE = "audio-spectrogram-transformer"
 
-BACKBONE = "audio_spectrogram_transformer"
-HUB_NAMES = {
-    "cls_token": f"{BACKBONE}.embeddings.cls_token",
-    "dist_token": f"{BACKBONE}.embeddings.distillation_token",
-    "positions": f"{BACKBONE}.embeddings.position_embeddings",
-    "patch_embedding.projection": f"{BACKBONE}.embeddings.patch_embeddings.projection",
-    "norm": f"{BACKBONE}.layernorm",
-    "head_norm": "classifier.layernorm",
-    "head": "classifier.dense",
+HUB_DEFAULTS = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.0,
+    "layer_norm_eps": 1e-12,
+    "patch_size": 16,
+    "qkv_bias": True,
+    "frequency_stride": 10,
+    "time_stride": 10,
+    "max_length": 1024,
+    "num_mel_bins": 128,
+    "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
 }
-HUB_BLOCK_NAMES = {
-    "attention_norm": "layernorm_before",
-    "attention.projection": "attention.output.dense",
-    "mlp_norm": "layernorm_after",
-    "mlp.expand": "intermediate.dense",
-    "mlp.contract": "output.dense",
-}
-"""Ours to the Hub's, below `blocks.N` and `encoder.layer.N`; the fused qkv is split in three."""
+"""What a key that config.json leaves out means to transformers."""
 
 EXTRA_FIELDS = ("patch", "stride", "distilled", "pooling", "head_layer_norm_eps", "drop_path")
 
@@ -53,8 +56,15 @@ def save(
     frontend: Frontend,
     classes: Sequence[str],
     multi_label: bool = False,
+    card: str | None = None,
 ) -> None:
     """Write a model folder, whole or not at all; an existing one is replaced.
+
+    `transformers.ASTForAudioClassification.from_pretrained(folder)` and `ASTFeatureExtractor`
+    read it where `runs_in_transformers` holds.
+
+    Args:
+        card: Markdown for the Hub's model card; `weights.model_card` makes one.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left half-written.
@@ -67,50 +77,75 @@ def save(
         _write_json(temporary / PREPROCESSOR, _hub_preprocessor(frontend.config))
         # through memory, so that a full disk is a plain OSError
         (temporary / WEIGHTS).write_bytes(to_bytes(_to_hub(state), metadata={"format": "pt"}))
+        if card is not None:
+            (temporary / CARD).write_text(card, encoding="utf-8")
 
 
-def load(source: str | Path, device: str | torch.device = "cpu") -> AudioClassifier:
-    """Read a model folder into an `AudioClassifier` in evaluation mode.
+def read_folder(folder: Path) -> Checkpoint:
+    """A folder that `save` or transformers' `save_pretrained` wrote.
 
-    Args:
-        source: a folder that `save` wrote, or one in the same (Hugging Face) layout.
-        device: where the model shall live.
+    Without preprocessor_config.json the front end is taken to be AudioSet's; an `ASTModel` has no
+    head; 527 classes are AudioSet's and multi-label, unless `problem_type` says otherwise.
 
     Raises:
-        FileNotFoundError: no such folder, or a file of it is missing.
-        ValueError: a file is damaged, or the weights do not match the configuration by name
-            and shape; every deviating key is an error, none is skipped.
+        FileNotFoundError: config.json or the weights are missing.
+        ValueError: a file is damaged or the folder is of another model, or the weights do not
+            match the configuration by name and shape; every deviating key is an error.
     """
-    folder = Path(source)
-    for name in (CONFIG, PREPROCESSOR, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} is not a model folder: {name} is missing; "
-                "give the folder that training wrote (…/best or …/last)"
-            )
-    hub = _read_json(folder / CONFIG)
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a model folder: {CONFIG} is missing; "
+            "give the folder that training wrote (…/best or …/last), or one from the Hub"
+        )
+    file = next((folder / n for n in (WEIGHTS, PICKLED_WEIGHTS) if (folder / n).is_file()), None)
+    if file is None:
+        raise FileNotFoundError(
+            f"{folder} is not a model folder: {WEIGHTS} is missing, and {PICKLED_WEIGHTS} too"
+        )
+    hub = HUB_DEFAULTS | _read_json(folder / CONFIG)
+    _require_ast(folder, hub)
     try:
         config = _config_from_hub(hub)
-        frontend = Frontend(_frontend_from_hub(_read_json(folder / PREPROCESSOR)))
-        classes = [hub["id2label"][str(index)] for index in range(config.num_classes)]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder}: the configuration lacks or misspells {error}") from error
-    with torch.device("meta"):  # nothing is allocated before names and shapes are known to fit
-        model = AST(config)
-    model.load_state_dict(_matching_state(folder / WEIGHTS, model), assign=True)
-    multi_label = hub.get("problem_type") == "multi_label_classification"
-    return AudioClassifier(model, frontend, classes, multi_label).to(device).eval()
+        classes = tuple(hub["id2label"][str(index)] for index in range(config.num_classes))
+        frontend = _read_frontend(folder / PREPROCESSOR, config)
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{folder}: the configuration lacks or misspells {error}; get its files again"
+        ) from error
+    stored = read_tensors(file)
+    with_head = "classifier.dense.weight" in stored
+    names = partial(hub_names, prefix=HUB_PREFIX if with_head else "")
+    state = collect(stored, config, names, file, with_head)
+    if not with_head:
+        say(f"{file} has no head: a new one for {config.num_classes} classes")
+    problem = hub.get("problem_type")
+    multi_label = problem == "multi_label_classification" or (
+        problem is None and config.num_classes == AUDIOSET_CLASSES
+    )
+    return Checkpoint(config, state, frontend, classes, multi_label)
+
+
+def runs_in_transformers(config: ASTConfig) -> bool:
+    """Whether transformers' AST can be this model."""
+    return config.distilled and config.pooling == "cls" and config.patch[0] == config.patch[1]
+
+
+def _require_ast(folder: Path, hub: dict[str, Any]) -> None:
+    fixed = {"model_type": MODEL_TYPE, "hidden_act": "gelu", "qkv_bias": True}
+    for name, expected in fixed.items():
+        if hub.get(name) != expected:
+            raise ValueError(
+                f"{folder / CONFIG} has {name} {hub.get(name)!r}, an AST has {expected!r}; "
+                "give the folder of an Audio Spectrogram Transformer"
+            )
 
 
 def _hub_config(classifier: AudioClassifier) -> dict[str, Any]:
     config = classifier.model.config
     kind = "multi_label" if classifier.multi_label else "single_label"
-    runs_in_transformers = (
-        config.distilled and config.pooling == "cls" and config.patch[0] == config.patch[1]
-    )
     return {
-        "architectures": ["ASTForAudioClassification" if runs_in_transformers else "AST"],
-        "model_type": "audio-spectrogram-transformer",
+        "architectures": ["ASTForAudioClassification" if runs_in_transformers(config) else "AST"],
+        "model_type": MODEL_TYPE,
         "problem_type": f"{kind}_classification",
         "max_length": config.num_frames,
         "num_mel_bins": config.num_mel_bins,
@@ -120,7 +155,7 @@ def _hub_config(classifier: AudioClassifier) -> dict[str, Any]:
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,
         "num_attention_heads": config.heads,
-        "intermediate_size": int(config.width * config.mlp_ratio),
+        "intermediate_size": round(config.width * config.mlp_ratio),
         "hidden_act": "gelu",
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
@@ -168,13 +203,21 @@ def _hub_preprocessor(config: FrontendConfig) -> dict[str, Any]:
     }
 
 
-def _frontend_from_hub(hub: dict[str, Any]) -> FrontendConfig:
+def _read_frontend(file: Path, config: ASTConfig) -> FrontendConfig:
+    window = "hanning"  # transformers' extractor knows no other
+    if not file.is_file():
+        say(f"no {file}: AudioSet's mean and std are assumed")
+        mean, std = STATISTICS["AudioSet"]
+        return FrontendConfig(config.num_frames, config.num_mel_bins, window, mean, std)
+    hub = _read_json(file)
+    # (x - 0) / (2 * 0.5) is no normalisation at all
+    mean, std = (hub["mean"], hub["std"]) if hub.get("do_normalize", True) else (0.0, 0.5)
     return FrontendConfig(
         num_frames=hub["max_length"],
         num_mel_bins=hub["num_mel_bins"],
-        window=hub.get("window", "hanning"),  # transformers' extractor knows no other
-        mean=hub["mean"],
-        std=hub["std"],
+        window=hub.get("window", window),
+        mean=mean,
+        std=std,
         sample_rate=hub["sampling_rate"],
     )
 
@@ -182,48 +225,11 @@ def _frontend_from_hub(hub: dict[str, Any]) -> FrontendConfig:
 def _to_hub(state: dict[str, Tensor]) -> dict[str, Tensor]:
     hub = {}
     for name, tensor in state.items():
-        for hub_name, part in _hub_parts(name, tensor):
-            hub[hub_name] = part.contiguous()
-    return hub
-
-
-def _hub_parts(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
-    if name in HUB_NAMES:
-        return [(HUB_NAMES[name], tensor)]
-    module, kind = name.rsplit(".", 1)
-    if module in HUB_NAMES:
-        return [(f"{HUB_NAMES[module]}.{kind}", tensor)]
-    _, index, part = module.split(".", 2)
-    layer = f"{BACKBONE}.encoder.layer.{index}"
-    if part == "attention.qkv":
-        names = [f"{layer}.attention.attention.{role}.{kind}" for role in ("query", "key", "value")]
-        return list(zip(names, tensor.chunk(3), strict=True))
-    return [(f"{layer}.{HUB_BLOCK_NAMES[part]}.{kind}", tensor)]
-
-
-def _matching_state(file: Path, model: AST) -> dict[str, Tensor]:
-    """The file's tensors under our names; every deviation by name or shape is an error."""
-    try:
-        stored = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file} is damaged or not a safetensors file: {error}") from error
-    expected = _to_hub(model.state_dict())
-    missing, unknown = expected.keys() - stored.keys(), stored.keys() - expected.keys()
-    if missing or unknown:
-        raise ValueError(
-            f"{file} does not match its config.json: missing {sorted(missing)[:3]} "
-            f"({len(missing)} in all), unknown {sorted(unknown)[:3]} ({len(unknown)} in all)"
+        parts = hub_names(name)
+        hub.update(
+            zip(parts, (part.contiguous() for part in tensor.chunk(len(parts))), strict=True)
         )
-    for name, tensor in expected.items():
-        if stored[name].shape != tensor.shape:
-            raise ValueError(
-                f"{file}: {name} has shape {tuple(stored[name].shape)}, "
-                f"config.json asks for {tuple(tensor.shape)}"
-            )
-    return {
-        name: torch.cat([stored[hub_name] for hub_name, _ in _hub_parts(name, tensor)])
-        for name, tensor in model.state_dict().items()
-    }
+    return hub
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,10 +1,7 @@
 """Downloads and archives, against a server on this machine that misbehaves as it is told to."""
 
 import hashlib
-import http.server
 import io
-import re
-import threading
 import zipfile
 
 import pytest
@@ -15,49 +12,10 @@ CONTENT = bytes(range(256)) * 12_000  # three blocks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`; the other attributes of the server spoil its answers."""
-
-    def do_GET(self):
-        server, wanted = self.server, self.headers.get("Range")
-        server.ranges.append(wanted)
-        content = server.files.get(self.path)
-        if content is None:
-            return self.send_error(404)
-        start = (
-            int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and server.knows_ranges else 0
-        )
-        if start >= len(content):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(content)}")
-            return self.end_headers()
-        self.send_response(206 if start else 200)
-        if start:
-            first = start + server.range_shift
-            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
-        if server.tells_length:
-            self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        self.wfile.write(content[start : server.breaks_off_at])
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.ranges = {"/file": CONTENT}, []
-    server.knows_ranges = server.tells_length = True
-    server.range_shift, server.breaks_off_at = 0, None
-    server.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def server(server):
+    server.files["/file"] = CONTENT
+    return server
 
 
 def refusal(function, *arguments, error=ValueError, **options) -> str:

@@ -13,7 +13,7 @@ from train.training import build
 
 def test_an_untrained_model_fails_the_synthetic_data(tmp_path):
     manifest = synthetic(tmp_path, clips_per_class=5)
-    training = build(DEMO, len(manifest.classes), torch.device("cpu"))
+    training = build(DEMO, manifest.classes, torch.device("cpu"))
     logits, targets = predict_logits(training.model, training.frontend, manifest.clips, "fp32")
     assert evaluate_scores(logits.numpy(), targets.numpy())["accuracy"] < 0.4
 

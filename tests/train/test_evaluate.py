@@ -9,7 +9,7 @@ from train.training import build
 
 
 def test_logits_are_those_of_the_saved_classifier(recipe, manifest, tmp_path):
-    training = build(recipe, len(manifest.classes), torch.device("cpu"))
+    training = build(recipe, manifest.classes, torch.device("cpu"))
     clips = manifest.clips[:5]
     logits, targets = predict_logits(training.model, training.frontend, clips, "fp32", batch_size=2)
     assert targets.argmax(dim=1).tolist() == [clip.targets[0] for clip in clips]
@@ -22,7 +22,7 @@ def test_logits_are_those_of_the_saved_classifier(recipe, manifest, tmp_path):
 
 
 def test_workers_keep_the_order(recipe, manifest):
-    training = build(recipe, len(manifest.classes), torch.device("cpu"))
+    training = build(recipe, manifest.classes, torch.device("cpu"))
     parts = training.model, training.frontend, manifest.clips[:6], "fp32", 2
     alone, with_workers = predict_logits(*parts), predict_logits(*parts, workers=2)
     assert torch.equal(alone[0], with_workers[0])

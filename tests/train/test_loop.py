@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,12 +215,27 @@ def test_real_recordings_train(recordings, tmp_path):
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == len(manifest.clips)
 
 
-@pytest.mark.parametrize("start", ["imagenet", "audioset"])
-def test_pretrained_starts_say_in_one_line_that_they_are_missing(recipe, manifest, tmp_path, start):
-    with pytest.raises(ValueError, match=f"start_from {start} needs pretrained weights") as error:
-        run(replace(recipe, start_from=start), manifest, tmp_path / "run")
-    assert "\n" not in str(error.value)
+def test_a_start_that_cannot_be_had_leaves_no_run_behind(recipe, manifest, tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file or folder youtube"):
+        run(replace(recipe, start_from="youtube"), manifest, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_resumes_without_the_weights_that_it_started_from(
+    recipe, manifest, tmp_path, monkeypatch
+):
+    run(replace(recipe, epochs=1), manifest, tmp_path / "start")
+    recipe = replace(recipe, start_from=str(tmp_path / "start" / "last"))
+
+    def dying(*arguments):
+        raise Interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_results", dying)  # after the first of two epochs is saved
+        with pytest.raises(Interruption):
+            run(recipe, manifest, tmp_path / "run")
+    shutil.rmtree(tmp_path / "start")
+    assert len(run(recipe, manifest, tmp_path / "run")) == 2
 
 
 def test_a_missing_fold_is_refused_before_anything_is_written(recipe, manifest, tmp_path):

@@ -14,6 +14,7 @@ from train.recipes.esc50 import ESC50, ESC50_IMAGENET, ESC50_SCRATCH
 def test_esc50_is_the_authors_recipe():
     assert (ESC50.learning_rate, ESC50.start_from) == (1e-5, "audioset")
     assert (ESC50_IMAGENET.learning_rate, ESC50_IMAGENET.start_from) == (1e-4, "imagenet")
+    assert (ESC50.window, ESC50_IMAGENET.window) == ("hanning", "hamming")
     assert replace(ESC50_IMAGENET, name="esc50_scratch", start_from="scratch") == ESC50_SCRATCH
     assert (ESC50.batch_size, ESC50.epochs, ESC50.num_frames) == (48, 25, 512)
     assert (ESC50.betas, ESC50.weight_decay) == ((0.95, 0.999), 5e-7)
@@ -44,7 +45,7 @@ def test_every_recipe_survives_json(name):
         ({"optimizer": "sgd"}, "optimizer is 'sgd', must be .'adam', 'adamw'."),
         ({"preset": "huge"}, "preset 'huge' is unknown; use one of tiny224"),
         ({"num_frames": 8, "time_mask": 0}, "num_frames 8 is smaller than one patch"),
-        ({"start_from": "youtube"}, "start_from is 'youtube'"),
+        ({"positions": "cubic"}, "positions is 'cubic', must be .'bilinear'"),
     ],
 )
 def test_impossible_field_is_refused(changes, message):

@@ -77,7 +77,7 @@ def test_killed_before_its_recipe_was_written_a_run_can_start(tmp_path, recipe, 
 
 
 def test_full_disk_keeps_the_old_state(run, monkeypatch):
-    save_state(run, {"epoch": 1})
+    save_state(run, {"epoch": 1, "config": {}})
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -85,8 +85,14 @@ def test_full_disk_keeps_the_old_state(run, monkeypatch):
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(OSError, match=r"could not write .*state.pt: No space left on device; free"):
         save_state(run, {"epoch": 2})
-    assert load_state(run, torch.device("cpu")) == {"epoch": 1}
+    assert load_state(run, torch.device("cpu")) == {"epoch": 1, "config": {}}
     assert [path.name for path in (run / "state").iterdir()] == ["state.pt"]
+
+
+def test_a_state_of_another_version_is_refused(run):
+    save_state(run, {"epoch": 1})
+    with pytest.raises(ValueError, match=r"of another version of this program; give a new --out"):
+        load_state(run, torch.device("cpu"))
 
 
 def test_a_state_that_would_run_code_is_refused(run):

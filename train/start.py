@@ -1,0 +1,85 @@
+"""The model before the first step: random, from ImageNet, or any published or saved AST."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import weights
+from ast_model import AST, ASTConfig
+from train.recipe import Recipe
+
+IMAGENET = {
+    "tiny224": "deit_tiny_distilled_patch16_224",
+    "small224": "deit_small_distilled_patch16_224",
+    "base224": "deit_base_distilled_patch16_224",
+    "base384": "deit_base_distilled_patch16_384",
+}
+"""What `imagenet` means for each preset; without a DIST token, the DeiT without distillation."""
+
+AUDIOSET = "MIT/ast-finetuned-audioset-10-10-0.4593"
+
+
+def starting_model(recipe: Recipe, classes: Sequence[str]) -> AST:
+    """The recipe's AST as `start_from` says.
+
+    Raises:
+        FileNotFoundError, ValueError: the weights cannot be had, or are of another size than the
+            recipe's AST; the message names the options that fit.
+    """
+    config = recipe.model_config(len(classes))
+    source = recipe.start_from
+    if source == "scratch":
+        return AST(config)
+    if source == "imagenet":
+        source = IMAGENET[recipe.preset]
+        source = source if recipe.distilled else source.replace("_distilled", "")
+    if source == "audioset":
+        source = AUDIOSET
+    if not Path(source).exists() and "/" not in source and weights.is_timm_name(source):
+        file = recipe.start_file or None
+        return weights.from_timm(config, source, recipe.channels, recipe.positions, file)
+    if recipe.start_file or recipe.channels != "mean":
+        raise ValueError(
+            "start_file and channels belong to a start_from that is a model of timm; "
+            f"{recipe.start_from!r} is none, so leave them out"
+        )
+    return _fine_tuned(recipe, config, source, classes)
+
+
+def _fine_tuned(recipe: Recipe, config: ASTConfig, source: str, classes: Sequence[str]) -> AST:
+    loaded = weights.load(
+        source,
+        num_classes=config.num_classes,
+        num_frames=config.num_frames,
+        stride=config.stride,
+        num_mel_bins=config.num_mel_bins,
+        pooling=config.pooling,
+        positions=recipe.positions,
+    )
+    theirs = loaded.model.config
+    wrong = [
+        f"{name} {getattr(config, name)} (theirs {getattr(theirs, name)})"
+        for name in ("width", "depth", "heads", "patch", "distilled")
+        if getattr(config, name) != getattr(theirs, name)
+    ]
+    if wrong:
+        raise ValueError(
+            f"start_from {source} does not fit a recipe of {', '.join(wrong)}; "
+            "change --preset, --patch or --distilled"
+        )
+    if loaded.frontend.config.window != recipe.window:
+        print(
+            f"note: {source} was trained behind a {loaded.frontend.config.window} window, this "
+            f"recipe uses {recipe.window}; --window {loaded.frontend.config.window} keeps theirs"
+        )
+    with torch.device("meta"):  # the loaded parameters, with the recipe's dropout and the like
+        names = ("dropout", "drop_path", "gradient_checkpointing")
+        model = AST(replace(theirs, **{name: getattr(config, name) for name in names}))
+    model.load_state_dict(loaded.model.state_dict(), assign=True)
+    if loaded.classes != tuple(classes):  # a head that knows other classes is no start
+        model.reset_head()
+    return model

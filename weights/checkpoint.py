@@ -1,0 +1,172 @@
+"""A model as a file holds it: collected by name and shape, adapted on request, then built."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
+from ast_model.position import fit_positions
+from weights.names import is_head
+
+STATISTICS = {
+    "AudioSet": (-4.2677393, 4.5689974),
+    "ESC-50": (-6.6268077, 5.358466),
+    "Speech Commands": (-6.845978, 5.5654526),
+}
+"""Mean and std of the log-mel values, as the authors' recipes have them."""
+
+AUDIOSET_CLASSES = 527
+
+Positions = Literal["bilinear", "nearest", "reinit"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a reader of some format hands on. A file without a head has none in `state`."""
+
+    config: ASTConfig
+    state: dict[str, Tensor]  # float32, under our names
+    frontend: FrontendConfig
+    classes: tuple[str, ...]
+    multi_label: bool
+
+
+def say(text: str) -> None:
+    """One line for the user about what was assumed, changed or left out."""
+    print(text, file=sys.stderr)
+
+
+def numbered_classes(count: int) -> tuple[str, ...]:
+    """Stand-ins where nobody told the names."""
+    return tuple(f"class_{index}" for index in range(count))
+
+
+def collect(
+    stored: Mapping[str, Tensor],
+    config: ASTConfig,
+    names: Callable[[str], list[str]],
+    source: object,
+    with_head: bool = True,
+    ignorable: str = r"(?!)",
+) -> dict[str, Tensor]:
+    """The file's tensors under our names, in float32; every deviation is an error.
+
+    Args:
+        names: a function of `weights.names`.
+        source: what to call the file in messages.
+        with_head: whether the class head is looked for.
+        ignorable: a regular expression of the keys that may be left over; they are listed.
+
+    Raises:
+        ValueError: a key is missing or unknown, or a tensor has another shape than `config` asks.
+    """
+    if config.depth > len(stored):  # before so many blocks are made
+        raise ValueError(f"{source}: a depth of {config.depth} does not fit {len(stored)} tensors")
+    with torch.device("meta"):  # names and shapes only
+        expected = AST(config).state_dict()
+    if not with_head:
+        expected = {name: tensor for name, tensor in expected.items() if not is_head(name)}
+    wanted = {part for name in expected for part in names(name)}
+    missing, rest = wanted - stored.keys(), stored.keys() - wanted
+    ignored = {name for name in rest if re.fullmatch(ignorable, name)}
+    unknown = rest - ignored
+    if missing or unknown:
+        raise ValueError(
+            f"{source} does not hold this AST: missing {sorted(missing)[:3]} "
+            f"({len(missing)} in all), unknown {sorted(unknown)[:3]} ({len(unknown)} in all)"
+        )
+    if ignored:
+        say(f"{source}: ignored, since an AST has no use for them: {', '.join(sorted(ignored))}")
+    return {name: _join(stored, names(name), tensor, source) for name, tensor in expected.items()}
+
+
+def _join(
+    stored: Mapping[str, Tensor], parts: list[str], expected: Tensor, source: object
+) -> Tensor:
+    for part, slot in zip(parts, expected.chunk(len(parts)), strict=True):
+        if stored[part].shape != slot.shape:
+            raise ValueError(
+                f"{source}: {part} has shape {tuple(stored[part].shape)}, "
+                f"the configuration asks for {tuple(slot.shape)}"
+            )
+    return torch.cat([stored[part].float() for part in parts])
+
+
+def carry_positions(
+    positions: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], mode: Positions
+) -> Tensor:
+    """`fit_positions`, or with "reinit" random ones (std 0.02), the special tokens' as well."""
+    if mode not in get_args(Positions):
+        raise ValueError(f"positions {mode!r} is unknown; use {', '.join(get_args(Positions))}")
+    if mode != "reinit":
+        return fit_positions(positions, old_grid, new_grid, mode)
+    num_special = positions.shape[1] - old_grid[0] * old_grid[1]
+    random = positions.new_empty(1, num_special + new_grid[0] * new_grid[1], positions.shape[2])
+    return nn.init.trunc_normal_(random, std=0.02)
+
+
+def adapt(
+    checkpoint: Checkpoint,
+    classes: Sequence[str] | None = None,
+    positions: Positions = "bilinear",
+    **requests: Any,
+) -> Checkpoint:
+    """The checkpoint for another input, stride, pooling or set of classes; each change is said.
+
+    Args:
+        classes: new names for the classes. They alone do not make a new head.
+        positions: how they are carried to another grid; "reinit" makes them random on any.
+        requests: fields of `ASTConfig` (`num_frames`, `num_mel_bins`, `stride`, `pooling`,
+            `num_classes`); None leaves a field as it is.
+
+    Raises:
+        ValueError: a request is out of range, or the number of names is not that of the classes.
+    """
+    old = checkpoint.config
+    requested = {name: value for name, value in requests.items() if value is not None}
+    config = replace(old, **requested)
+    state = dict(checkpoint.state)
+    state["positions"] = carry_positions(state["positions"], old.grid, config.grid, positions)
+    if positions == "reinit":
+        say("positions made anew, randomly")
+    elif config.grid != old.grid:
+        say(f"positions refitted from {_shape(old.grid)} patches to {_shape(config.grid)}")
+    for name in ("num_frames", "num_mel_bins", "stride", "pooling"):
+        if getattr(config, name) != getattr(old, name):
+            say(f"{name} changed from {getattr(old, name)} to {getattr(config, name)}")
+    names = checkpoint.classes
+    if config.num_classes != old.num_classes:
+        state = {name: tensor for name, tensor in state.items() if not is_head(name)}
+        names = numbered_classes(config.num_classes)
+        say(f"a new head for {config.num_classes} classes instead of {old.num_classes}")
+    if classes is not None:
+        names = tuple(classes)
+    frontend = replace(
+        checkpoint.frontend, num_frames=config.num_frames, num_mel_bins=config.num_mel_bins
+    )
+    return Checkpoint(config, state, frontend, names, checkpoint.multi_label)
+
+
+def build(checkpoint: Checkpoint) -> AudioClassifier:
+    """The classifier, in evaluation mode on the CPU; a head that is not there is made anew."""
+    with torch.device("meta"):
+        model = AST(checkpoint.config)
+    model.load_state_dict(checkpoint.state, strict=False, assign=True)  # `collect` was strict
+    if not any(map(is_head, checkpoint.state)):
+        model.head_norm.to_empty(device="cpu")
+        model.head.to_empty(device="cpu")
+        model.reset_head()
+    frontend = Frontend(checkpoint.frontend)
+    classifier = AudioClassifier(model, frontend, checkpoint.classes, checkpoint.multi_label)
+    return classifier.eval()
+
+
+def _shape(grid: tuple[int, int]) -> str:
+    return f"{grid[0]} x {grid[1]}"
