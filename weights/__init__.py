@@ -1,8 +1,19 @@
 """Every way in and out of a model."""
 
+from weights.card import Score, model_card
 from weights.deit import from_timm, is_timm_name
 from weights.folder import save
 from weights.loading import load
 from weights.onnx_export import export_onnx
+from weights.verify import verify
 
-__all__ = ["export_onnx", "from_timm", "is_timm_name", "load", "save"]
+__all__ = [
+    "Score",
+    "export_onnx",
+    "from_timm",
+    "is_timm_name",
+    "load",
+    "model_card",
+    "save",
+    "verify",
+]

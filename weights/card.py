@@ -1,0 +1,228 @@
+"""The model card: the README.md that the Hugging Face hub shows of a model folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PureWindowsPath
+from typing import Any
+
+from ast_model import ASTConfig, AudioClassifier
+from ast_model.config import PRESETS
+from weights.fetch import HUB_ID
+from weights.folder import MODEL_TYPE, runs_in_transformers
+
+SECONDS_PER_FRAME = 0.01
+SHOWN_CLASSES = 10
+
+INTRODUCTION = """\
+An Audio Spectrogram Transformer (AST; Gong, Chung and Glass, Interspeech 2021, arXiv 2104.01778):
+a transformer that classifies sounds from patches of their log-mel spectrogram."""
+
+OUR_USE = """\
+`FOLDER` is the folder of this file. With the package `ast-audio`:
+
+```python
+import data, weights
+classifier = weights.load("FOLDER")
+classifier(data.load_audio("clip.wav", {rate}), top_k=5)  # [(class, probability), ...]
+```"""
+
+THEIR_USE = """\
+With `transformers`, of a `waveform` that is mono, {rate} Hz, float32 in [-1, 1]:
+
+```python
+from transformers import ASTFeatureExtractor, ASTForAudioClassification
+extractor = ASTFeatureExtractor.from_pretrained("FOLDER")
+model = ASTForAudioClassification.from_pretrained("FOLDER").eval()
+logits = model(**extractor(waveform, sampling_rate={rate}, return_tensors="pt")).logits
+```"""
+
+THEIR_USE_WITH_OUR_FRONTEND = """\
+With `transformers`, the filterbank has to come from `ast-audio`: this model was trained behind a
+{window} window, and `ASTFeatureExtractor` knows only Hann, so that its features differ from those.
+Of a `waveform` that is mono, {rate} Hz, float32 in [-1, 1]:
+
+```python
+from transformers import ASTForAudioClassification
+model = ASTForAudioClassification.from_pretrained("FOLDER").eval()
+logits = model(classifier.frontend(waveform[None])).logits
+```"""
+
+NO_USE_OF_THEIRS = """\
+`transformers` cannot run this model: its AST has square patches, CLS and DIST tokens, and the head
+behind both."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What was measured, and on what."""
+
+    metrics: Mapping[str, float]  # finite, by name: {"accuracy": 0.95}
+    data: str  # name of the data set
+    part: str  # of the data set: "fold 1, held out from training"
+    clips: int | None = None
+    remark: str = ""  # a sentence on what the figures are of
+
+
+def model_card(
+    classifier: AudioClassifier,
+    name: str,
+    origin: str | None = None,
+    requests: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    score: Score | None = None,
+) -> str:
+    """The card in Markdown, with YAML front matter for the hub; what is not known is not claimed.
+
+    Local paths are cut to their last part. Names may hold any characters.
+
+    Args:
+        classifier: the model.
+        name: of the model.
+        origin: hub id, published name or path of what it was converted from.
+        requests: what was asked of the conversion, as of `weights.load`.
+        recipe: every field of the training recipe, in JSON types; the text names `corpus` and
+            `start_from` where they are among them.
+        score: of this very model.
+    """
+    parts = [
+        _front_matter(classifier, name, score),
+        f"# {_text(name)}",
+        INTRODUCTION,
+        _architecture(classifier),
+        "## How it was made",
+        *_conversion(origin, requests),
+        *_training(recipe),
+        "## Score",
+        *_measurement(score),
+        "## Use",
+        *_use(classifier),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(classifier: AudioClassifier, name: str, score: Score | None) -> str:
+    theirs = runs_in_transformers(classifier.model.config)
+    lines = [
+        f"library_name: {'transformers' if theirs else 'ast-audio'}",
+        "pipeline_tag: audio-classification",
+        f"tags:\n- {MODEL_TYPE}",
+    ]
+    if score is not None:
+        data, part = _yaml(score.data), _yaml(score.part)
+        lines += [
+            f"model-index:\n- name: {_yaml(name)}\n  results:",
+            "  - task:\n      type: audio-classification",
+            f"    dataset:\n      name: {data}\n      type: {data}\n      split: {part}",
+            "    metrics:",
+        ]
+        for metric, value in score.metrics.items():
+            lines.append(f"    - type: {_yaml(metric)}\n      value: {value:.6f}")
+    return "\n".join(["---", *lines, "---"])
+
+
+def _architecture(classifier: AudioClassifier) -> str:
+    config, frontend = classifier.model.config, classifier.frontend.config
+    tokens = "CLS and DIST tokens" if config.distilled else "CLS token"
+    kind = "several a clip" if classifier.multi_label else "one a clip"
+    classes = "; ".join(classifier.classes[:SHOWN_CLASSES])
+    more = "; …" if len(classifier.classes) > SHOWN_CLASSES else ""
+    facts = {
+        "size": _size(config),
+        "parameters": f"{sum(tensor.numel() for tensor in classifier.model.parameters()):,}",
+        "patch (frequency x time)": "{} x {}".format(*config.patch),
+        "stride (frequency x time)": "{} x {}".format(*config.stride),
+        "patches (frequency x time)": "{} x {}".format(*config.grid),
+        "head on": "mean of the patch tokens" if config.pooling == "patches" else tokens,
+        "frames": f"{config.num_frames} = {config.num_frames * SECONDS_PER_FRAME:.2f} s",
+        "sample rate": f"{frontend.sample_rate} Hz",
+        "mel bins": config.num_mel_bins,
+        "window": frontend.window,
+        "mean, std": f"{frontend.mean}, {frontend.std}",
+        "classes": f"{len(classifier.classes)}, {kind}: {classes}{more}",
+    }
+    return _table("property", facts)
+
+
+def _size(config: ASTConfig) -> str:
+    shape = f"width {config.width}, {config.depth} blocks of {config.heads} heads"
+    for name in PRESETS:
+        preset = ASTConfig.preset(name)
+        if all(getattr(preset, n) == getattr(config, n) for n in ("width", "depth", "heads")):
+            return f"{name.rstrip('0123456789')} ({shape})"
+    return shape
+
+
+def _conversion(origin: str | None, requests: Mapping[str, Any] | None) -> list[str]:
+    text = [] if origin is None else [f"Converted from {_text(_published(origin))}."]
+    if requests:
+        asked = ", ".join(f"{_text(name)} {_text(value)}" for name, value in requests.items())
+        text.append(
+            f"Asked for at the conversion: {asked}. Where the original had another, positions were "
+            "refitted or the class head made anew, without training."
+        )
+    return text
+
+
+def _training(recipe: Mapping[str, Any] | None) -> list[str]:
+    if recipe is None:
+        return ["How it was trained is not recorded."]
+    text = []
+    if "corpus" in recipe and "start_from" in recipe:
+        start = _text(_published(recipe["start_from"]))
+        text.append(f"Trained on {_text(recipe['corpus'])}, starting from {start}.")
+    block = json.dumps(_published(recipe), indent=2)
+    return [*text, f"The complete recipe:\n\n```json\n{block}\n```"]
+
+
+def _measurement(score: Score | None) -> list[str]:
+    if score is None:
+        return ["No score is recorded."]
+    clips = "" if score.clips is None else f", {score.clips:,} clips"
+    measured = f"Measured on {_text(score.data)}, {_text(score.part)}{clips}."
+    figures = {name: f"{value:.4f}" for name, value in score.metrics.items()}
+    return [f"{measured} {_text(score.remark)}".rstrip(), _table("metric", figures)]
+
+
+def _use(classifier: AudioClassifier) -> list[str]:
+    frontend = classifier.frontend.config
+    if not runs_in_transformers(classifier.model.config):
+        theirs = NO_USE_OF_THEIRS
+    else:
+        theirs = THEIR_USE if frontend.window == "hanning" else THEIR_USE_WITH_OUR_FRONTEND
+    known = {"rate": frontend.sample_rate, "window": frontend.window}
+    return [text.format(**known) for text in (OUR_USE, theirs)]
+
+
+def _table(title: str, rows: Mapping[str, Any]) -> str:
+    lines = [f"| {title} | value |", "| --- | --- |"]
+    lines += [f"| {_text(name)} | {_text(value)} |" for name, value in rows.items()]
+    return "\n".join(lines)
+
+
+def _published(value: Any) -> Any:
+    """What may leave the user's disk: of a path only the last part; a hub id is no path."""
+    if isinstance(value, Mapping):
+        return {name: _published(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_published(part) for part in value]
+    if not isinstance(value, str) or HUB_ID.fullmatch(value):
+        return value
+    return PureWindowsPath(value).name if {"/", "\\"} & set(value) else value
+
+
+def _line(value: Any) -> str:
+    """On one line, of printable characters: YAML and Markdown both stumble over others."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+
+
+def _yaml(value: Any) -> str:
+    """A JSON string is a YAML string."""
+    return json.dumps(_line(value), ensure_ascii=False)  # YAML does not join escaped surrogates
+
+
+def _text(value: Any) -> str:
+    """Markdown that shows exactly this."""
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|~#&$!" else c for c in _line(value))
