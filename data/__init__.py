@@ -1,8 +1,24 @@
 """From files on disk to batches of waveforms. Knows nothing of networks."""
 
 from data.audio import load_audio
+from data.audioset import audioset
 from data.esc50 import esc50
+from data.folder import folder
+from data.hugging_face import hugging_face
 from data.manifest import Clip, Manifest
+from data.speech_commands import speech_commands
 from data.synthetic import synthetic
+from data.table import table
 
-__all__ = ["Clip", "Manifest", "esc50", "load_audio", "synthetic"]
+__all__ = [
+    "Clip",
+    "Manifest",
+    "audioset",
+    "esc50",
+    "folder",
+    "hugging_face",
+    "load_audio",
+    "speech_commands",
+    "synthetic",
+    "table",
+]

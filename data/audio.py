@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
 import os
 import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,6 +36,25 @@ class _StraightThrough(soundfile.SoundFile):
         return False
 
 
+class _UnknownSize(io.FileIO):
+    """A WAV whose data size, the 4 bytes before `samples_begin`, reads as unknown."""
+
+    def __init__(self, path: Path, samples_begin: int) -> None:
+        super().__init__(path)
+        self.size_begins = samples_begin - 4
+
+    def readinto(self, buffer: memoryview) -> int:
+        start = self.tell()
+        count = super().readinto(buffer)
+        first, end = max(start, self.size_begins), min(start + count, self.size_begins + 4)
+        if first < end:
+            buffer[first - start : end - start] = b"\xff" * (end - first)  # UNKNOWN_BYTES
+        return count
+
+    def __del__(self) -> None:
+        self.close()  # soundfile leaves open what it has not opened
+
+
 def load_audio(path: str | os.PathLike[str], sample_rate: int = 16_000) -> torch.Tensor:
     """One audio file as a mono waveform.
 
@@ -58,29 +80,95 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = 16_000) -> torch
         ValueError: a wrong sample rate; or the path is no file, or the file is empty, not audio,
             truncated, damaged, without samples, or holds NaN or infinity.
     """
+    _require_sample_rate(sample_rate)
+    path = Path(path)
+    with _opened(path) as file:
+        source_rate = file.samplerate
+        blocks = list(_mono_blocks(file, path, BLOCK_VALUES))
+    waveform = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    if source_rate != sample_rate:
+        waveform = soxr.resample(waveform, source_rate, sample_rate)
+    if not len(waveform):
+        raise _no_samples(path, sample_rate)
+    return torch.from_numpy(waveform)
+
+
+def stream_audio(
+    path: str | os.PathLike[str], sample_rate: int = 16_000, block_seconds: float = 30.0
+) -> Iterator[torch.Tensor]:
+    """One audio file as consecutive blocks of a mono waveform, in memory for one block.
+
+    Joined, the blocks are `load_audio(path, sample_rate)`, bit for bit. A file that turns out to be
+    truncated or damaged is refused where that shows, at its end at the latest: after blocks that
+    were sound.
+
+    Args:
+        path: the file.
+        sample_rate: of the result, 1,000 to 1,000,000 Hz.
+        block_seconds: length of a block; the last is as long as what is left.
+
+    Yields:
+        (samples,), float32, finite, at least one sample.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_audio`, when the block concerned is asked for; at
+            once for a wrong `sample_rate`, or `block_seconds` of less than one sample.
+    """
+    _require_sample_rate(sample_rate)
+    if not 1 <= block_seconds * sample_rate < math.inf:
+        raise ValueError(
+            f"block_seconds {block_seconds!r} is not a length of at least one sample; give seconds"
+        )
+    return _stream(Path(path), sample_rate, round(block_seconds * sample_rate))
+
+
+def _stream(path: Path, sample_rate: int, size: int) -> Iterator[torch.Tensor]:
+    """Blocks of `size` samples at `sample_rate`, and one of what is left."""
+    held, count, empty = [], 0, True
+    with _opened(path) as file:
+        frames = 1 + size * file.samplerate // sample_rate
+        blocks = _mono_blocks(file, path, min(BLOCK_VALUES, frames * file.channels))
+        for piece in _resampled(blocks, file.samplerate, sample_rate):
+            held.append(piece)
+            count += len(piece)
+            if count >= size:
+                joined = np.concatenate(held)
+                rest = count % size
+                for start in range(0, count - rest, size):
+                    yield torch.from_numpy(joined[start : start + size])
+                held, count, empty = [joined[count - rest :].copy()], rest, False
+    if count:
+        yield torch.from_numpy(np.concatenate(held))
+    elif empty:
+        raise _no_samples(path, sample_rate)
+
+
+def _require_sample_rate(sample_rate: int) -> None:
     if type(sample_rate) is not int or sample_rate not in SAMPLE_RATES:
         raise ValueError(f"sample_rate {sample_rate!r} is not an integer from 1000 to 1000000 (Hz)")
-    path = Path(path)
-    _require_file(path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """The file, ready to decode; what libsndfile raises meanwhile becomes one line."""
+    require_file(path)
     try:
-        with _StraightThrough(_checked_source(path)) as file:
-            waveform, source_rate = _decode(file, path), file.samplerate
+        with _StraightThrough(checked_source(path)) as file:
+            if file.samplerate not in SAMPLE_RATES:
+                raise ValueError(
+                    f"{path} announces {file.samplerate} Hz, not 1000 to 1000000 Hz; "
+                    f"its header is damaged"
+                )
+            yield file
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a name that ends in .raw
         reason = " ".join(getattr(error, "error_string", str(error)).split())
         raise ValueError(
             f"{path} cannot be decoded ({reason}); it is no WAV, FLAC, Ogg or MP3, or is truncated "
             f"or damaged: restore or remove it"
         ) from error
-    if not np.isfinite(waveform).all():
-        raise ValueError(f"{path} holds NaN or infinite samples; write it again or remove it")
-    if source_rate != sample_rate:
-        waveform = soxr.resample(waveform, source_rate, sample_rate)
-    if not len(waveform):
-        raise ValueError(f"{path} holds no samples at {sample_rate} Hz; remove it")
-    return torch.from_numpy(waveform)
 
 
-def _require_file(path: Path) -> None:
+def require_file(path: Path) -> None:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; check the path or the data folder")
     if not path.is_file():
@@ -90,7 +178,7 @@ def _require_file(path: Path) -> None:
         raise ValueError(f"{path} is empty (0 bytes); restore or remove it")
 
 
-def _checked_source(path: Path) -> str | io.BytesIO:
+def checked_source(path: Path) -> str | io.FileIO:
     """What soundfile is to open, after the checks that libsndfile does not make."""
     with path.open("rb") as file:
         magic = file.read(4)
@@ -101,10 +189,10 @@ def _checked_source(path: Path) -> str | io.BytesIO:
     return str(path)
 
 
-def _checked_wav(file: BinaryIO, path: Path) -> str | io.BytesIO:
+def _checked_wav(file: BinaryIO, path: Path) -> str | io.FileIO:
     """Compare the size of a WAV's data with the file's; libsndfile only shortens the clip.
 
-    A streamed WAV of data size 0 has no samples for libsndfile: it gets a copy that says "unknown".
+    A streamed WAV of data size 0 has no samples for libsndfile: it gets to read "unknown".
     """
     file.seek(0)
     header = file.read(12)
@@ -114,10 +202,7 @@ def _checked_wav(file: BinaryIO, path: Path) -> str | io.BytesIO:
     if position and size == 0 < available:
         (riff_bytes,) = struct.unpack(f"{order}I", header[4:8])
         if riff_bytes == UNKNOWN_BYTES or 8 + riff_bytes <= position:
-            file.seek(0)
-            content = bytearray(file.read())
-            struct.pack_into(f"{order}I", content, position - 4, UNKNOWN_BYTES)
-            return io.BytesIO(content)
+            return _UnknownSize(path, position)
     if available < size != UNKNOWN_BYTES and size not in UNKNOWN_BYTES_SOX:
         raise _truncated(path, f"{available} of {size} bytes of samples")
     return str(path)
@@ -153,25 +238,39 @@ def _check_last_ogg_page(file: BinaryIO, path: Path) -> None:
         raise _truncated(path, "an incomplete last Ogg page")
 
 
-def _decode(file: soundfile.SoundFile, path: Path) -> np.ndarray:
-    """All samples, mono, (samples,) float32. Memory follows what is decoded, not the header."""
-    if file.samplerate not in SAMPLE_RATES:
-        raise ValueError(
-            f"{path} announces {file.samplerate} Hz, not 1000 to 1000000 Hz; its header is damaged"
-        )
-    blocks, missing = [], file.frames
+def _mono_blocks(file: soundfile.SoundFile, path: Path, values: int) -> Iterator[np.ndarray]:
+    """The samples in blocks (samples,) float32, decoded `values` at a time, all channels together.
+
+    Memory follows what is decoded, not the header.
+    """
+    missing = file.frames
     while missing:
-        frames = min(missing, max(1, BLOCK_VALUES // file.channels))
+        frames = min(missing, max(1, values // file.channels))
         block = file.read(out=np.empty((frames, file.channels), np.float32))
         if not len(block):
             break
-        blocks.append(block[:, 0] if file.channels == 1 else block.mean(axis=1))
         missing -= len(block)
+        mono = block[:, 0] if file.channels == 1 else block.mean(axis=1)
+        if not np.isfinite(mono).all():
+            raise ValueError(f"{path} holds NaN or infinite samples; write it again or remove it")
+        yield mono
     if missing and _announces_length(file, path):
         raise _truncated(path, f"{file.frames - missing} of {file.frames} samples")
-    if not blocks:
+    if missing == file.frames:
         raise ValueError(f"{path} holds no samples; remove it")
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def _resampled(
+    blocks: Iterable[np.ndarray], source_rate: int, sample_rate: int
+) -> Iterator[np.ndarray]:
+    """The blocks as `soxr.resample` would give them joined; some may be empty."""
+    if source_rate == sample_rate:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(source_rate, sample_rate, num_channels=1)
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
 
 
 def _announces_length(file: soundfile.SoundFile, path: Path) -> bool:
@@ -192,6 +291,10 @@ def _has_mp3_length(path: Path) -> bool:
             file.seek(0)
         frame = file.read(64)  # the header's name lies at byte 13 to 38 of the frame
     return any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def _no_samples(path: Path, sample_rate: int) -> ValueError:
+    return ValueError(f"{path} holds no samples at {sample_rate} Hz; remove it")
 
 
 def _truncated(path: Path, found: str) -> ValueError:

@@ -1,11 +1,11 @@
-"""Augmentation of training clips: mixup, SpecAugment, noise and roll (AST paper, section 3.1).
+"""Augmentation of training clips: mixup, SpecAugment, noise, roll (AST paper, 3.1), and CutMix.
 
 Every function is a pure function of its arguments. The random numbers come in as uniforms in
 [0, 1) ("chances"), which the caller draws from `clip_generator`, so that what happens to a clip
 follows from (seed, epoch, clip index) alone, whatever batch, worker or resumed run it is in. Draw
 chances as float32: a float64 just below 1 would round to 1 on its way to a float32 tensor.
 
-Shapes: B batch, T frames, M mel bins.
+Shapes: B batch, T frames, M mel bins, C classes.
 """
 
 import numpy as np
@@ -116,6 +116,39 @@ def roll(fbank: Tensor, chances: Tensor, frames: int = 10) -> Tensor:
     shift = (chances * (2 * frames)).long() - frames
     source = torch.arange(fbank.shape[1], device=fbank.device) - shift[:, None]
     return fbank.take_along_dim((source % fbank.shape[1])[:, :, None], dim=1)
+
+
+def cutmix(fbank: Tensor, targets: Tensor, chances: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    """Replace a span of frames by the same frames of another clip of the batch, targets alike.
+
+    CutMix (Yun et al. 2019) along time alone: the span's share of the frames is uniform in [0, 1),
+    its place uniform where it fits, and the targets are mixed by its share. A batch of one clip
+    stays as it is.
+
+    It helps where a class sounds the whole clip long, or where clips hold several classes. It hurts
+    with short events, which a span can cut away while their label stays, and with clips shorter
+    than the input, whose padding counts as frames.
+
+    fbank: (B, T, M), before or after normalisation. targets: (B, C).
+    chances: (B, 4) uniforms: whether, with which clip, length and start of the span.
+    rate: probability for a clip.
+
+    ValueError for a rate out of [0, 1].
+    """
+    batch, frames, _ = fbank.shape
+    _require_shape("chances", chances, (batch, 4))
+    if not 0 <= rate <= 1:
+        raise ValueError(f"cutmix got rate {rate}: expected a number from 0 to 1")
+    happens, which, length, place = chances.to(fbank.device, non_blocking=True).T
+    others = 1 + (which * (batch - 1)).long()
+    partner = (torch.arange(batch, device=fbank.device) + others) % batch
+    extent = (length * frames).long() * (happens < rate)
+    start = (place * (frames - extent + 1)).long()[:, None]
+    position = torch.arange(frames, device=fbank.device)
+    inside = (position >= start) & (position < start + extent[:, None])
+    share = (extent / frames).to(targets)[:, None]
+    mixed = torch.where(inside[:, :, None], fbank[partner], fbank)
+    return mixed, torch.lerp(targets, targets[partner], share)
 
 
 def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -15,32 +15,43 @@ from data.audio import load_audio
 from data.augment import clip_generator, mixup, mixup_weight
 from data.cache import ClipCache
 from data.manifest import Clip
+from data.sampling import epoch_batches
+from data.waveform_augment import WaveformAugmentation, WaveformAugmenter
 
-NUM_CHANCES = 6
-"""Uniform numbers drawn for every clip: four for SpecAugment, one for noise, one for the roll."""
+__all__ = ["NUM_CHANCES", "Batch", "ClipDataset", "Item", "collate", "epoch_batches"]
+
+NUM_CHANCES = 10
+"""Uniform numbers drawn for every clip: four for SpecAugment, one for noise, one for the roll, four
+for CutMix."""
 
 
 class Item(NamedTuple):
     """One clip as the dataset gives it."""
 
-    waveform: Tensor  # (samples,) float32
+    waveform: Tensor  # (samples,) float32; without samples: the clip's file cannot be read
     target: Tensor  # (classes,) float32: 1 for each of its classes, between 0 and 1 after mixup
     chances: Tensor  # (NUM_CHANCES,) float32 in [0, 1), for augmentation on the device
     noise_seed: int
+    skipped: tuple[str, ...] = ()  # files that could not be read: the clip's, its mixup partner's
 
 
 class Batch(NamedTuple):
-    """Clips padded with zeros to the longest."""
+    """Clips padded with zeros to the longest.
+
+    Clips that could not be read are left out, so a batch may hold fewer clips than asked for, or
+    none: every tensor then has length 0.
+    """
 
     waveforms: Tensor  # (batch, samples) float32
     lengths: Tensor  # (batch,) int64, samples of each clip
     targets: Tensor  # (batch, classes) float32
     chances: Tensor  # (batch, NUM_CHANCES) float32
     noise_seeds: Tensor  # (batch,) int64
+    skipped: list[str]  # files that could not be read, each once
 
 
 class ClipDataset(Dataset[Item]):
-    """Decoded clips with their targets; with `mixup_rate`, mixed on waveforms.
+    """Decoded clips with their targets, augmented and mixed on waveforms where asked for.
 
     Everything random about a clip is a function of (seed, epoch, index), so neither the number of
     workers nor an interruption changes it.
@@ -49,9 +60,17 @@ class ClipDataset(Dataset[Item]):
         clips: what to decode; mixup draws its partners from the same clips.
         num_classes: length of a target.
         sample_rate: of the decoded waveforms, in Hz.
-        cache: where decoded clips are kept; None decodes every time.
+        cache: where decoded clips are kept, before any augmentation; None decodes every time.
         mixup_rate: probability of mixing a clip with another one, drawn for each clip.
         seed, epoch: of the clip's random numbers.
+        augmentation: of each waveform, before mixup; None for none.
+        skip_unreadable: a clip whose file cannot be read becomes an item without samples, and one
+            whose mixup partner cannot be read is not mixed; `Item.skipped` names the file. An
+            unreadable recording of background noise stops all the same.
+
+    Raises:
+        FileNotFoundError, ValueError: as `WaveformAugmenter`; where an item is asked for, as
+            `load_audio`, unless `skip_unreadable`.
     """
 
     def __init__(
@@ -63,40 +82,71 @@ class ClipDataset(Dataset[Item]):
         mixup_rate: float = 0.0,
         seed: int = 0,
         epoch: int = 0,
+        augmentation: WaveformAugmentation | None = None,
+        skip_unreadable: bool = False,
     ) -> None:
         self.clips = clips
         self.num_classes = num_classes
         self.sample_rate = sample_rate
-        self.cache = cache
+        self.load = cache.load if cache else load_audio
         self.mixup_rate = mixup_rate
         self.seed = seed
         self.epoch = epoch
+        self.augmenter = None
+        if augmentation and augmentation.active:
+            self.augmenter = WaveformAugmenter(augmentation, sample_rate, self.load)
+        self.skip_unreadable = skip_unreadable
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, index: int) -> Item:
         generator = clip_generator(self.seed, self.epoch, index)
-        waveform, target = self._decode(index)
-        if generator.random() < self.mixup_rate:
-            partner, partner_target = self._decode(int(generator.integers(len(self.clips))))
-            weight = mixup_weight(generator)
-            waveform = mixup(waveform, partner, weight)
-            target = weight * target + (1 - weight) * partner_target
-        chances = torch.from_numpy(generator.random(NUM_CHANCES, dtype=np.float32))
-        return Item(waveform, target, chances, int(generator.integers(2**32)))
+        mixed = generator.random() < self.mixup_rate
+        if mixed:
+            partner, weight = int(generator.integers(len(self.clips))), mixup_weight(generator)
+        chances = generator.random(6, dtype=np.float32)
+        noise_seed = int(generator.integers(2**32))
+        # What came later is drawn last: a seed goes on giving the numbers it always gave.
+        chances = np.append(chances, generator.random(NUM_CHANCES - 6, dtype=np.float32))
+        seeds = generator.integers(2**32, size=2).tolist()
 
-    def _decode(self, index: int) -> tuple[Tensor, Tensor]:
-        clip = self.clips[index]
-        load = self.cache.load if self.cache else load_audio
+        skipped: list[str] = []
+        waveform = self._waveform(index, seeds[0], skipped)
+        target = self._target(index)
+        if mixed and len(waveform):
+            other = self._waveform(partner, seeds[1], skipped)
+            if len(other):
+                waveform = mixup(waveform, other, weight)
+                target = weight * target + (1 - weight) * self._target(partner)
+        return Item(waveform, target, torch.from_numpy(chances), noise_seed, tuple(skipped))
+
+    def _waveform(self, index: int, seed: int, skipped: list[str]) -> Tensor:
+        """The augmented clip; without samples, and its file added to `skipped`, if unreadable."""
+        path = self.clips[index].path
+        try:
+            waveform = self.load(path, self.sample_rate)
+        except (OSError, ValueError):
+            if not self.skip_unreadable:
+                raise
+            skipped.append(str(path))
+            return torch.empty(0)
+        return self.augmenter(waveform, seed) if self.augmenter else waveform
+
+    def _target(self, index: int) -> Tensor:
         target = torch.zeros(self.num_classes)
-        target[list(clip.targets)] = 1.0
-        return load(clip.path, self.sample_rate), target
+        target[list(self.clips[index].targets)] = 1.0
+        return target
 
 
 def collate(items: Sequence[Item]) -> Batch:
-    """Stack items, waveforms padded with zeros to the longest of them."""
-    lengths = torch.tensor([len(item.waveform) for item in items])
+    """Stack items, waveforms padded with zeros to the longest; those without samples left out."""
+    skipped = list(dict.fromkeys(path for item in items for path in item.skipped))
+    items = [item for item in items if len(item.waveform)]
+    lengths = torch.tensor([len(item.waveform) for item in items], dtype=torch.int64)
+    if not items:
+        nothing = torch.zeros(0, 0)
+        return Batch(nothing, lengths, nothing, torch.zeros(0, NUM_CHANCES), lengths, skipped)
     longest = int(lengths.max())
     return Batch(
         torch.stack([F.pad(item.waveform, (0, longest - len(item.waveform))) for item in items]),
@@ -104,14 +154,5 @@ def collate(items: Sequence[Item]) -> Batch:
         torch.stack([item.target for item in items]),
         torch.stack([item.chances for item in items]),
         torch.tensor([item.noise_seed for item in items]),
+        skipped,
     )
-
-
-def epoch_batches(num_clips: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The order of a training epoch, a function of (seed, epoch): lists of clip indices.
-
-    The last batch holds what is left; no clip is dropped or drawn twice.
-    """
-    # a fourth word keeps the stream apart from those of `clip_generator`
-    order = np.random.default_rng([seed, epoch, 0, 1]).permutation(num_clips).tolist()
-    return [order[start : start + batch_size] for start in range(0, num_clips, batch_size)]

@@ -1,8 +1,9 @@
-"""`load_audio`: every format comes out right, every bad file gets one line that names it."""
+"""Reading audio: every format comes out right, every bad file gets one line that names it."""
 
 import csv
 import io
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.audio import load_audio
+from data.audio import load_audio, stream_audio
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
 RATE = 16_000
@@ -266,6 +267,97 @@ def test_a_wrong_sample_rate(rate, tmp_path):
     path = write(tmp_path / "clip.wav", encode("wav", sweep()))
     with pytest.raises(ValueError, match=r"sample_rate .* is not an integer from 1000"):
         load_audio(path, rate)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize("seconds", [0.01, 0.3, 1, 60])
+def test_streamed_blocks_join_to_the_loaded_waveform(form, rate, seconds, tmp_path):
+    path = write(tmp_path / f"clip.{form}", encode(form, sweep(30_000, 2, rate), rate))
+    blocks, whole = list(stream_audio(path, RATE, seconds)), load_audio(path)
+    assert torch.equal(torch.cat(blocks), whole)
+    size = round(seconds * RATE)
+    assert [len(block) for block in blocks[:-1]] == [size] * ((len(whole) - 1) // size)
+    assert 0 < len(blocks[-1]) <= size
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    samples=st.integers(3, 20_000),
+    source_rate=st.sampled_from([8_000, 16_000, 22_050, 44_100]),
+    block=st.integers(1, 9_000),
+)
+def test_blocks_of_any_length_join_to_the_loaded_waveform(tmp_path, samples, source_rate, block):
+    path = write(
+        tmp_path / "clip.wav", encode("wav", sweep(samples, rate=source_rate), source_rate)
+    )
+    assert torch.equal(torch.cat(list(stream_audio(path, RATE, block / RATE))), load_audio(path))
+
+
+@pytest.mark.parametrize("form", ["wav", "flac", "streamed wav"])
+def test_the_memory_of_a_stream_does_not_grow_with_the_recording(form, tmp_path):
+    peaks = []
+    for seconds in (20, 200):
+        content = encode(form.split()[-1], sweep(seconds * 44_100, rate=44_100), 44_100)
+        if form == "streamed wav":
+            content = with_wav_sizes(content, 36, 0)
+        path = write(tmp_path / "clip", content)
+        del content
+        tracemalloc.start()
+        assert sum(map(len, stream_audio(path, RATE, 1.0))) == seconds * RATE
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peaks) < 2**20  # bytes; a second at 44.1 kHz has 176,400, 200 s at 16 kHz 12.8 MB
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.9, -1])
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_truncated_stream_is_refused_at_its_end_at_the_latest(form, kept, tmp_path):
+    content = encode(form, noise(96_000))
+    path = write(tmp_path / "clip", content[: kept if kept < 0 else int(kept * len(content))])
+    with pytest.raises(ValueError, match=r"clip.* truncated"):
+        for _ in stream_audio(path, RATE, 0.1):
+            pass
+
+
+def test_blocks_before_the_damage_are_given(tmp_path):
+    audio = sweep(32_000)
+    audio[-1] = np.nan
+    path = write(tmp_path / "clip.wav", encode("wav", audio, subtype="FLOAT"))
+    blocks = stream_audio(path, RATE, 0.5)
+    assert torch.equal(next(blocks), torch.from_numpy(audio[:8_000, 0]))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        list(blocks)
+
+
+def test_a_stream_has_the_errors_of_load_audio(tmp_path):
+    bad = {
+        "gone.wav": None,
+        "empty.wav": b"",
+        "text.wav": b"just some text " * 99,
+        "nothing.wav": encode("wav", np.zeros((0, 1), np.float32)),
+        "short.wav": encode("wav", sweep(1), 44_100),
+    }
+    for name, content in bad.items():
+        path = tmp_path / name if content is None else write(tmp_path / name, content)
+        with pytest.raises((ValueError, FileNotFoundError)) as loaded:
+            load_audio(path)
+        with pytest.raises(type(loaded.value)) as streamed:
+            next(stream_audio(path))
+        assert str(streamed.value) == str(loaded.value)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e-9, float("nan"), float("inf")])
+def test_a_stream_refuses_blocks_of_no_length(seconds, tmp_path):
+    with pytest.raises(ValueError, match=r"block_seconds .* at least one sample"):
+        stream_audio(tmp_path / "clip.wav", RATE, seconds)
+
+
+def test_a_stream_refuses_a_wrong_sample_rate(tmp_path):
+    with pytest.raises(ValueError, match=r"sample_rate 0 is not an integer from 1000"):
+        stream_audio(tmp_path / "clip.wav", 0)
 
 
 @pytest.fixture(scope="module")

@@ -164,6 +164,71 @@ def test_roll_draws_every_shift_from_minus_ten_to_nine_alike():
     assert set(counts.tolist()) == {100}
 
 
+def test_cutmix_replaces_one_span_and_mixes_targets_by_its_share():
+    fbank = torch.arange(4.0)[:, None, None].expand(4, 50, 8) + torch.arange(50.0)[:, None] / 100
+    targets = torch.eye(4)
+    mixed, soft = augment.cutmix(fbank, targets, uniforms(4, 4, seed=2), rate=1.0)
+    for clip in range(4):
+        source = (mixed[clip] - torch.arange(50.0)[:, None] / 100).round()  # (T, M) of clips
+        assert (source == source[:, :1]).all()  # all mel bins of a frame
+        replaced = (source[:, 0] != clip).nonzero().flatten()
+        partner = int(source[replaced[0], 0])
+        assert (source[replaced, 0] == partner).all()
+        assert replaced[-1] - replaced[0] + 1 == len(replaced)
+        assert torch.equal(mixed[clip, replaced], fbank[partner, replaced])  # in its own place
+        expected = torch.zeros(4)
+        expected[clip], expected[partner] = 1 - len(replaced) / 50, len(replaced) / 50
+        torch.testing.assert_close(soft[clip], expected)
+
+
+@settings(deadline=None)
+@given(
+    chances=st.lists(st.lists(UNIFORM, min_size=4, max_size=4), min_size=2, max_size=5),
+    frames=st.integers(1, 40),
+)
+def test_cutmix_takes_another_clip_and_less_than_all_frames(chances, frames):
+    batch = len(chances)
+    fbank = torch.arange(float(batch))[:, None, None].expand(batch, frames, 2)
+    mixed, soft = augment.cutmix(fbank, torch.eye(batch), torch.tensor(chances), rate=1.0)
+    for clip, chance in enumerate(chances):
+        extent = int(np.float32(chance[2]) * np.float32(frames))
+        assert extent < frames
+        assert (mixed[clip, :, 0] != clip).sum() == extent
+        assert soft[clip, clip].item() == pytest.approx(1 - extent / frames, abs=1e-6)
+        assert soft[clip].sum().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_cutmix_happens_to_a_share_of_the_clips_and_leaves_the_others_as_they_are():
+    fbank, targets, chances = uniforms(400, 20, 2), uniforms(400, 3), uniforms(400, 4, seed=1)
+    chances[:, 2] = 0.5
+    mixed, soft = augment.cutmix(fbank, targets, chances, rate=0.25)
+    changed = (mixed != fbank).any(dim=(1, 2))
+    assert 70 < changed.sum() < 130
+    assert torch.equal(changed, (soft != targets).any(dim=1))
+    for rate, batch in [(0.0, slice(None)), (1.0, slice(7, 8))]:  # a clip alone has no partner
+        same = augment.cutmix(fbank[batch], targets[batch], chances[batch], rate)
+        assert torch.equal(same[0], fbank[batch]) and torch.equal(same[1], targets[batch])
+
+
+def test_cutmix_takes_every_other_clip_and_every_share_alike():
+    fbank = torch.arange(5.0)[:, None, None].expand(5, 100, 1)
+    partners, shares = [], []
+    for seed in range(300):
+        soft = augment.cutmix(fbank, torch.eye(5), uniforms(5, 4, seed=seed), rate=1.0)[1]
+        shares += (1 - soft.diagonal()).tolist()
+        partners += soft.fill_diagonal_(0).argmax(dim=1)[:1].tolist()
+    assert np.mean(shares) == pytest.approx(0.495, abs=0.025)
+    assert np.std(shares) == pytest.approx(12**-0.5, abs=0.02)
+    counts = np.bincount(partners, minlength=5)[1:]
+    assert counts.min() > 50 and counts.sum() > 290
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+def test_cutmix_rejects_a_rate_that_is_no_probability(rate):
+    with pytest.raises(ValueError, match="cutmix got rate"):
+        augment.cutmix(torch.ones(2, 30, 16), torch.eye(2), torch.zeros(2, 4), rate)
+
+
 @pytest.mark.parametrize("order", [[0], [3, 1], [4, 3, 2, 1, 0]])
 def test_a_clip_is_augmented_alike_in_any_batch(order):
     fbank, chances, seeds = uniforms(5, 40, 16), uniforms(5, 6, seed=1), torch.arange(5) * 1000
@@ -189,6 +254,7 @@ def test_noise_does_not_depend_on_the_memory_layout():
         lambda fbank: augment.add_noise(fbank, torch.zeros(1), torch.zeros(2, dtype=torch.int64)),
         lambda fbank: augment.add_noise(fbank, torch.zeros(2), torch.zeros(1, dtype=torch.int64)),
         lambda fbank: augment.roll(fbank, torch.zeros(2, 1)),
+        lambda fbank: augment.cutmix(fbank, torch.eye(2), torch.zeros(2, 3), 1.0),
     ],
 )
 def test_random_numbers_for_another_batch_are_rejected(call):
@@ -197,18 +263,23 @@ def test_random_numbers_for_another_batch_are_rejected(call):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_masks_and_roll_equal_the_cpu_and_nothing_synchronises():
+def test_on_a_gpu_masks_roll_and_cutmix_equal_the_cpu_and_nothing_synchronises():
     fbank, chances, seeds = uniforms(8, 200, 128), uniforms(8, 6, seed=1), torch.arange(8)
     there = fbank.cuda(), chances.cuda()
+    targets = torch.eye(8).cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
         masked = augment.spec_augment(there[0], there[1][:, :4], 24, 96)
         noisy = augment.add_noise(masked, there[1][:, 4], seeds)
         rolled = augment.roll(masked, there[1][:, 5])
+        mixed, soft = augment.cutmix(there[0], targets, there[1][:, :4], 0.5)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     expected = augment.spec_augment(fbank, chances[:, :4], 24, 96)
     assert torch.equal(masked.cpu(), expected)
     assert torch.equal(rolled.cpu(), augment.roll(expected, chances[:, 5]))
+    here = augment.cutmix(fbank, torch.eye(8), chances[:, :4], 0.5)
+    assert torch.equal(mixed.cpu(), here[0])
+    torch.testing.assert_close(soft.cpu(), here[1])
     alone = augment.add_noise(masked[5:6], there[1][5:6, 4], seeds[5:6])
     assert torch.equal(alone[0], noisy[5])

@@ -1,16 +1,14 @@
 """Clips to batches: targets, mixup, and randomness that follows from (seed, epoch, index)."""
 
-from collections import Counter
-
 import pytest
 import soundfile
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from data.cache import ClipCache
-from data.dataset import NUM_CHANCES, ClipDataset, collate, epoch_batches
+from data.dataset import NUM_CHANCES, ClipDataset, collate
 from data.manifest import Clip
+from data.waveform_augment import WaveformAugmentation
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +74,14 @@ def test_chances_and_noise_seeds_are_in_range(clips):
     assert all(0 <= item.noise_seed < 2**32 for item in items)
 
 
+def test_a_seed_goes_on_giving_the_numbers_of_earlier_runs(clips):
+    item = ClipDataset(clips, 3, mixup_rate=1.0, seed=1, epoch=2)[2]
+    chances = [0.432433, 0.347031, 0.694912, 0.130138, 0.473859, 0.295953]
+    assert item.target.tolist() == pytest.approx([0.474412, 0.0, 1.0], abs=1e-6)
+    assert item.chances[:6].tolist() == pytest.approx(chances, abs=1e-6)
+    assert item.noise_seed == 1274605225
+
+
 def test_a_cache_changes_nothing(clips, tmp_path):
     cached = ClipDataset(clips, 3, cache=ClipCache(tmp_path), mixup_rate=1.0)
     plain = ClipDataset(clips, 3, mixup_rate=1.0)
@@ -93,19 +99,104 @@ def test_collate_pads_with_zeros_and_says_each_length(clips):
     assert batch.targets.tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
-@given(
-    num_clips=st.integers(1, 200),
-    batch_size=st.integers(1, 50),
-    seed=st.integers(0, 5),
-    epoch=st.integers(0, 5),
-)
-def test_an_epoch_takes_every_clip_once(num_clips, batch_size, seed, epoch):
-    batches = epoch_batches(num_clips, batch_size, seed, epoch)
-    assert Counter(index for batch in batches for index in batch) == Counter(range(num_clips))
-    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    assert epoch_batches(num_clips, batch_size, seed, epoch) == batches
+ALL = WaveformAugmentation(0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
 
 
-def test_epochs_and_seeds_differ_in_order():
-    orders = {str(epoch_batches(100, 10, *key)) for key in ((0, 0), (0, 1), (1, 0))}
-    assert len(orders) == 3
+def test_waveforms_are_augmented_before_mixup(clips):
+    pytest.importorskip("audiomentations")
+    louder = WaveformAugmentation(gain=1.0)
+    plain, augmented = ClipDataset(clips, 3)[0], ClipDataset(clips, 3, augmentation=louder)[0]
+    gain = augmented.waveform / plain.waveform
+    assert gain.std() < 1e-4 and 0.5 < gain.mean() < 2  # 6 dB either way
+    assert torch.equal(augmented.chances, plain.chances)
+    assert augmented.noise_seed == plain.noise_seed
+
+    mixed = ClipDataset(clips, 3, mixup_rate=1.0, seed=5)[1]
+    both = ClipDataset(clips, 3, mixup_rate=1.0, seed=5, augmentation=louder)[1]
+    assert torch.equal(mixed.target, both.target)
+    assert not torch.allclose(mixed.waveform, both.waveform)
+    assert both.waveform.mean().abs() < 1e-6
+
+
+def test_workers_and_a_resume_give_the_same_augmented_waveforms(clips, tmp_path):
+    pytest.importorskip("audiomentations")
+    cache = ClipCache(tmp_path)
+    order = [[3, 0], [1, 2], [2, 2], [0, 3]]
+
+    def batches(start, workers):
+        dataset = ClipDataset(clips, 3, cache=cache, mixup_rate=0.5, seed=1, augmentation=ALL)
+        loader = DataLoader(
+            dataset, batch_sampler=order[start:], collate_fn=collate, num_workers=workers
+        )
+        return [batch.waveforms for batch in loader]
+
+    straight = batches(0, 0)
+    for start, workers in [(0, 0), (0, 2), (2, 0), (1, 2)]:
+        for ours, expected in zip(batches(start, workers), straight[start:], strict=True):
+            assert torch.equal(ours, expected)
+
+
+def test_a_cache_keeps_the_waveform_before_augmentation(clips, tmp_path):
+    pytest.importorskip("audiomentations")
+    cache = ClipCache(tmp_path)
+    for _ in ("decoded", "read from the cache"):
+        ClipDataset(clips, 3, cache=cache, augmentation=WaveformAugmentation(gain=1.0))[0]
+        assert torch.equal(cache.load(clips[0].path), ClipDataset(clips, 3)[0].waveform)
+
+
+@pytest.fixture
+def broken(clips, tmp_path):
+    """The four clips with an unreadable one before and a missing one after them."""
+    (tmp_path / "text.wav").write_text("no audio")
+    return [Clip(tmp_path / "text.wav", (0,)), *clips, Clip(tmp_path / "gone.wav", (1,))]
+
+
+def test_an_unreadable_clip_stops_the_epoch_with_its_name(broken):
+    with pytest.raises(ValueError, match=r"text\.wav"):
+        ClipDataset(broken, 3)[0]
+    with pytest.raises(FileNotFoundError, match=r"gone\.wav"):
+        ClipDataset(broken, 3)[5]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_skipped_clip_leaves_its_batch_and_is_named(broken, workers):
+    dataset = ClipDataset(broken, 3, skip_unreadable=True)
+    loader = DataLoader(
+        dataset, batch_sampler=[[2, 0, 3], [1, 4]], collate_fn=collate, num_workers=workers
+    )
+    first, second = loader
+    assert first.skipped == [str(broken[0].path)]
+    assert second.skipped == []
+    kept = collate([dataset[2], dataset[3]])
+    assert all(torch.equal(a, b) for a, b in zip(first[:-1], kept[:-1], strict=True))
+
+
+def test_a_batch_may_lose_all_its_clips(broken):
+    dataset = ClipDataset(broken, 3, skip_unreadable=True)
+    batch = collate([dataset[0], dataset[5], dataset[0]])
+    assert [len(tensor) for tensor in batch[:-1]] == [0] * 5
+    assert batch.skipped == [str(broken[0].path), str(broken[5].path)]  # each once
+    assert collate([]).skipped == []  # the part of a last batch that is left to a rank
+
+
+def test_a_clip_whose_mixup_partner_is_unreadable_stays_unmixed_and_the_partner_is_named(broken):
+    plain = ClipDataset(broken, 3, skip_unreadable=True)
+    seen = set()
+    for epoch in range(40):
+        dataset = ClipDataset(broken, 3, mixup_rate=1.0, epoch=epoch, skip_unreadable=True)
+        item, same = dataset[1], plain[1]
+        assert len(item.skipped) <= 1
+        seen.add(item.skipped)
+        unmixed = torch.equal(item.waveform, same.waveform)
+        assert unmixed == bool(item.skipped)
+        if unmixed:
+            assert torch.equal(item.target, same.target)
+            assert collate([item]).skipped == list(item.skipped)
+        assert len(dataset[0].skipped) == 1  # itself alone: it needs no partner any more
+    assert seen == {(), (str(broken[0].path),), (str(broken[5].path),)}
+
+
+def test_only_unreadable_files_are_skipped(clips):
+    beyond = [Clip(clips[0].path, (7,))]
+    with pytest.raises(IndexError):
+        ClipDataset(beyond, 3, skip_unreadable=True)[0]
