@@ -63,9 +63,11 @@ def cross_validate(
 def best_mean_epoch(runs: Mapping[int, Sequence[Row]]) -> int:
     """The epoch (from 1) of the highest accuracy averaged over the folds; the earliest of equals.
 
-    This is how the authors choose ESC-50's epoch. It looks at the held-out folds.
+    This is how the authors choose ESC-50's epoch. It looks at the held-out folds. Of folds that
+    stopped early, only the epochs that all have count.
     """
-    accuracy = np.array([[row["accuracy"] for row in rows] for rows in runs.values()])
+    epochs = min(map(len, runs.values()))
+    accuracy = np.array([[row["accuracy"] for row in rows[:epochs]] for rows in runs.values()])
     return int(accuracy.mean(axis=0).argmax()) + 1
 
 

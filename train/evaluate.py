@@ -32,7 +32,7 @@ def predict_logits(
     The same steps as in training, without augmentation. The model is left in evaluation mode.
     """
     model.eval()
-    device = model.head.weight.device
+    device = next(model.parameters()).device
     num_classes = model.config.num_classes
     dataset = ClipDataset(clips, num_classes, frontend.config.sample_rate, cache)
     loader = DataLoader(dataset, batch_size, collate_fn=collate, num_workers=workers)

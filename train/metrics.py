@@ -11,12 +11,16 @@ AUC_MARGIN = 1e-6
 
 
 def evaluate_scores(
-    logits: np.ndarray, targets: np.ndarray, multi_label: bool = False
+    logits: np.ndarray,
+    targets: np.ndarray,
+    multi_label: bool = False,
+    sigmoid: bool | None = None,
 ) -> dict[str, float]:
     """Score the logits of every clip against its targets; all values are finite.
 
     logits: (clips, classes), float, before softmax or sigmoid. targets: (clips, classes), 0 or 1;
-    exactly one 1 in a row unless `multi_label`.
+    exactly one 1 in a row unless `multi_label`. sigmoid: whether the model was trained with binary
+    cross-entropy, which single-label models may be; None: as `multi_label`.
 
     - accuracy: share of clips whose highest logit is at a class they have.
     - precision, recall, f1: macro mean over the classes that occur in the targets; 0 for a class
@@ -26,20 +30,21 @@ def evaluate_scores(
     - AUC: mean area under the ROC over the classes with both positive and negative clips; 0.5,
       chance, where there is no such class.
     - d_prime: sqrt(2) * norm.ppf(AUC) (AudioSet paper), AUC clipped to [1e-6, 1 - 1e-6].
-    - loss: mean cross-entropy in nats, or if `multi_label` mean binary cross-entropy.
+    - loss: mean cross-entropy in nats, or if `sigmoid` mean binary cross-entropy.
 
-    mAP and AUC rank the clips by logit if `multi_label`, else by log-softmax, since a softmax
+    mAP and AUC rank the clips by logit if `sigmoid`, else by log-softmax, since a softmax
     model leaves an offset per clip undetermined (the authors' code ranks by logit in both cases).
 
     ValueError: shapes that differ or hold nothing, logits that are NaN or infinite, targets other
     than those described or without a single positive.
     """
     logits, targets = _checked(logits, targets, multi_label)
-    scores = logits if multi_label else log_softmax(logits, axis=1)
+    sigmoid = multi_label if sigmoid is None else sigmoid
+    scores = logits if sigmoid else log_softmax(logits, axis=1)
     top = logits.argmax(axis=1)
     predictions = logits > 0 if multi_label else top[:, None] == np.arange(logits.shape[1])
     # binary cross-entropy: softplus(x) - x * t
-    losses = np.logaddexp(0, logits) - logits * targets if multi_label else -scores[targets]
+    losses = np.logaddexp(0, logits) - logits * targets if sigmoid else -scores[targets]
     area = _area_under_roc(scores, targets)
     return {
         "accuracy": float(targets[np.arange(len(top)), top].mean()),

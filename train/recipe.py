@@ -11,8 +11,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ast_model import ASTConfig, FrontendConfig
+from data.waveform_augment import WaveformAugmentation
 
-Corpus = Literal["esc50", "esc10", "synthetic"]
+Corpus = Literal[
+    "esc50",
+    "esc10",
+    "speech_commands",
+    "audioset_balanced",
+    "audioset_full",
+    "folder",
+    "table",
+    "hugging_face",
+    "synthetic",
+]
+WAVEFORM_AUGMENTATIONS = tuple(
+    field.name for field in fields(WaveformAugmentation) if field.name != "noise_folder"
+)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -27,7 +41,9 @@ class Recipe:
     name: str
     """Name of the recipe."""
     corpus: Corpus = "esc50"
-    """Which data set is trained on."""
+    """Which data set is trained on; folder, table and hugging_face are your own data."""
+    model: str = "ast"
+    """ast, or a timm image model as a baseline (tf_efficientnet_b3), on the same filterbank."""
     start_from: str = "scratch"
     """Initial weights: scratch; imagenet (the preset's DeiT); audioset (the published AST); the
     name of a timm model; a model folder; a hub id; an authors' or SSAST .pth, or its name."""
@@ -55,7 +71,10 @@ class Recipe:
     dropout: float = 0.0
     """Dropout in the blocks."""
     drop_path: float = 0.0
-    """Stochastic depth: rate of the last block."""
+    """Stochastic depth: rate of the last block. 0.1 helps long fine-tuning, hurts short runs."""
+    patchout: tuple[int, int] = (0, 0)
+    """Rows and columns of the patch grid left out in training: faster, and regularises; with few
+    patches or few epochs it hurts."""
     gradient_checkpointing: bool = False
     """Recompute the blocks in the backward pass: less memory, a third more time."""
 
@@ -76,25 +95,80 @@ class Recipe:
     """Adam (weight decay in the gradient) or AdamW (decoupled)."""
     learning_rate: float = 1e-4
     """Highest learning rate."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each block to the one below. 0.75 keeps pretrained layers
+    in fine-tuning on little data; from scratch it hurts."""
+    freeze_backbone: bool = False
+    """Train the head alone (linear probe): a minute's baseline, below fine-tuning with enough
+    clips."""
     betas: tuple[float, float] = (0.95, 0.999)
     """Adam's averaging factors."""
     weight_decay: float = 5e-7
     """Adam's weight decay."""
     schedule: Literal["step", "cosine"] = "step"
-    """Step: times `decay` after every epoch from `decay_from`. Cosine: down to zero."""
+    """Step: times `decay` after epoch `decay_from` and every `decay_every` further. Cosine: to
+    zero."""
     decay: float = 0.85
     """Factor of the step schedule."""
     decay_from: int = 5
     """Epochs before the step schedule begins."""
+    decay_every: int = 1
+    """Epochs between two decays."""
     warmup_epochs: float = 0.0
     """Linear warm-up, in epochs."""
+    warmup_steps: int = 0
+    """Linear warm-up, in optimiser steps, where it is not given in epochs (AudioSet: 1,000)."""
     clip_gradient: float = 0.0
     """Largest norm of the gradient; 0 leaves it as it is."""
+    loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+    """bce: a sigmoid for each class, for several labels a clip, and as the authors do but on
+    ESC-50."""
     label_smoothing: float = 0.0
-    """Share of the target spread evenly over all classes."""
+    """Share of the target spread evenly over all classes. 0.1 helps with noisy labels; scores are
+    then no probabilities."""
+    class_weights: bool = False
+    """Weigh each class by the inverse of its clips. Helps recall of rare classes, hurts overall
+    accuracy."""
+    focal_gamma: float = 0.0
+    """Focal loss: weigh down what is already right; 2 is usual. Helps with extreme imbalance,
+    hurts with wrong labels."""
+    balanced_sampling: bool = False
+    """Draw clips by the rarity of their classes, with replacement (AudioSet full)."""
 
+    ema_decay: float = 0.0
+    """Evaluate and save a moving average of the weights (0.999); with few steps it lags behind."""
+    average_epochs: tuple[int, int] = (0, 0)
+    """First and last epoch whose weights are averaged into one more model, `averaged`."""
+    checkpoint_ensemble: bool = False
+    """Score the mean of all epochs' predictions as well (authors' cum_mAP)."""
+    metric: Literal["accuracy", "mAP"] = "accuracy"
+    """What chooses the best epoch on the held-out clips."""
+    patience: int = 0
+    """Stop after so many epochs without a better one; 0 trains them all. It looks at the held-out
+    clips, so needs a test part for an honest score."""
+
+    gaussian_snr: float = 0.0
+    """Probability of Gaussian noise (extra `augment`, as the next six). Helps with noisy
+    recordings."""
+    gain: float = 0.0
+    """Probability of another loudness. Helps where the distance to the microphone varies."""
+    gain_transition: float = 0.0
+    """Probability of a loudness that changes within the clip."""
+    clipping: float = 0.0
+    """Probability of clipping distortion. Helps with overdriven recordings only."""
+    time_stretch: float = 0.0
+    """Probability of another tempo. Hurts where rhythm tells the classes apart."""
+    pitch_shift: float = 0.0
+    """Probability of another pitch. Hurts where pitch tells the classes apart; slow."""
+    background_noise: float = 0.0
+    """Probability of a recording of `noise_folder` underneath."""
+    noise_folder: str = ""
+    """Folder of recordings for `background_noise`."""
     mixup_rate: float = 0.0
     """Share of clips mixed with another one, on waveforms."""
+    cutmix_rate: float = 0.0
+    """Share of clips of which a span of time is another clip's. Hurts where a class is one short
+    event."""
     frequency_mask: int = 24
     """SpecAugment: most mel bins masked; 0 for none."""
     time_mask: int = 96
@@ -106,24 +180,37 @@ class Recipe:
 
     precision: Precision = "auto"
     """fp32, bf16 or fp16 (GPU only). Auto: bf16 where the hardware multiplies it faster."""
+    skip_unreadable: bool = False
+    """Leave out files that cannot be decoded, counted and listed, instead of stopping."""
     seed: int = 0
-    """Order, augmentation and initialisation follow from it."""
+    """Order, augmentation, initialisation and split follow from it."""
 
     def __post_init__(self) -> None:
         for name, expected in _field_types().items():
             _check_type(self.name, name, getattr(self, name), expected)
         for name in ("epochs", "batch_size", "accumulation", "learning_rate"):
             self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("mixup_rate", "label_smoothing"):
+        for name in ("mixup_rate", "cutmix_rate", "label_smoothing", *WAVEFORM_AUGMENTATIONS):
             self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
-        for name in ("weight_decay", "warmup_epochs", "clip_gradient", "roll_frames", "seed"):
+        for name in ("weight_decay", "warmup_epochs", "warmup_steps", "clip_gradient"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
-        self._require("decay", 0 < self.decay <= 1, "in (0, 1]")
-        self._require("decay_from", self.decay_from >= 1, "1 or more")
+        for name in ("roll_frames", "seed", "focal_gamma", "patience"):
+            self._require(name, getattr(self, name) >= 0, "0 or more")
+        for name in ("decay", "layer_decay"):
+            self._require(name, 0 < getattr(self, name) <= 1, "in (0, 1]")
+        for name in ("decay_from", "decay_every"):
+            self._require(name, getattr(self, name) >= 1, "1 or more")
+        self._require("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
+        first, last = self.average_epochs
+        span = (first, last) == (0, 0) or 1 <= first <= last <= self.epochs
+        self._require("average_epochs", span, f"(0, 0) or within 1 to {self.epochs}")
+        if self.warmup_epochs and self.warmup_steps:
+            raise ValueError(f"recipe {self.name}: give warmup_epochs or warmup_steps, not both")
         for name, size in (("frequency_mask", self.num_mel_bins), ("time_mask", self.num_frames)):
             self._require(name, 0 <= getattr(self, name) <= size, f"between 0 and {size}")
         self.model_config(num_classes=1)
         self.frontend_config()
+        self.waveform_augmentation()
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -134,7 +221,7 @@ class Recipe:
     def model_config(self, num_classes: int) -> ASTConfig:
         """The architecture that this recipe trains."""
         names = ("num_frames", "num_mel_bins", "patch", "stride", "pooling", "distilled")
-        names += ("dropout", "drop_path", "gradient_checkpointing")
+        names += ("dropout", "drop_path", "patchout", "gradient_checkpointing")
         changes = {name: getattr(self, name) for name in names}
         return ASTConfig.preset(self.preset, num_classes=num_classes, **changes)
 
@@ -142,6 +229,11 @@ class Recipe:
         """The front end that this recipe trains behind."""
         names = ("num_frames", "num_mel_bins", "window", "mean", "std")
         return FrontendConfig(**{name: getattr(self, name) for name in names})
+
+    def waveform_augmentation(self) -> WaveformAugmentation:
+        """What is done to waveforms before mixup."""
+        names = (*WAVEFORM_AUGMENTATIONS, "noise_folder")
+        return WaveformAugmentation(**{name: getattr(self, name) for name in names})
 
     def to_json(self) -> dict[str, Any]:
         """Every field, as JSON types."""
@@ -162,7 +254,7 @@ class Recipe:
                 f"missing fields {sorted(names - given) or 'none'}, "
                 f"unknown fields {sorted(given - names) or 'none'}"
             )
-        pairs = ("patch", "stride", "betas")
+        pairs = ("patch", "stride", "patchout", "betas", "average_epochs")
         return cls(**{**content, **{name: tuple(content[name]) for name in pairs}})
 
 

@@ -1,11 +1,14 @@
 """A run folder: which run it is, what it has reached, and how it is resumed.
 
-recipe.json      the complete recipe, the data and the fold: enough to repeat the run
-metrics.csv      a row an epoch
-best/ last/      model folders
-state/state.pt   optimiser, scaler and position, to resume
-plots/           PNG files
-predictions.csv  held-out clips: target, probability of each class
+recipe.json           the complete recipe, the data and the fold: enough to repeat the run
+metrics.csv           a row an epoch
+best/ last/           model folders; averaged/ where the recipe averages weights
+state/state.pt        optimiser, scaler and position, to resume
+plots/                PNG files
+predictions.csv       held-out clips: target, probability of each class, by the last epoch's model
+results.json          the final scores of each model, on the held-out clips and the test part
+test_predictions.csv  clips of the test part, by the best epoch's model
+skipped.txt           files that could not be decoded, where the recipe leaves them out
 """
 
 from __future__ import annotations
@@ -25,10 +28,11 @@ from data import Clip, Manifest
 from train.recipe import Recipe
 from weights.files import atomic_file, is_leftover
 
-RECIPE, METRICS, STATE = "recipe.json", "metrics.csv", Path("state") / "state.pt"
+RECIPE, METRICS, RESULTS = "recipe.json", "metrics.csv", "results.json"
+STATE, SKIPPED = Path("state") / "state.pt", "skipped.txt"
 
 
-def open_run(folder: Path, recipe: Recipe, manifest: Manifest, fold: int) -> None:
+def open_run(folder: Path, recipe: Recipe, manifest: Manifest, fold: int | None) -> None:
     """Claim a new folder for this run, or recognise the run that is to be resumed.
 
     Raises:
@@ -67,15 +71,15 @@ def _require_same(folder: Path, stored: Any, wanted: dict[str, Any]) -> None:
 
 
 def fingerprint(manifest: Manifest) -> str:
-    """SHA-256 over file names, classes and folds, wherever the data set lies."""
-    lines = [f"{clip.path.name} {clip.targets} {clip.fold}" for clip in manifest.clips]
+    """SHA-256 over file names, classes, folds and parts, wherever the data set lies."""
+    lines = [f"{c.path.name} {c.targets} {c.fold} {c.part}" for c in manifest.clips]
     return hashlib.sha256("\n".join([*manifest.classes, *lines]).encode()).hexdigest()
 
 
-def read_recipe(file: Path) -> tuple[Recipe, int]:
-    """The recipe and the fold that a run folder's recipe.json records."""
+def read_recipe(file: Path) -> tuple[Recipe, int | None]:
+    """The recipe and the fold, if any, that a run folder's recipe.json records."""
     content = read_json(file)
-    if not isinstance(content, dict) or not isinstance(content.get("fold"), int):
+    if not isinstance(content, dict) or not isinstance(content.get("fold"), int | None):
         raise ValueError(f"{file} is not a run's recipe; give the recipe.json of a run folder")
     return Recipe.from_json(content.get("recipe"), file), content["fold"]
 

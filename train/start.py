@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import weights
 from ast_model import AST, ASTConfig
+from ast_model.baseline import Baseline, BaselineConfig
 from train.recipe import Recipe
 
 IMAGENET = {
@@ -23,13 +25,15 @@ IMAGENET = {
 AUDIOSET = "MIT/ast-finetuned-audioset-10-10-0.4593"
 
 
-def starting_model(recipe: Recipe, classes: Sequence[str]) -> AST:
-    """The recipe's AST as `start_from` says.
+def starting_model(recipe: Recipe, classes: Sequence[str]) -> AST | Baseline:
+    """The recipe's AST or baseline as `start_from` says.
 
     Raises:
         FileNotFoundError, ValueError: the weights cannot be had, or are of another size than the
             recipe's AST; the message names the options that fit.
     """
+    if recipe.model != "ast":
+        return _baseline(recipe, len(classes))
     config = recipe.model_config(len(classes))
     source = recipe.start_from
     if source == "scratch":
@@ -48,6 +52,21 @@ def starting_model(recipe: Recipe, classes: Sequence[str]) -> AST:
             f"{recipe.start_from!r} is none, so leave them out"
         )
     return _fine_tuned(recipe, config, source, classes)
+
+
+def empty_model(config: dict[str, Any]) -> AST | Baseline:
+    """A model of a configuration that `asdict` wrote, to be filled with stored parameters."""
+    return Baseline(BaselineConfig(**config)) if "name" in config else AST(ASTConfig(**config))
+
+
+def _baseline(recipe: Recipe, num_classes: int) -> Baseline:
+    if recipe.start_from not in ("scratch", "imagenet"):
+        raise ValueError(
+            f"the baseline {recipe.model} cannot start from {recipe.start_from!r}; "
+            "use --start-from scratch or imagenet"
+        )
+    config = BaselineConfig(recipe.model, num_classes, recipe.num_frames, recipe.num_mel_bins)
+    return Baseline(config, recipe.start_from == "imagenet", recipe.start_file or None)
 
 
 def _fine_tuned(recipe: Recipe, config: ASTConfig, source: str, classes: Sequence[str]) -> AST:
@@ -77,7 +96,7 @@ def _fine_tuned(recipe: Recipe, config: ASTConfig, source: str, classes: Sequenc
             f"recipe uses {recipe.window}; --window {loaded.frontend.config.window} keeps theirs"
         )
     with torch.device("meta"):  # the loaded parameters, with the recipe's dropout and the like
-        names = ("dropout", "drop_path", "gradient_checkpointing")
+        names = ("dropout", "drop_path", "patchout", "gradient_checkpointing")
         model = AST(replace(theirs, **{name: getattr(config, name) for name in names}))
     model.load_state_dict(loaded.model.state_dict(), assign=True)
     if loaded.classes != tuple(classes):  # a head that knows other classes is no start

@@ -1,4 +1,4 @@
-"""A run in memory: model, front end, optimiser, scaler and where the run stands."""
+"""Everything a run consists of in memory, and where the run stands."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ast_model import AST, ASTConfig, Frontend
+from ast_model import AST, Frontend
+from ast_model.baseline import Baseline
+from train.optimizer import make_optimizer
 from train.recipe import Recipe
-from train.start import starting_model
+from train.start import empty_model, starting_model
 
 Row = dict[str, float]
+
+PARTS = ("model", "optimizer", "scaler", "ema", "average")
+PLACE = ("epoch", "batch", "loss_sum", "clips", "rows", "ensemble", "skipped")
 
 
 @dataclass
@@ -20,27 +27,53 @@ class Training:
     """A run in memory: everything that its state file holds, and where it stands."""
 
     recipe: Recipe
-    model: AST
+    model: AST | Baseline
     frontend: Frontend
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    ema: AveragedModel | None = None  # moving average over the steps
+    average: AveragedModel | None = None  # mean over the epochs of `average_epochs`
+    class_weights: Tensor | None = None  # (classes,)
     epoch: int = 0  # epochs finished
     batch: int = 0  # batches done of the epoch under way
     loss_sum: float = 0.0  # over the clips of those batches
+    clips: int = 0  # in those batches
     rows: list[Row] = field(default_factory=list)  # metrics.csv
+    ensemble: Tensor | None = None  # probabilities (held-out clips, classes), summed over epochs
+    skipped: list[str] = field(default_factory=list)  # files that could not be decoded
+
+    @property
+    def evaluated(self) -> AST | Baseline:
+        """The model that is scored and saved."""
+        return self.model if self.ema is None else self.ema.module
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch (from 1) of the highest held-out score; the earliest of equals."""
+        scores = [row[self.recipe.metric] for row in self.rows]
+        return scores.index(max(scores)) + 1
+
+    @property
+    def finished(self) -> bool:
+        """All epochs done, or `patience` of them without a better one."""
+        if self.epoch >= self.recipe.epochs:
+            return True
+        waited = self.epoch - self.best_epoch if self.rows else 0
+        return 0 < self.recipe.patience <= waited
 
     def state(self) -> dict[str, Any]:
-        parts = {
-            name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")
+        parts = {name: getattr(self, name) for name in PARTS}
+        return {
+            "config": asdict(self.model.config),  # a start's file need not be there any more
+            **{name: part.state_dict() for name, part in parts.items() if part is not None},
+            **{name: getattr(self, name) for name in PLACE},
         }
-        names = ("epoch", "batch", "loss_sum", "rows")
-        config = asdict(self.model.config)  # a start's file need not be there any more
-        return {"config": config, **parts, **{name: getattr(self, name) for name in names}}
 
     def restore(self, state: dict[str, Any]) -> None:
-        for name in ("model", "optimizer", "scaler"):
-            getattr(self, name).load_state_dict(state[name])
-        for name in ("epoch", "batch", "loss_sum", "rows"):
+        for name in PARTS:
+            if getattr(self, name) is not None:
+                getattr(self, name).load_state_dict(state[name])
+        for name in PLACE:
             setattr(self, name, state[name])
 
 
@@ -60,19 +93,16 @@ def build(
         FileNotFoundError, ValueError: as `starting_model`.
     """
     torch.manual_seed(recipe.seed)
-    model = AST(ASTConfig(**state["config"])) if state else starting_model(recipe, classes)
+    model = empty_model(state["config"]) if state else starting_model(recipe, classes)
     model = model.to(device)
     frontend = Frontend(recipe.frontend_config()).to(device)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    optimizer = kind(
-        model.parameters(),
-        recipe.learning_rate,
-        recipe.betas,
-        weight_decay=recipe.weight_decay,
-        fused=True,  # one kernel for all parameters, on a CPU too
-    )
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-    training = Training(recipe, model, frontend, optimizer, scaler)
+    training = Training(recipe, model, frontend, make_optimizer(recipe, model), scaler)
+    if recipe.ema_decay:
+        rule = get_ema_multi_avg_fn(recipe.ema_decay)
+        training.ema = AveragedModel(model, multi_avg_fn=rule)
+    if recipe.average_epochs[0]:
+        training.average = AveragedModel(model)
     if state:
         training.restore(state)
     return training

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
+from ast_model.baseline import Baseline, BaselineConfig
 from weights.checkpoint import AUDIOSET_CLASSES, STATISTICS, Checkpoint, collect, say
 from weights.files import atomic_folder
 from weights.names import HUB_PREFIX, hub_names
@@ -27,7 +29,8 @@ from weights.tensors import read_tensors
 
 CONFIG, PREPROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
-MODEL_TYPE = "audio-spectrogram-transformer"
+MODEL_TYPE, BASELINE_TYPE = "audio-spectrogram-transformer", "timm-image-model"
+MULTI_LABEL = "multi_label_classification"
 
 HUB_DEFAULTS = {
     "hidden_size": 768,
@@ -47,12 +50,20 @@ HUB_DEFAULTS = {
 }
 """What a key that config.json leaves out means to transformers."""
 
-EXTRA_FIELDS = ("patch", "stride", "distilled", "pooling", "head_layer_norm_eps", "drop_path")
+EXTRA_FIELDS = (
+    "patch",
+    "stride",
+    "distilled",
+    "pooling",
+    "head_layer_norm_eps",
+    "drop_path",
+    "patchout",
+)
 
 
 def save(
     folder: str | Path,
-    model: AST,
+    model: AST | Baseline,
     frontend: Frontend,
     classes: Sequence[str],
     multi_label: bool = False,
@@ -72,11 +83,15 @@ def save(
     """
     classifier = AudioClassifier(model, frontend, classes, multi_label)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    if isinstance(model, Baseline):
+        content, tensors = {"model_type": BASELINE_TYPE, **asdict(model.config)}, state
+    else:
+        content, tensors = _hub_config(model.config), _to_hub(state)
     with atomic_folder(Path(folder)) as temporary:
-        _write_json(temporary / CONFIG, _hub_config(classifier))
+        _write_json(temporary / CONFIG, {**content, **_labels(classifier)})
         _write_json(temporary / PREPROCESSOR, _hub_preprocessor(frontend.config))
         # through memory, so that a full disk is a plain OSError
-        (temporary / WEIGHTS).write_bytes(to_bytes(_to_hub(state), metadata={"format": "pt"}))
+        (temporary / WEIGHTS).write_bytes(to_bytes(tensors, metadata={"format": "pt"}))
         if card is not None:
             (temporary / CARD).write_text(card, encoding="utf-8")
 
@@ -119,7 +134,7 @@ def read_folder(folder: Path) -> Checkpoint:
     if not with_head:
         say(f"{file} has no head: a new one for {config.num_classes} classes")
     problem = hub.get("problem_type")
-    multi_label = problem == "multi_label_classification" or (
+    multi_label = problem == MULTI_LABEL or (
         problem is None and config.num_classes == AUDIOSET_CLASSES
     )
     return Checkpoint(config, state, frontend, classes, multi_label)
@@ -140,13 +155,43 @@ def _require_ast(folder: Path, hub: dict[str, Any]) -> None:
             )
 
 
-def _hub_config(classifier: AudioClassifier) -> dict[str, Any]:
-    config = classifier.model.config
-    kind = "multi_label" if classifier.multi_label else "single_label"
+def read_baseline(folder: Path) -> AudioClassifier | None:
+    """The baseline that `save` wrote; None where the folder holds something else."""
+    if not (folder / CONFIG).is_file():
+        return None
+    hub = _read_json(folder / CONFIG)
+    if hub.get("model_type") != BASELINE_TYPE:
+        return None
+    try:
+        names = [field.name for field in fields(BaselineConfig)]
+        config = BaselineConfig(**{name: hub[name] for name in names})
+        classes = [hub["id2label"][str(index)] for index in range(config.num_classes)]
+        model, frontend = Baseline(config), _read_frontend(folder / PREPROCESSOR, config)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder}: the configuration lacks or misspells {error}") from error
+    try:
+        model.load_state_dict(read_tensors(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{folder / WEIGHTS} does not hold a {config.name} of this timm "
+            f"({' '.join(str(error).split())[:200]})"
+        ) from error
+    multi_label = hub.get("problem_type") == MULTI_LABEL
+    return AudioClassifier(model, Frontend(frontend), classes, multi_label).eval()
+
+
+def _labels(classifier: AudioClassifier) -> dict[str, Any]:
+    return {
+        "problem_type": MULTI_LABEL if classifier.multi_label else "single_label_classification",
+        "id2label": {str(index): name for index, name in enumerate(classifier.classes)},
+        "label2id": {name: index for index, name in enumerate(classifier.classes)},
+    }
+
+
+def _hub_config(config: ASTConfig) -> dict[str, Any]:
     return {
         "architectures": ["ASTForAudioClassification" if runs_in_transformers(config) else "AST"],
         "model_type": MODEL_TYPE,
-        "problem_type": f"{kind}_classification",
         "max_length": config.num_frames,
         "num_mel_bins": config.num_mel_bins,
         "frequency_stride": config.stride[0],
@@ -161,8 +206,6 @@ def _hub_config(classifier: AudioClassifier) -> dict[str, Any]:
         "attention_probs_dropout_prob": config.dropout,
         "qkv_bias": True,
         "layer_norm_eps": config.layer_norm_eps,
-        "id2label": {str(index): name for index, name in enumerate(classifier.classes)},
-        "label2id": {name: index for index, name in enumerate(classifier.classes)},
         **{name: getattr(config, name) for name in EXTRA_FIELDS},
     }
 
@@ -203,7 +246,7 @@ def _hub_preprocessor(config: FrontendConfig) -> dict[str, Any]:
     }
 
 
-def _read_frontend(file: Path, config: ASTConfig) -> FrontendConfig:
+def _read_frontend(file: Path, config: ASTConfig | BaselineConfig) -> FrontendConfig:
     window = "hanning"  # transformers' extractor knows no other
     if not file.is_file():
         say(f"no {file}: AudioSet's mean and std are assumed")

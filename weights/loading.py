@@ -11,7 +11,7 @@ from ast_model import AudioClassifier
 from weights.authors import read_authors
 from weights.checkpoint import Positions, adapt, build
 from weights.fetch import fetch
-from weights.folder import read_folder
+from weights.folder import read_baseline, read_folder
 
 
 def load(
@@ -65,5 +65,9 @@ def load(
         "num_mel_bins": num_mel_bins,
         "pooling": pooling,
     }
+    if path.is_dir() and (baseline := read_baseline(path)) is not None:
+        if asked := [name for name, value in requests.items() if value is not None]:
+            raise ValueError(f"{path} is a baseline of timm, loaded as it is: leave out {asked}")
+        return baseline.to(device)
     checkpoint = read_folder(path) if path.is_dir() else read_authors(path, **requests, heads=heads)
     return build(adapt(checkpoint, classes, positions, **requests)).to(device)

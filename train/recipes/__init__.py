@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from train.recipe import Recipe
+from train.recipes.audioset import AUDIOSET_BALANCED, AUDIOSET_FULL
 from train.recipes.demo import DEMO
 from train.recipes.esc10 import ESC10_SCRATCH
 from train.recipes.esc50 import ESC50, ESC50_IMAGENET, ESC50_SCRATCH
+from train.recipes.finetune import FINETUNE
+from train.recipes.speech_commands import SPEECH_COMMANDS
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (DEMO, ESC10_SCRATCH, ESC50, ESC50_IMAGENET, ESC50_SCRATCH)
+    recipe.name: recipe
+    for recipe in (
+        DEMO,
+        ESC10_SCRATCH,
+        ESC50,
+        ESC50_IMAGENET,
+        ESC50_SCRATCH,
+        SPEECH_COMMANDS,
+        AUDIOSET_BALANCED,
+        AUDIOSET_FULL,
+        FINETUNE,
+    )
 }

@@ -1,0 +1,60 @@
+"""An image model of timm on the same filterbank, to compare an AST with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Which image model, and its input and output."""
+
+    name: str  # of timm: "tf_efficientnet_b3"
+    num_classes: int
+    num_frames: int
+    num_mel_bins: int
+
+
+class Baseline(nn.Module):
+    """Spectrogram in, class logits out, by a model that timm makes for images of one channel.
+
+    Args:
+        config: the model's name, its input and output.
+        pretrained: start from timm's ImageNet weights, the colour channels of the first
+            convolution summed (timm's rule for one channel).
+        file: those weights, instead of a download.
+
+    Raises:
+        ValueError: timm has no such model, its weights cannot be had, or it does not take an image
+            of this size.
+    """
+
+    def __init__(
+        self, config: BaselineConfig, pretrained: bool = False, file: str | Path | None = None
+    ) -> None:
+        import timm  # seconds, so not before a baseline is wanted
+
+        super().__init__()
+        self.config = config
+        overlay = {"file": str(file)} if file else None
+        try:
+            self.image_model = timm.create_model(
+                config.name,
+                pretrained=pretrained,
+                pretrained_cfg_overlay=overlay,
+                in_chans=1,
+                num_classes=config.num_classes,
+            )
+        except Exception as error:  # of timm's registry, the hub, the network, load_state_dict
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"timm cannot make the baseline {config.name!r} ({reason}); its names: "
+                "`python -c \"import timm; print(timm.list_models('*efficientnet*'))\"`"
+            ) from error
+
+    def forward(self, fbank: Tensor) -> Tensor:
+        """Logits (batch, classes) of a normalised log-mel spectrogram (batch, frames, mel bins)."""
+        return self.image_model(fbank.unsqueeze(1).transpose(2, 3))

@@ -1,0 +1,150 @@
+"""Models beside the trained one: moving average, average of epochs, ensemble, early stop."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import weights
+from data import Manifest
+from train import loop
+from train.loop import train
+from train.run import load_state
+
+
+def run(recipe, manifest, folder):
+    return train(recipe, manifest, 1 if manifest.folds else None, folder, device="cpu")
+
+
+def parameters(folder):
+    return weights.load(folder).model.state_dict()
+
+
+def test_averaged_is_the_mean_of_the_epochs_models(recipe, manifest, tmp_path, monkeypatch):
+    """Of epochs 2 and 3 of three."""
+    recipe = replace(recipe, epochs=3, average_epochs=(2, 3))
+    models, original = [], loop.save_epoch
+
+    def save_epoch(training, folder, classes):
+        original(training, folder, classes)
+        models.append(parameters(folder / "last"))
+
+    monkeypatch.setattr(loop, "save_epoch", save_epoch)
+    run(recipe, manifest, tmp_path / "run")
+    for name, averaged in parameters(tmp_path / "run" / "averaged").items():
+        assert torch.allclose(averaged, (models[1][name] + models[2][name]) / 2, atol=1e-6), name
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["averaged"].keys() == results["last"].keys() - {
+        "epoch", "learning_rate", "train_loss",
+    }  # fmt: skip
+
+
+def test_the_moving_average_is_what_is_scored_and_saved(recipe, manifest, tmp_path):
+    run(replace(recipe, ema_decay=0.5), manifest, tmp_path / "run")
+    state = load_state(tmp_path / "run", torch.device("cpu"))
+    saved = parameters(tmp_path / "run" / "last")
+    assert all(torch.equal(saved[name], state["ema"][f"module.{name}"]) for name in saved)
+    assert not torch.equal(saved["head.weight"], state["model"]["head.weight"])
+
+
+def test_a_moving_average_of_nothing_is_the_model_itself(recipe, manifest, tmp_path):
+    run(replace(recipe, ema_decay=1e-12), manifest, tmp_path / "run")
+    state = load_state(tmp_path / "run", torch.device("cpu"))
+    for name, tensor in parameters(tmp_path / "run" / "last").items():
+        assert torch.allclose(tensor, state["model"][name], atol=1e-6), name
+
+
+def test_the_ensemble_scores_the_mean_of_the_epochs_probabilities(
+    recipe, manifest, tmp_path, monkeypatch
+):
+    seen, original = [], loop.finish_epoch
+
+    def finish_epoch(training, division, corpus, logits, scores):
+        seen.append(logits.softmax(dim=1).numpy())
+        original(training, division, corpus, logits, scores)
+
+    monkeypatch.setattr(loop, "finish_epoch", finish_epoch)
+    rows = run(replace(recipe, epochs=3, checkpoint_ensemble=True), manifest, tmp_path / "run")
+    _, held_out = manifest.split(1)
+    targets = np.array([clip.targets[0] for clip in held_out])
+    for number, row in enumerate(rows, start=1):
+        expected = (np.mean(seen[:number], axis=0).argmax(axis=1) == targets).mean()
+        assert row["ensemble_accuracy"] == pytest.approx(expected)
+    assert rows[0]["ensemble_accuracy"] == rows[0]["accuracy"]
+
+
+@pytest.mark.parametrize("change", [
+    {"average_epochs": (1, 3)}, {"ema_decay": 0.9}, {"checkpoint_ensemble": True},
+    {"layer_decay": 0.75}, {"freeze_backbone": True}, {"loss": "bce", "focal_gamma": 2.0},
+    {"class_weights": True, "warmup_epochs": 0.0, "warmup_steps": 3},
+], ids=lambda change: next(iter(change)))  # fmt: skip
+def test_an_interruption_changes_none_of_it(recipe, manifest, tmp_path, monkeypatch, change):
+    recipe = replace(recipe, epochs=3, **change)
+    rows = run(recipe, manifest, tmp_path / "straight")
+    steps, original = iter(range(100)), loop.train_step
+
+    def dying(*arguments):
+        if next(steps) == 3:  # in the second epoch
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, manifest, tmp_path / "resumed")
+    assert run(recipe, manifest, tmp_path / "resumed") == rows
+    models = {"last", "averaged"} & {path.name for path in (tmp_path / "straight").iterdir()}
+    for model in models:
+        straight, resumed = (parameters(tmp_path / way / model) for way in ("straight", "resumed"))
+        assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better(recipe, manifest, tmp_path, monkeypatch):
+    scores = iter([0.3, 0.5, 0.4, 0.5, 0.1, 0.9])
+    original = loop.evaluate_scores
+    monkeypatch.setattr(
+        loop, "evaluate_scores", lambda *a: {**original(*a), "accuracy": next(scores)}
+    )
+    rows = run(replace(recipe, epochs=10, patience=2), manifest, tmp_path / "run")
+    assert [row["accuracy"] for row in rows] == [0.3, 0.5, 0.4, 0.5]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["best"]["epoch"] == 2
+    assert run(replace(recipe, epochs=10, patience=2), manifest, tmp_path / "run") == rows
+
+
+def with_parts(manifest):
+    names = {1: "test", 2: "valid"}
+    clips = [replace(c, fold=None, part=names.get(c.fold, "train")) for c in manifest.clips]
+    return replace(manifest, clips=tuple(clips))
+
+
+def test_the_test_part_is_scored_once_by_the_epoch_that_validation_chose(
+    recipe, manifest, tmp_path
+):
+    corpus = with_parts(manifest)
+    rows = run(replace(recipe, loss="bce", average_epochs=(1, 2)), corpus, tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["held out"] == "valid"
+    assert results["test"].keys() == {"best", "last", "averaged"}
+    assert results["best"]["epoch"] == max(rows, key=lambda row: row["accuracy"])["epoch"]
+    lines = (tmp_path / "run" / "test_predictions.csv").read_text().splitlines()[1:]
+    hits = [
+        corpus.classes[int(np.argmax([float(v) for v in line.split(",")[2:]]))]
+        == line.split(",")[1]
+        for line in lines
+    ]
+    assert len(lines) == len(corpus.part("test"))
+    assert np.mean(hits) == pytest.approx(results["test"]["best"]["accuracy"])
+    assert weights.load(tmp_path / "run" / "best").multi_label  # sigmoid, as it was trained
+
+
+def test_several_classes_a_clip_train_with_binary_cross_entropy(recipe, manifest, tmp_path):
+    clips = tuple(replace(c, targets=(*c.targets, (c.targets[0] + 1) % 8)) for c in manifest.clips)
+    corpus = Manifest("several", clips, manifest.classes, multi_label=True)
+    with pytest.raises(ValueError, match=r"several classes a clip.*use --loss bce"):
+        run(recipe, corpus, tmp_path / "refused")
+    rows = run(replace(recipe, loss="bce", metric="mAP"), corpus, tmp_path / "run")
+    assert 0 < rows[-1]["mAP"] <= 1
+    assert "|" in (tmp_path / "run" / "predictions.csv").read_text().splitlines()[1]

@@ -1,0 +1,57 @@
+"""Image models of timm as baselines: saved and loaded like an AST."""
+
+import pytest
+import torch
+
+import weights
+from ast_model import Frontend, FrontendConfig
+from ast_model.baseline import Baseline, BaselineConfig
+
+pytest.importorskip("timm")
+
+CLASSES = ("dog", "rain", "sea waves")
+CONFIG = BaselineConfig("test_efficientnet", 3, 64, 128)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = Baseline(CONFIG).eval()
+    frontend = Frontend(FrontendConfig(num_frames=64, mean=-5.0, std=3.0))
+    weights.save(tmp_path / "model", model, frontend, CLASSES, multi_label=True)
+    return tmp_path / "model", model
+
+
+def test_it_comes_back_as_it_was(folder):
+    path, model = folder
+    loaded = weights.load(path)
+    assert (loaded.model.config, loaded.classes, loaded.multi_label) == (CONFIG, CLASSES, True)
+    assert loaded.frontend.config == FrontendConfig(64, 128, "hamming", -5.0, 3.0)
+    fbank = torch.randn(2, 64, 128)
+    with torch.no_grad():
+        assert torch.equal(loaded.model(fbank), model(fbank))
+    assert len(loaded(torch.randn(8_000) / 10, top_k=2)) == 2
+
+
+def test_it_is_loaded_as_it_is(folder):
+    with pytest.raises(ValueError, match=r"is a baseline of timm, loaded as it is.*num_frames"):
+        weights.load(folder[0], num_frames=128)
+
+
+def test_other_tensors_are_refused_in_one_line(folder):
+    config = folder[0] / "config.json"
+    config.write_text(config.read_text().replace('"num_classes": 3', '"num_classes": 2'))
+    with pytest.raises(ValueError, match=r"does not hold a test_efficientnet") as error:
+        weights.load(folder[0])
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_that_timm_does_not_know_is_refused():
+    with pytest.raises(ValueError, match=r"timm cannot make the baseline 'efficientnet_b99'"):
+        Baseline(BaselineConfig("efficientnet_b99", 3, 64, 128))
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_b3", "seresnext50_32x4d", "eca_nfnet_l0"])
+def test_the_usual_baselines_take_a_spectrogram(name):
+    model = Baseline(BaselineConfig(name, 3, 64, 128)).eval()
+    with torch.no_grad():
+        assert model(torch.randn(1, 64, 128)).shape == (1, 3)
