@@ -205,28 +205,36 @@ class Frontend(nn.Module):
         self.config = config
         self.fbank = KaldiFbank(config.sample_rate, config.num_mel_bins, config.window)
 
-    def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self, waveforms: Tensor, lengths: Tensor | None = None, num_frames: int | None = None
+    ) -> Tensor:
         """(batch, samples), (batch,) or None -> (batch, num_frames, mel bins), normalised.
 
         Types and errors are those of `KaldiFbank.forward`.
-        """
-        return self.normalise(self.filterbank(waveforms, lengths))
 
-    def filterbank(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
+        Args:
+            num_frames: the length to fit the clips to; None: the network's.
+        """
+        return self.normalise(self.filterbank(waveforms, lengths, num_frames))
+
+    def filterbank(
+        self, waveforms: Tensor, lengths: Tensor | None = None, num_frames: int | None = None
+    ) -> Tensor:
         """The log-mel filterbank at the network's length, not yet normalised.
 
         The mean of each clip, over its own samples, is subtracted. Frames over `num_frames` are
         cut at the end; missing ones are zeros, in the log-mel domain, which is louder than most
         sound (a quirk of the authors' code that published checkpoints have learnt).
         """
+        num_frames = self.config.num_frames if num_frames is None else num_frames
         samples = self.fbank.check_clips(waveforms, lengths)
         waveforms = waveforms.float()
         # Clip by clip, since the rounding of a mean must not depend on the rest of the batch.
         means = [clip[:count].mean() for clip, count in zip(waveforms, samples, strict=True)]
-        longest = self.fbank.num_samples(self.config.num_frames)
+        longest = self.fbank.num_samples(num_frames)
         waveforms = waveforms[:, :longest] - torch.stack(means)[:, None]
         fbank, _ = self.fbank(waveforms, torch.tensor(samples).clamp(max=longest))
-        return functional.pad(fbank, (0, 0, 0, self.config.num_frames - fbank.shape[1]))
+        return functional.pad(fbank, (0, 0, 0, num_frames - fbank.shape[1]))
 
     def traceable(self, waveforms: Tensor) -> Tensor:
         """`forward` without lengths, checks, or loops over the clips: for `torch.export`.

@@ -13,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ast_model.config import ASTConfig
 
+ATTENTION_MAPS = ("rollout", "last")
+
 
 class PatchEmbedding(nn.Module):
     """Overlapping patches of the spectrogram, each projected to a token."""
@@ -116,25 +118,29 @@ class AST(nn.Module):
         self.head = nn.Linear(config.width, config.num_classes)
         self._initialise()
 
-    def forward(self, fbank: Tensor) -> Tensor:
+    def forward(self, fbank: Tensor, own_length: bool = False) -> Tensor:
         """Logits (B, C) of a normalised log-mel spectrogram (B, T, M).
+
+        Args:
+            own_length: here and below, `fbank` may have fewer frames than the model was built
+                for, from one patch on. Its patches take the first columns of the positional grid
+                in time, so that each has the position that it has in the padded clip.
 
         Raises:
             ValueError: `fbank` has another shape than the model was built for.
         """
-        return self.head(self.head_norm(self.embed(fbank)))
+        return self.head(self.head_norm(self.embed(fbank, own_length)))
 
-    def embed(self, fbank: Tensor) -> Tensor:
+    def embed(self, fbank: Tensor, own_length: bool = False) -> Tensor:
         """One vector a clip, (B, D): what the head's LayerNorm receives."""
-        tokens = self.forward_features(fbank)
-        special = self.config.num_special_tokens
-        if self.config.pooling == "patches":
-            return tokens[:, special:].mean(dim=1)
-        return tokens[:, :special].mean(dim=1)
+        return self._pooled(self.forward_features(fbank, own_length)).mean(dim=1)
 
-    def forward_features(self, fbank: Tensor) -> Tensor:
-        """All tokens after the final norm, (B, N, D): CLS, [DIST], patches frequency-major."""
-        tokens = self._embed_patches(fbank)
+    def forward_features(self, fbank: Tensor, own_length: bool = False) -> Tensor:
+        """All tokens after the final norm, (B, N, D): CLS, [DIST], patches frequency-major.
+
+        In training, `patchout` leaves fewer of them.
+        """
+        tokens = self._embed_patches(fbank, own_length)
         for block in self.blocks:
             if self.config.gradient_checkpointing and self.training:
                 tokens = checkpoint(block, tokens, use_reentrant=False)
@@ -151,24 +157,106 @@ class AST(nn.Module):
             tokens = block(tokens)
         return torch.stack(maps, dim=1)
 
+    def attention_map(
+        self, fbank: Tensor, kind: str = "rollout", own_length: bool = False
+    ) -> Tensor:
+        """How much each patch counts for the clip's vector, (B, frequency, time), sum 1 a clip.
+
+        The rows of the tokens that `embed` averages, heads averaged, special tokens left out:
+
+          - "last": of the last block's attention;
+          - "rollout": of the product of all blocks' maps, each averaged with the identity for the
+            residual branch (Abnar and Zuidema, ACL 2020, section 3).
+
+        One block's map is held at a time: the product is taken row by map from the last block
+        down, so it needs what entered the blocks, not their maps.
+
+        Raises:
+            ValueError: the kind is unknown, or `patchout` is at work.
+        """
+        if kind not in ATTENTION_MAPS:
+            raise ValueError(f"attention map {kind!r} is unknown; use rollout or last")
+        inputs = [self._embed_patches(fbank, own_length)]
+        for block in self.blocks[:-1]:
+            inputs.append(block(inputs[-1]))
+        row = torch.zeros_like(inputs[0][..., 0], dtype=torch.float32)  # (B, N)
+        self._pooled(row).fill_(1)
+        blocks = [*zip(self.blocks, inputs, strict=True)]
+        for block, tokens in reversed(blocks[-1:] if kind == "last" else blocks):
+            weights = block.attention.weights(block.attention_norm(tokens))  # (B, H, N, N)
+            mixed = (row[:, None] @ weights.mean(dim=1, dtype=row.dtype))[:, 0]
+            row = mixed if kind == "last" else (row + mixed) / 2
+        patches = self.patch_grid(row)
+        return patches / patches.sum(dim=(1, 2), keepdim=True)
+
+    def patch_grid(self, tokens: Tensor) -> Tensor:
+        """The patches' part of what all tokens have: (B, N, …) -> (B, frequency, time, …).
+
+        Raises:
+            ValueError: `patchout` is at work, so that the grid has gaps.
+        """
+        if self._drops_patches():
+            raise ValueError(
+                f"patchout {self.config.patchout} leaves no whole grid of patches in training; "
+                "call eval() on the model first"
+            )
+        patches = tokens[:, self.config.num_special_tokens :]
+        return patches.unflatten(1, (self.config.grid[0], -1))
+
     def reset_head(self) -> None:
         """Make the head new: its LayerNorm the identity, its Linear random."""
         self.head_norm.reset_parameters()
         _initialise_layer(self.head)
 
-    def _embed_patches(self, fbank: Tensor) -> Tensor:
-        self._check_shape(fbank)
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        """Those of all tokens that the clip's vector is the mean of."""
+        special = self.config.num_special_tokens
+        return tokens[:, special:] if self.config.pooling == "patches" else tokens[:, :special]
+
+    def _embed_patches(self, fbank: Tensor, own_length: bool = False) -> Tensor:
+        self._check_shape(fbank, own_length)
         special = [self.cls_token] + ([self.dist_token] if self.config.distilled else [])
         special = [token.expand(fbank.shape[0], -1, -1) for token in special]
         tokens = torch.cat([*special, self.patch_embedding(fbank)], dim=1)  # (B, N, D)
-        return F.dropout(tokens + self.positions, self.config.dropout, self.training)
+        tokens = tokens + self._positions(tokens.shape[1])
+        if self._drops_patches():
+            tokens = self._patchout(tokens)
+        return F.dropout(tokens, self.config.dropout, self.training)
 
-    def _check_shape(self, fbank: Tensor) -> None:
-        expected = (self.config.num_frames, self.config.num_mel_bins)
-        if fbank.dim() != 3 or tuple(fbank.shape[1:]) != expected:
+    def _positions(self, num_tokens: int) -> Tensor:
+        """Those of the special tokens and of as many columns in time, from the first, as fit."""
+        if num_tokens == self.config.num_tokens:
+            return self.positions
+        special, (rows, _) = self.config.num_special_tokens, self.config.grid
+        grid = self.positions[:, special:].unflatten(1, self.config.grid)
+        grid = grid[:, :, : (num_tokens - special) // rows]
+        return torch.cat([self.positions[:, :special], grid.flatten(1, 2)], dim=1)
+
+    def _drops_patches(self) -> bool:
+        return self.training and self.config.patchout != (0, 0)
+
+    def _patchout(self, tokens: Tensor) -> Tensor:
+        """Leave random rows and columns of patches out, the same for the whole batch, as PaSST.
+
+        One choice a batch is a selection; one a clip would be a gather of all tokens.
+        """
+        special = self.config.num_special_tokens
+        grid = tokens[:, special:].unflatten(1, (self.config.grid[0], -1))
+        for axis, dropped in zip((1, 2), self.config.patchout, strict=True):
+            size = grid.shape[axis]
+            kept = max(size - dropped, 1)  # a clip at its own length may have few columns
+            order = torch.randperm(size, device=tokens.device)
+            grid = grid.index_select(axis, order[:kept].sort().values)
+        return torch.cat([tokens[:, :special], grid.flatten(1, 2)], dim=1)
+
+    def _check_shape(self, fbank: Tensor, own_length: bool) -> None:
+        frames, mels = self.config.num_frames, self.config.num_mel_bins
+        least = self.config.patch[1] if own_length else frames
+        if fbank.dim() != 3 or fbank.shape[2] != mels or not least <= fbank.shape[1] <= frames:
+            expected = f"{least} to {frames}" if own_length else f"{frames}"
             raise ValueError(
-                f"fbank has shape {tuple(fbank.shape)}, but this AST takes (batch, {expected[0]} "
-                f"frames, {expected[1]} mel bins); a Frontend of the same num_frames and "
+                f"fbank has shape {tuple(fbank.shape)}, but this AST takes (batch, {expected} "
+                f"frames, {mels} mel bins); a Frontend of the same num_frames and "
                 "num_mel_bins makes it, or build the model with other ones"
             )
 

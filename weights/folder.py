@@ -50,15 +50,7 @@ HUB_DEFAULTS = {
 }
 """What a key that config.json leaves out means to transformers."""
 
-EXTRA_FIELDS = (
-    "patch",
-    "stride",
-    "distilled",
-    "pooling",
-    "head_layer_norm_eps",
-    "drop_path",
-    "patchout",
-)
+EXTRA_FIELDS = ("patch", "stride", "distilled", "pooling", "head_layer_norm_eps", "drop_path")
 
 
 def save(

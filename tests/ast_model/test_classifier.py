@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
+from ast_model.baseline import BaselineConfig
 
 CLASSES = ("dog", "rain", "sea")
 
@@ -15,7 +16,7 @@ def parts(num_classes=3, num_frames=64, frontend_frames=64):
 
 def test_classes_come_likeliest_first():
     classifier = AudioClassifier(*parts(), CLASSES)
-    waveform = torch.randn(16_000)
+    waveform = torch.randn(10_000)
     best = classifier(waveform, top_k=2)
     probabilities = classifier.probabilities(waveform[None])[0]
     order = probabilities.argsort(descending=True)[:2].tolist()
@@ -44,6 +45,137 @@ def test_padded_waveforms_score_as_alone():
     padded = torch.nn.functional.pad(waveform, (0, 3_000))[None]
     alone = classifier.probabilities(waveform[None])
     assert torch.equal(classifier.probabilities(padded, torch.tensor([5_000])), alone)
+
+
+def test_a_clip_of_nearly_the_models_length_is_cut_as_in_training():
+    classifier = AudioClassifier(*parts(), CLASSES)
+    waveform = torch.randn(int(1.1 * classifier.window_size))
+    best = classifier(waveform, top_k=1)
+    assert best[0][1] == classifier.probabilities(waveform[None]).max()
+
+
+def test_a_longer_recording_is_heard_to_its_end():
+    classifier = AudioClassifier(*parts(), CLASSES)
+    waveform = torch.randn(3 * classifier.window_size)
+    changed = torch.cat([waveform[:-2_000], torch.zeros(2_000)])
+    assert classifier(waveform) == classifier.timeline(waveform).top(5)
+    assert classifier(waveform) != classifier(changed)
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"),
+    [(500, 16), (400 + 160 * 15, 16), (400 + 160 * 16, 26), (6_000, 36), (10_480, 64)],
+)
+def test_own_length_is_the_patches_that_hold_the_clip(samples, frames):
+    classifier = AudioClassifier(*parts(), CLASSES)
+    waveform = torch.randn(1, samples)
+    fbank = classifier.frontend(waveform)[:, :frames]
+    logits = classifier.logits(waveform, own_length=True)
+    torch.testing.assert_close(logits, classifier.model(fbank, own_length=True))
+    assert classifier(waveform[0], own_length=True)[0][1] == logits.softmax(-1).max()
+
+
+def test_own_length_of_a_clip_that_fills_the_model_changes_nothing():
+    classifier = AudioClassifier(*parts(), CLASSES)
+    for samples in (10_480, 30_000):
+        waveform = torch.randn(1, samples)
+        assert torch.equal(classifier.logits(waveform), classifier.logits(waveform, None, True))
+
+
+def test_a_batch_runs_at_its_longest_clip():
+    """Its longest clip scores as alone, another one as if padded to that length."""
+    classifier = AudioClassifier(*parts(), CLASSES)
+    waveforms, lengths = torch.randn(2, 9_000), torch.tensor([3_000, 5_000])
+    logits = classifier.logits(waveforms, lengths, own_length=True)
+    longest = classifier.logits(waveforms[1:, :5_000], own_length=True)
+    torch.testing.assert_close(logits[1:], longest)
+    fbank = classifier.frontend(waveforms[:1], lengths[:1], num_frames=36)
+    torch.testing.assert_close(logits[:1], classifier.model(fbank, own_length=True))
+
+
+def test_own_length_refuses_bad_clips_with_the_front_ends_line():
+    classifier = AudioClassifier(*parts(), CLASSES)
+    with pytest.raises(ValueError, match="clip 0 has 300 samples; at least 400"):
+        classifier.logits(torch.randn(1, 300), own_length=True)
+    with pytest.raises(ValueError, match=r"expected \(2,\) integers"):
+        classifier.logits(torch.randn(2, 900), torch.tensor([900]), own_length=True)
+
+
+@pytest.mark.parametrize("own_length", [False, True])
+def test_embeddings_of_clip_frame_and_patch_are_one_sounds(own_length):
+    classifier = AudioClassifier(*parts(), CLASSES)
+    waveforms = torch.randn(2, 5_600)
+    clip, frame, patch = (
+        classifier.embed(waveforms, level=level, own_length=own_length)
+        for level in ("clip", "frame", "patch")
+    )
+    time = 3 if own_length else 5
+    assert (clip.shape, frame.shape, patch.shape) == ((2, 24), (2, time, 24), (2, 12, time, 24))
+    logits = classifier.logits(waveforms, own_length=own_length)
+    head = torch.nn.Sequential(classifier.model.head_norm, classifier.model.head)
+    torch.testing.assert_close(head(clip), logits)
+    torch.testing.assert_close(frame, patch.mean(dim=1))
+    assert not clip.requires_grad
+
+
+def test_frame_and_patch_embeddings_lie_where_the_sound_is():
+    """Without blocks to mix them: a click in frames 33 to 35 is in columns 2 and 3 of 16 frames."""
+    classifier = AudioClassifier(*parts(), CLASSES)
+    classifier.model.blocks = torch.nn.ModuleList()
+    quiet = torch.zeros(1, 10_480)
+    click = quiet.clone()
+    click[:, 5_600:5_760] = torch.randn(160)
+    for level, axes in (("frame", (0, 2)), ("patch", (0, 1, 3))):
+        change = classifier.embed(click, level=level) - classifier.embed(quiet, level=level)
+        assert change.abs().amax(dim=axes).nonzero().flatten().tolist() == [2, 3]
+
+
+def test_a_frame_step_is_the_stride_in_seconds():
+    assert AudioClassifier(*parts(), CLASSES).frame_step == pytest.approx(0.1)
+
+
+def test_attention_maps_are_the_models():
+    classifier = AudioClassifier(*parts(), CLASSES)
+    waveforms, lengths = torch.randn(2, 9_000), torch.tensor([9_000, 4_000])
+    for kind in ("rollout", "last"):
+        found = classifier.attention_map(waveforms, lengths, kind)
+        wanted = classifier.model.attention_map(classifier.frontend(waveforms, lengths), kind)
+        assert found.shape == (2, *classifier.model.config.grid)
+        assert torch.equal(found, wanted)
+    assert classifier.attention_map(waveforms[:, :4_000], own_length=True).shape == (2, 12, 2)
+
+
+class ImageModel(torch.nn.Linear):
+    """Stands for a baseline: scores of a whole filterbank, and nothing else."""
+
+    def __init__(self):
+        super().__init__(64 * 128, 3)
+        self.config = BaselineConfig("resnet", num_classes=3, num_frames=64, num_mel_bins=128)
+
+    def forward(self, fbank):
+        return super().forward(fbank.flatten(1))
+
+
+def test_a_baseline_has_scores_and_timelines_but_no_patches():
+    classifier = AudioClassifier(ImageModel(), parts()[1], CLASSES)
+    waveforms = torch.randn(1, 30_000)
+    assert classifier.timeline(waveforms[0]).top(1) == classifier(waveforms[0], top_k=1)
+    for ask in (
+        lambda: classifier.logits(waveforms, own_length=True),
+        lambda: classifier.embed(waveforms),
+        lambda: classifier.attention_map(waveforms),
+        lambda: classifier.frame_step,
+    ):
+        with pytest.raises(ValueError, match="resnet is no AST: it has no patches"):
+            ask()
+
+
+def test_unknown_wishes_list_the_known_ones():
+    classifier = AudioClassifier(*parts(), CLASSES)
+    with pytest.raises(ValueError, match="'token' is unknown; use one of clip, frame, patch"):
+        classifier.embed(torch.randn(1, 9_000), level="token")
+    with pytest.raises(ValueError, match="'flow' is unknown; use rollout or last"):
+        classifier.attention_map(torch.randn(1, 9_000), kind="flow")
 
 
 def test_parts_that_do_not_fit_are_refused():

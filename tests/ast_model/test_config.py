@@ -45,11 +45,38 @@ def test_grid_counts_the_patches_that_fit(mels, frames, patch, stride):
         ({"stride": (0, 10)}, "stride 0 is not a positive integer"),
         ({"pooling": "max"}, "pooling 'max' is unknown"),
         ({"dropout": 1.0}, "dropout"),
+        ({"patchout": (12, 0)}, "the grid of 12 x 101 patches; drop 0 to 11 rows"),
+        ({"patchout": (0, 101)}, "0 to 100 columns"),
+        ({"patchout": (-1, 0)}, "does not fit"),
+        ({"patchout": 3}, "must be .rows, columns., two integers"),
+        ({"patchout": (1.0, 2)}, "two integers"),
     ],
 )
 def test_impossible_architecture_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         ASTConfig(**changes)
+
+
+@given(
+    num_frames=st.integers(1, 300),
+    patch=st.integers(1, 40),
+    stride=st.integers(1, 40),
+    frames=st.integers(1, 400),
+)
+def test_own_frames_are_the_least_whole_patches_that_hold_the_clip(
+    num_frames, patch, stride, frames
+):
+    num_frames = max(num_frames, patch)
+    config = ASTConfig(num_frames=num_frames, patch=(16, patch), stride=(10, stride))
+    ends = [patch + stride * column for column in range(config.grid[1])]  # of 1, 2, … patches
+    holding = [end for end in ends if end >= frames]
+    own = config.own_frames(frames)
+    assert own == holding[0] if holding else ends[-1] <= own <= num_frames
+
+
+def test_a_list_will_do_for_pairs():
+    config = ASTConfig(patch=[16, 16], patchout=[2, 15])
+    assert (config.patch, config.patchout) == ((16, 16), (2, 15))
 
 
 def test_unknown_preset_lists_the_known_ones():

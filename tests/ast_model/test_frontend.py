@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import kaldi_native_fbank
 import numpy as np
@@ -303,6 +304,12 @@ class TestFrontend:
         frontend.fbank.register_forward_hook(lambda _, __, output: seen.append(output[0].shape[1]))
         frontend(noise(1, 16_000))
         assert seen == [20]
+
+    def test_fits_to_another_length_on_request(self):
+        frontend, waveforms = Frontend(self.config), noise(2, 6_000)
+        for num_frames in (10, 30, 50):
+            built = Frontend(replace(self.config, num_frames=num_frames))
+            assert torch.equal(frontend(waveforms, None, num_frames), built(waveforms))
 
     def test_padding_is_normalised_too(self):
         fbank = Frontend(self.config)(noise(1, 1_000))

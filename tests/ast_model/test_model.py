@@ -107,6 +107,119 @@ def test_attention_rows_sum_to_one_and_explain_the_tokens():
     assert torch.allclose(first.attention.projection(mixed), first.attention(tokens), atol=1e-6)
 
 
+def first_columns(tokens, config, columns):
+    special = config.num_special_tokens
+    grid = tokens[:, special:].unflatten(1, config.grid)[:, :, :columns]
+    return torch.cat([tokens[:, :special], grid.flatten(1, 2)], dim=1)
+
+
+@pytest.mark.parametrize(("frames", "columns"), [(16, 1), (25, 1), (26, 2), (60, 5), (64, 5)])
+def test_own_length_leaves_each_patch_where_it_is_in_the_padded_clip(frames, columns):
+    model = AST(small()).eval()
+    fbank = torch.randn(2, frames, 32)
+    padded = torch.cat([fbank, torch.zeros(2, 64 - frames, 32)], dim=1)
+    tokens = model._embed_patches(fbank, own_length=True)
+    wanted = first_columns(model._embed_patches(padded), model.config, columns)
+    torch.testing.assert_close(tokens, wanted)
+    assert model(fbank, own_length=True).shape == (2, 4)
+
+
+@pytest.mark.parametrize("shape", [(2, 15, 32), (2, 65, 32), (2, 40, 31), (40, 32)])
+def test_own_length_still_has_bounds(shape):
+    with pytest.raises(ValueError, match=r"takes \(batch, 16 to 64 frames, 32 mel bins\)"):
+        AST(small())(torch.zeros(shape), own_length=True)
+
+
+@pytest.mark.parametrize("distilled", [True, False])
+@pytest.mark.parametrize("pooling", ["cls", "patches"])
+def test_attention_map_is_the_rollout_of_all_maps(distilled, pooling):
+    """Against the definition: the product of (map + identity) / 2, from the first block up."""
+    model = AST(small(distilled=distilled, pooling=pooling, depth=3)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)  # far from uniform attention
+    fbank = torch.randn(2, 64, 32)
+    maps = model.attention(fbank).mean(dim=2)
+    special = model.config.num_special_tokens
+    product = identity = torch.eye(maps.shape[-1])
+    for index in range(3):
+        product = (maps[:, index] + identity) / 2 @ product
+    for kind, flow in (("rollout", product), ("last", maps[:, -1])):
+        rows = flow[:, special:] if pooling == "patches" else flow[:, :special]
+        wanted = rows.mean(dim=1)[:, special:].unflatten(1, model.config.grid)
+        wanted = wanted / wanted.sum(dim=(1, 2), keepdim=True)
+        found = model.attention_map(fbank, kind)
+        assert found.shape == (2, *model.config.grid)
+        torch.testing.assert_close(found, wanted)
+
+
+def test_attention_map_fits_a_clip_at_its_own_length():
+    model = AST(small()).eval()
+    found = model.attention_map(torch.randn(2, 36, 32), own_length=True)
+    assert found.shape == (2, 2, 3)
+    torch.testing.assert_close(found.sum(dim=(1, 2)), torch.ones(2))
+
+
+def sequences(model):
+    """The sequences that the blocks see from now on, (B, N, D) each."""
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    return seen
+
+
+@given(rows=st.integers(0, 1), columns=st.integers(0, 4), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_patchout_leaves_whole_rows_and_columns_out(rows, columns, seed):
+    model = AST(small(patchout=(rows, columns), depth=1)).train()
+    seen = sequences(model)
+    fbank = torch.randn(3, 64, 32)
+    torch.manual_seed(seed)
+    model(fbank).sum().backward()
+    whole = AST(small(depth=1))
+    whole.load_state_dict(model.state_dict())
+    tokens = whole._embed_patches(fbank)
+    torch.testing.assert_close(seen[0][:, :2], tokens[:, :2])
+    kept = seen[0][:, 2:].unflatten(1, (2 - rows, 5 - columns))
+    grid = tokens[:, 2:].unflatten(1, (2, 5))
+    where = (kept[0, :, :, None, None] - grid[0]).abs().amax(-1).flatten(2).argmin(-1)
+    of_rows, of_columns = (where // 5)[:, 0], (where % 5)[0]
+    assert of_rows.tolist() == sorted(set(of_rows.tolist()))
+    assert of_columns.tolist() == sorted(set(of_columns.tolist()))
+    torch.testing.assert_close(kept, grid[:, of_rows][:, :, of_columns])
+
+
+def test_patchout_is_drawn_anew_from_torchs_generator():
+    model = AST(small(patchout=(1, 2))).train()
+    fbank = torch.randn(2, 64, 32)
+    drawn = []
+    for seed in (0, 1, 2, 3, 0):
+        torch.manual_seed(seed)
+        drawn.append(model(fbank))
+    assert torch.equal(drawn[0], drawn[4])
+    assert any(not torch.equal(drawn[0], other) for other in drawn[1:4])
+
+
+def test_patchout_leaves_evaluation_alone():
+    model = AST(small(patchout=(1, 3))).eval()
+    plain = AST(small()).eval()
+    plain.load_state_dict(model.state_dict())
+    fbank = torch.randn(2, 64, 32)
+    assert torch.equal(model(fbank), plain(fbank))
+    assert torch.equal(model.attention_map(fbank), plain.attention_map(fbank))
+
+
+def test_a_grid_with_gaps_is_refused():
+    model = AST(small(patchout=(1, 2))).train()
+    with pytest.raises(ValueError, match=r"patchout \(1, 2\) leaves no whole grid"):
+        model.attention_map(torch.randn(2, 64, 32))
+    with pytest.raises(ValueError, match="call eval"):
+        model.patch_grid(model.forward_features(torch.randn(2, 64, 32)))
+
+
+def test_patchout_leaves_a_short_clip_a_column():
+    model = AST(small(patchout=(1, 4))).train()
+    assert model.forward_features(torch.randn(2, 26, 32), own_length=True).shape == (2, 3, 24)
+
+
 def test_every_parameter_receives_a_gradient():
     model = AST(small())
     model(torch.randn(2, 64, 32)).square().sum().backward()

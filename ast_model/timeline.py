@@ -1,0 +1,134 @@
+"""What is heard when in a long recording: overlapping windows, and the scores of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """Probabilities of every class in each window of a recording, in the order of time.
+
+    Args:
+        starts, ends: (windows,) float64, seconds from the beginning of the recording.
+        probabilities: (windows, classes) float32.
+        classes: names of the columns.
+        multi_label: probabilities are independent (sigmoid); else those of a window sum to one.
+    """
+
+    starts: Tensor
+    ends: Tensor
+    probabilities: Tensor
+    classes: tuple[str, ...]
+    multi_label: bool
+
+    def clip_probabilities(self) -> Tensor:
+        """Probabilities of the whole recording, (classes,).
+
+        Multi-label: the highest of the windows, since a sound is in the recording if it is in
+        one window. Single-label: their mean, which sums to one again.
+        """
+        return self.probabilities.amax(0) if self.multi_label else self.probabilities.mean(0)
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The likeliest classes of the whole recording, best first: [(class, probability), ...]."""
+        return likeliest(self.clip_probabilities(), self.classes, k)
+
+    def segments(self, threshold: float) -> list[tuple[float, float, str, float]]:
+        """Where each class is heard: [(start, end, class, probability), ...], sorted.
+
+        A segment is a stretch of time, in seconds, that windows in which the class reaches the
+        threshold cover without a gap; its probability is the highest of them. Segments of one
+        class never overlap.
+
+        Raises:
+            ValueError: the threshold is not in [0, 1].
+        """
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold {threshold} is not a probability; use one in [0, 1]")
+        segments = []
+        for name, column in zip(self.classes, self.probabilities.unbind(1), strict=True):
+            heard = column >= threshold
+            columns = (values[heard].tolist() for values in (self.starts, self.ends, column))
+            for start, end, probability in _merge(zip(*columns, strict=True)):
+                segments.append((start, end, name, probability))
+        return sorted(segments)
+
+
+def _merge(windows: Iterable[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """(start, end, probability) in the order of time -> the same, those that touch made one."""
+    merged: list[tuple[float, ...]] = []
+    for start, end, probability in windows:
+        if merged and start <= merged[-1][1]:
+            start, _, highest = merged.pop()
+            probability = max(probability, highest)
+        merged.append((start, end, probability))
+    return merged
+
+
+def likeliest(probabilities: Tensor, classes: Sequence[str], k: int) -> list[tuple[str, float]]:
+    """The k highest of probabilities (classes,), best first; all of them if there are fewer."""
+    if k < 1:
+        raise ValueError(f"top_k {k} is not positive; ask for at least one class")
+    best = probabilities.topk(min(k, len(classes)))
+    return [
+        (classes[index], value)
+        for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+
+
+def as_mono(waveform: Any) -> Tensor:
+    """A tensor (samples,) of anything like one; ValueError if it is not one mono clip."""
+    waveform = torch.as_tensor(waveform)
+    if waveform.dim() != 1:
+        raise ValueError(
+            f"waveform has shape {tuple(waveform.shape)}, expected (samples,): one mono clip; "
+            "average the channels, or call probabilities() for a batch"
+        )
+    return waveform
+
+
+def windows(blocks: Iterable[Any], size: int, hop: int) -> Iterator[tuple[int, Tensor]]:
+    """Overlapping windows of a recording that comes in blocks of any sizes.
+
+    A window begins every `hop` samples as long as it fits. Where they do not reach the end, one
+    more ends with the recording, since a window full of sound is nearer to training than one
+    filled up with padding. A recording shorter than a window is one shorter window.
+
+    Holds a few windows of samples at a time, however long a recording or a block is.
+
+    Args:
+        blocks: (samples,) each, consecutive; one may be overwritten when the next is asked for.
+        size, hop: in samples; 1 <= hop <= size.
+
+    Yields:
+        (first sample, (size,) samples).
+
+    Raises:
+        ValueError: there are no samples, or a block is not (samples,).
+    """
+    held: list[Tensor] = []
+    first, end = 0, 0  # of the samples held
+    start = 0  # of the next window
+    for piece in (piece.clone() for block in blocks for piece in as_mono(block).split(size)):
+        held.append(piece)
+        end += len(piece)
+        if end < start + size:
+            continue
+        samples = torch.cat(held)
+        while start + size <= end:
+            yield start, samples[start - first :][:size]
+            start += hop
+        # The window that ends with the recording may begin right after the last one yielded.
+        held, first = [samples[start - hop - first :]], start - hop
+    if end == 0:
+        raise ValueError("the recording holds no samples; give one of at least one window of 25 ms")
+    if start == 0:
+        yield 0, torch.cat(held)
+    elif end > start - hop + size:
+        yield end - size, torch.cat(held)[-size:]
