@@ -68,7 +68,7 @@ def audit(
     training: Sequence[Clip],
     held_out: Sequence[Clip],
     sample_rate: int = 16_000,
-    measure: Callable[[Sequence[Clip]], tuple[float, float]] | None = None,
+    measure: Callable[[Sequence[Clip]], tuple[float, float] | None] | None = None,
     expected: tuple[float, float] | None = None,
     skip_unreadable: bool = False,
 ) -> Audit:
@@ -84,8 +84,8 @@ def audit(
         training: what is trained on.
         held_out: what is not: validation and test clips, or those of a fold. May be empty.
         sample_rate: of the model, in Hz.
-        measure: gives mean and standard deviation of the log-mel values of clips; called for the
-            training clips unless there are errors.
+        measure: gives mean and standard deviation of the log-mel values of clips, or None; called
+            for the training clips unless there are errors.
         expected: the recipe's mean and standard deviation, to compare with.
         skip_unreadable: missing and unreadable files become a note instead of an error; training
             and held_out of the result are without them in either case.

@@ -72,8 +72,8 @@ def _decodes(path: Path, sample_rate: int, cache: ClipCache | None) -> bool:
 
 def sampled_statistics(
     clips: Sequence[Clip], frontend: Frontend, num_classes: int, cache: ClipCache | None
-) -> tuple[float, float]:
-    """Mean and standard deviation of the log-mel values of a few clips, evenly spaced."""
+) -> tuple[float, float] | None:
+    """Mean and std of the log-mel values of a few clips, evenly spaced; None if none decodes."""
     step = max(1, len(clips) // SAMPLED_CLIPS)
     rate = frontend.config.sample_rate
     dataset = ClipDataset(clips[::step], num_classes, rate, cache, skip_unreadable=True)
@@ -81,8 +81,7 @@ def sampled_statistics(
         collate([dataset[index] for index in range(start, min(start + BATCH, len(dataset)))])
         for start in range(0, len(dataset), BATCH)
     )
-    return moments(
-        frontend.filterbank(batch.waveforms, batch.lengths)
-        for batch in batches
-        if len(batch.lengths)
-    )
+    readable = [batch for batch in batches if len(batch.lengths)]
+    if not readable:
+        return None
+    return moments(frontend.filterbank(batch.waveforms, batch.lengths) for batch in readable)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 
@@ -255,3 +256,94 @@ def test_every_precision_trains_on_the_gpu(recipe, manifest, tmp_path, precision
     recipe = replace(recipe, precision=precision)
     rows = train(recipe, manifest, 1, tmp_path / "run", device="cuda")
     assert np.isfinite(rows[-1]["train_loss"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cutmix_rate": 1.0},
+        {"balanced_sampling": True},
+        {"patchout": (0, 1)},
+        {"gaussian_snr": 1.0},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_each_option_of_training_has_its_effect_and_can_be_interrupted(
+    recipe, manifest, tmp_path, straight, monkeypatch, change
+):
+    if "gaussian_snr" in change:
+        pytest.importorskip("audiomentations")
+    recipe = replace(recipe, stride=(16, 16), **change)
+    plain = replace(recipe, **{name: getattr(ESC10_SCRATCH, name) for name in change})
+    run(recipe, manifest, tmp_path / "with")
+    run(plain, manifest, tmp_path / "without")
+    assert results(tmp_path / "with")[0] != results(tmp_path / "without")[0]
+    steps, original = iter(range(100)), loop.train_step
+
+    def dying(*arguments):
+        if next(steps) == 3:
+            raise Interruption
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", dying)
+        with pytest.raises(Interruption):
+            run(recipe, manifest, tmp_path / "resumed")
+    run(recipe, manifest, tmp_path / "resumed")
+    assert results(tmp_path / "resumed") == results(tmp_path / "with")
+
+
+@pytest.fixture
+def damaged(manifest, tmp_path):
+    """The corpus; of fold 2, one file is damaged behind a sound header, one is no audio."""
+    victims = [clip for clip in manifest.clips if clip.fold == 2][:2]
+    broken = []
+    for clip in victims:
+        copy = tmp_path / clip.path.name
+        copy.write_bytes(clip.path.read_bytes())
+        broken.append(replace(clip, path=copy))
+    flac = tmp_path / "broken.flac"
+    waveform, rate = soundfile.read(broken[0].path)
+    soundfile.write(flac, waveform, rate)
+    content = bytearray(flac.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 2000] = bytes(2000)
+    flac.write_bytes(content)
+    broken[0] = replace(broken[0], path=flac)
+    broken[1].path.write_bytes(b"no audio")
+    swap = dict(zip((clip.path for clip in victims), broken, strict=True))
+    clips = tuple(swap.get(clip.path, clip) for clip in manifest.clips)
+    return replace(manifest, clips=clips), broken
+
+
+def test_an_unreadable_file_stops_a_run_before_it_begins(recipe, damaged, tmp_path):
+    corpus, broken = damaged
+    with pytest.raises(ValueError, match=f"{broken[1].path.name}.*--skip-unreadable"):
+        run(recipe, corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unreadable_file_in_the_middle_of_an_epoch_stops_and_is_named(
+    recipe, manifest, damaged, tmp_path, monkeypatch
+):
+    corpus, broken = damaged
+    sound = next(clip for clip in manifest.clips if clip.path.name == broken[1].path.name)
+    clips = tuple(sound if clip.path == broken[1].path else clip for clip in corpus.clips)
+    monkeypatch.setattr("train.inspection.SAMPLED_CLIPS", 1)
+    with pytest.raises(ValueError, match=r"broken\.flac"):
+        run(recipe, replace(corpus, clips=clips), tmp_path / "run")
+
+
+@pytest.mark.parametrize("fold", [1, 2], ids=["in training", "held out"])
+def test_skipped_files_are_counted_and_listed(recipe, damaged, tmp_path, capsys, fold):
+    corpus, _ = damaged
+    recipe = replace(recipe, skip_unreadable=True)
+    train(recipe, corpus, fold, tmp_path / "run", device="cpu")
+    said = capsys.readouterr().out
+    assert "unreadable: " in said and "no audio" not in said
+    assert "broken.flac" in said or "broken.flac" in (tmp_path / "run/skipped.txt").read_text()
+    if fold == 1:
+        assert "1 unreadable files left out so far" in said
+        assert (tmp_path / "run/skipped.txt").read_text().endswith("broken.flac\n")
+    else:
+        predictions = read_predictions(tmp_path / "run/predictions.csv")
+        assert len(predictions) == len([c for c in corpus.clips if c.fold == 2]) - 2
