@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +15,7 @@ from data.audio import load_audio
 from data.augment import clip_generator, mixup, mixup_weight
 from data.cache import ClipCache
 from data.manifest import Clip
-from data.sampling import epoch_batches
 from data.waveform_augment import WaveformAugmentation, WaveformAugmenter
-
-__all__ = ["NUM_CHANCES", "Batch", "ClipDataset", "Item", "collate", "epoch_batches"]
 
 NUM_CHANCES = 10
 """Uniform numbers drawn for every clip: four for SpecAugment, one for noise, one for the roll, four
@@ -54,7 +51,9 @@ class ClipDataset(Dataset[Item]):
     """Decoded clips with their targets, augmented and mixed on waveforms where asked for.
 
     Everything random about a clip is a function of (seed, epoch, index), so neither the number of
-    workers nor an interruption changes it.
+    workers nor an interruption changes it. An index beyond the clips is once more the clip
+    `index % len(clips)`, with other random numbers: sampling with replacement gives one to each
+    draw.
 
     Args:
         clips: what to decode; mixup draws its partners from the same clips.
@@ -100,6 +99,9 @@ class ClipDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.clips)
 
+    def __iter__(self) -> Iterator[Item]:
+        return (self[index] for index in range(len(self)))
+
     def __getitem__(self, index: int) -> Item:
         generator = clip_generator(self.seed, self.epoch, index)
         mixed = generator.random() < self.mixup_rate
@@ -112,6 +114,7 @@ class ClipDataset(Dataset[Item]):
         seeds = generator.integers(2**32, size=2).tolist()
 
         skipped: list[str] = []
+        index %= len(self.clips)
         waveform = self._waveform(index, seeds[0], skipped)
         target = self._target(index)
         if mixed and len(waveform):

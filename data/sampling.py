@@ -70,8 +70,9 @@ def epoch_batches(
 ) -> list[list[int]]:
     """The batches of a training epoch, a function of (seed, epoch): lists of clip indices.
 
-    Shuffled, no clip is dropped or taken twice; with `weights`, as many clips are drawn with
-    replacement. The last batch holds what is left.
+    Shuffled, no clip is dropped or taken twice. With `weights`, as many clips are drawn with
+    replacement; draw number d, of clip c, is index c + d * num_clips, which `ClipDataset` takes for
+    clip c with random numbers of this draw's own. The last batch holds what is left.
 
     Of several processes, each gets a contiguous part of every batch, in the order of their ranks:
     joined, the parts are the batches of one process. They differ in size by at most one clip; of a
@@ -91,6 +92,7 @@ def epoch_batches(
         order = np.random.default_rng([seed, epoch, *SHUFFLED]).permutation(num_clips)
     elif len(weights) == num_clips:
         order = balanced_order(weights, num_clips, seed, epoch)
+        order += np.arange(num_clips) * num_clips
     else:
         raise ValueError(f"{len(weights)} weights for {num_clips} clips: expected one for each")
     batches = []

@@ -1,5 +1,7 @@
 """Clips to batches: targets, mixup, and randomness that follows from (seed, epoch, index)."""
 
+from itertools import islice
+
 import pytest
 import soundfile
 import torch
@@ -72,6 +74,15 @@ def test_chances_and_noise_seeds_are_in_range(clips):
     assert chances.shape == (50, NUM_CHANCES)
     assert 0 <= chances.min() < 0.1 < 0.9 < chances.max() < 1
     assert all(0 <= item.noise_seed < 2**32 for item in items)
+
+
+def test_an_index_beyond_the_clips_is_another_draw_of_a_clip(clips):
+    dataset = ClipDataset(clips, 3)
+    first, again = dataset[2], dataset[2 + 7 * len(clips)]
+    assert torch.equal(first.waveform, again.waveform)
+    assert torch.equal(first.target, again.target)
+    assert not torch.equal(first.chances, again.chances)
+    assert len(list(islice(dataset, 99))) == len(clips)  # iterating ends all the same
 
 
 def test_a_seed_goes_on_giving_the_numbers_of_earlier_runs(clips):

@@ -30,11 +30,8 @@ def test_an_epoch_takes_every_clip_once(num_clips, batch_size, seed, epoch):
 
 def test_the_orders_are_those_that_earlier_runs_had():
     assert epoch_batches(10, 4, seed=3, epoch=2) == [[8, 1, 5, 7], [9, 4, 6, 3], [0, 2]]
-    assert epoch_batches(10, 4, seed=3, epoch=2, weights=np.arange(1, 11)) == [
-        [2, 4, 8, 5],
-        [7, 9, 9, 9],
-        [8, 3],
-    ]
+    balanced = epoch_batches(10, 4, seed=3, epoch=2, weights=np.arange(1, 11))
+    assert balanced == [[2, 14, 28, 35], [47, 59, 69, 79], [88, 93]]
 
 
 def test_epochs_seeds_and_kinds_of_sampling_differ_in_order():
@@ -69,10 +66,17 @@ def test_balanced_draws_are_in_proportion_to_the_weights():
     assert drawn[1] == drawn[4] == 0
 
 
+def test_each_draw_has_an_index_of_its_own_that_tells_the_clip():
+    weights = np.array([1.0, 100.0, 1.0])
+    indices = list(chain(*epoch_batches(3, 2, 4, 5, weights)))
+    assert [index % 3 for index in indices] == balanced_order(weights, 3, 4, 5).tolist()
+    assert len(set(indices)) == 3 > len({index % 3 for index in indices})
+
+
 def test_balanced_sampling_hears_a_rare_class_as_often_as_a_common_one():
     corpus = clips(*[(0,)] * 990, *[(1,)] * 10)
     order = chain(*epoch_batches(1_000, 12, 0, 0, clip_weights(corpus, 2)))
-    heard = Counter(corpus[index].targets for index in order)
+    heard = Counter(corpus[index % 1_000].targets for index in order)
     assert 400 < heard[(1,)] < 600
 
 
