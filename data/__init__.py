@@ -1,6 +1,6 @@
 """From files on disk to batches of waveforms. Knows nothing of networks."""
 
-from data.audio import load_audio
+from data.audio import load_audio, stream_audio
 from data.audioset import audioset
 from data.esc50 import esc50
 from data.folder import folder
@@ -19,6 +19,7 @@ __all__ = [
     "hugging_face",
     "load_audio",
     "speech_commands",
+    "stream_audio",
     "synthetic",
     "table",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ast_model import ASTConfig, FrontendConfig
+from data.corpora import COLUMNS
 from data.waveform_augment import WaveformAugmentation
 
 Corpus = Literal[
@@ -42,6 +43,18 @@ class Recipe:
     """Name of the recipe."""
     corpus: Corpus = "esc50"
     """Which data set is trained on; folder, table and hugging_face are your own data."""
+    path_column: str = ""
+    """Of table and hugging_face: the column of the audio. Empty, here and below: a usual name."""
+    label_column: str = ""
+    """The column of the class, or of several."""
+    fold_column: str = ""
+    """The column of the fold."""
+    split_column: str = ""
+    """The column that says train, valid or test."""
+    group_column: str = ""
+    """The column of what may not be in two parts: speaker, site, recording."""
+    label_separator: str = ""
+    """What stands between several classes of one clip."""
     model: str = "ast"
     """ast, or a timm image model as a baseline (tf_efficientnet_b3), on the same filterbank."""
     start_from: str = "scratch"
@@ -229,6 +242,11 @@ class Recipe:
         """The front end that this recipe trains behind."""
         names = ("num_frames", "num_mel_bins", "window", "mean", "std")
         return FrontendConfig(**{name: getattr(self, name) for name in names})
+
+    def columns(self) -> dict[str, str]:
+        """What `open_corpus` is told of the data's columns."""
+        given = {name: getattr(self, name) for name in COLUMNS}
+        return {name: value for name, value in given.items() if value}
 
     def waveform_augmentation(self) -> WaveformAugmentation:
         """What is done to waveforms before mixup."""

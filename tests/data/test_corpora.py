@@ -15,3 +15,14 @@ def test_esc10_by_name(recordings):
 def test_unknown_corpus_lists_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match="corpus 'esc51' is unknown; use one of esc50, esc10"):
         open_corpus("esc51", tmp_path)
+
+
+def test_columns_reach_a_table_and_are_refused_elsewhere(tmp_path):
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "clips.csv").write_text("sound,animal\na.wav,dog\n")
+    columns = {"path_column": "sound", "label_column": "animal"}
+    assert open_corpus("table", tmp_path / "clips.csv", **columns).classes == ("dog",)
+    with pytest.raises(ValueError, match=r"--label-column are for --corpus table or hugging_face"):
+        open_corpus("folder", tmp_path, label_column="animal")
+    with pytest.raises(ValueError, match="has splits, no column of them"):
+        open_corpus("hugging_face", tmp_path, split_column="part")

@@ -144,6 +144,15 @@ def test_two_readings_are_an_error_that_names_what_decides(tmp_path):
     assert config.grid == (9, 52)
 
 
+def test_the_stride_alone_decides_between_two_usual_readings(tmp_path):
+    file = tmp_path / "ast.pth"
+    authors_file(file, patches=64)  # 128 frames at stride 16, or at 15
+    with pytest.raises(ValueError, match=r"stride 15, 15.*stride 16, 16.*give the stride"):
+        weights.load(file)
+    config = weights.load(file, stride=16).model.config
+    assert (config.grid, config.stride, config.num_frames) == ((8, 8), (16, 16), 128)
+
+
 def test_other_mel_bins_are_read_when_they_are_said(tmp_path):
     file = tmp_path / "ast.pth"
     authors_file(file, patches=5 * 12)  # 64 bins and 128 frames at stride 10

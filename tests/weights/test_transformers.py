@@ -37,6 +37,7 @@ def test_classifier_and_backbone_agree(tmp_path, size, frames, capsys, agree):
     theirs = theirs_of(transformers.ASTForAudioClassification, size, frames)
     theirs.save_pretrained(tmp_path)
     ours = weights.load(tmp_path).model
+    assert ours.config.layer_norm_eps == ours.config.head_layer_norm_eps == 1e-12
     fbank = torch.randn(1, frames, 128)
     with torch.no_grad():
         hidden = theirs.audio_spectrogram_transformer(fbank)
