@@ -94,11 +94,13 @@ def test_audioset_is_the_published_model(monkeypatch):
 
 def test_a_saved_model_of_the_same_classes_keeps_its_head(recipe, saved):
     folder, trained = saved
-    model = starting_model(replace(recipe, start_from=str(folder)), CLASSES)
+    recipe = replace(recipe, start_from=str(folder), dropout=0.3, drop_path=0.4, patchout=(1, 2))
+    model = starting_model(recipe, CLASSES)
     for name, tensor in trained.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
-    assert (model.config.dropout, model.config.drop_path) == (0.1, 0.2)
-    assert model.blocks[11].drop_path == 0.2
+    config = model.config
+    assert (config.dropout, config.drop_path, config.patchout) == (0.3, 0.4, (1, 2))
+    assert model.blocks[11].drop_path == 0.4
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
