@@ -11,7 +11,7 @@ import weights
 from data import Manifest, load_audio
 from train import loop
 from train.loop import train
-from train.run import load_state
+from train.run import load_state, read_predictions
 
 
 def run(recipe, manifest, folder):
@@ -138,13 +138,13 @@ def test_the_test_part_is_scored_once_by_the_epoch_that_validation_chose(
     assert results["test"].keys() == {"best", "last", "averaged"}
     assert results["best"]["epoch"] == 1
     assert rows[0]["accuracy"] >= 1
-    lines = (tmp_path / "run" / "test_predictions.csv").read_text().splitlines()[1:]
+    predictions = read_predictions(tmp_path / "run" / "test_predictions.csv")
+    probabilities = torch.tensor([row for _, row in predictions])
     hits = [
-        corpus.classes[int(np.argmax([float(v) for v in line.split(",")[2:]]))]
-        == line.split(",")[1]
-        for line in lines
+        corpus.classes[int(best)] == target
+        for best, (target, _) in zip(probabilities.argmax(dim=1), predictions, strict=True)
     ]
-    assert len(lines) == len(corpus.part("test"))
+    assert len(hits) == len(corpus.part("test"))
     assert np.mean(hits) == pytest.approx(results["test"]["best"]["accuracy"])
     best = weights.load(tmp_path / "run" / "best")
     assert best.multi_label  # sigmoid, as it was trained

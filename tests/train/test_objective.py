@@ -38,6 +38,12 @@ def test_binary_cross_entropy_is_pytorchs_mean_over_the_classes():
     assert torch.allclose(objective(logits, targets, BCE), expected)
 
 
+def test_label_smoothing_moves_each_sigmoid_towards_a_half():
+    logits, targets = batch()
+    expected = 4 * F.binary_cross_entropy_with_logits(logits, targets * 0.9 + 0.05)
+    assert torch.allclose(objective(logits, targets, replace(BCE, label_smoothing=0.1)), expected)
+
+
 @pytest.mark.parametrize("recipe", [ESC50_SCRATCH, BCE], ids=["cross_entropy", "bce"])
 @given(seed=st.integers(0, 100), smoothing=st.floats(0, 0.5))
 def test_focal_loss_goes_over_into_the_plain_one(recipe, seed, smoothing):
