@@ -9,16 +9,22 @@ PROGRAM = "ast-audio"
 
 SUMMARIES = {
     "download": "fetch a data set and unpack it",
+    "prepare": "decode and resample a data set once, to FLAC",
     "stats": "mean and standard deviation of a data set, for a recipe's front end",
-    "train": "train a recipe with one fold held out",
+    "audit": "look for what would spoil a training run, without training",
+    "train": "train a recipe, with one fold or part held out",
     "crossval": "train a recipe with every fold held out once, and tabulate",
     "evaluate": "score a trained model on a data set",
-    "predict": "name the classes of audio files with a trained model",
+    "ensemble": "score the mean of several models' probabilities",
+    "predict": "name the classes of recordings, and when they are heard",
+    "embed": "write vectors that describe recordings",
+    "attention": "draw what a model looks at over a recording's spectrogram",
+    "convert": "write any model as a Hugging Face folder or an ONNX file",
 }
 
 HELP = f"""usage: {PROGRAM} COMMAND [OPTIONS]
 
-The Audio Spectrogram Transformer: train, cross-validate, evaluate, predict.
+The Audio Spectrogram Transformer: train, evaluate, use.
 
 commands:
 {{commands}}

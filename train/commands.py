@@ -2,66 +2,75 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 import tyro
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-import weights
-from ast_model import AudioClassifier, Frontend
-from data import load_audio
+from ast_model import Frontend
 from data.corpora import open_corpus
 from data.dataset import ClipDataset, collate
-from data.download import download_esc50
+from data.download import download_esc50, download_speech_commands
+from data.prepare import prepare as prepare_data
 from data.statistics import moments
+from train.attention import attention as draw_attention
+from train.convert import convert as convert_model
 from train.crossval import cross_validate
-from train.device import choose_device, choose_precision
-from train.evaluate import default_workers, predict_logits
-from train.loop import train as train_fold
-from train.metrics import evaluate_scores
+from train.device import choose_device
+from train.division import divide
+from train.embed import embed as embed_recordings
+from train.ensemble import ensemble as score_ensemble
+from train.inspection import inspect
+from train.loop import train as train_run
 from train.options import (
     PROGRAM,
+    AttentionOptions,
+    AuditOptions,
+    ConvertOptions,
     CrossvalOptions,
     DownloadOptions,
+    EmbedOptions,
+    EnsembleOptions,
     EvaluateOptions,
     PredictOptions,
+    PrepareOptions,
     Reading,
     StatsOptions,
     TrainOptions,
     parse,
 )
+from train.predict import predict as predict_recordings
 from train.recipe import Recipe
 from train.recipes import RECIPES
-from train.run import RECIPE, read_recipe
+from train.report import evaluate as evaluate_model
+from train.results import print_results
+from train.run import read_recipe
 
 RUNS = Path("runs")
 
 
 def train(words: Sequence[str]) -> None:
     recipe, fold, rest = _recipe("train", words)
-    default = TrainOptions(tyro.MISSING, recipe, Reading(), fold or 1)
+    default = TrainOptions(tyro.MISSING, recipe, Reading(), fold)
     options = parse(TrainOptions, rest, f"train {words[0]}", default)
     recipe, reading = options.recipe, options.reading
-    folder = options.out or RUNS / recipe.name / f"fold{options.fold}"
-    rows = train_fold(
+    manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    fold = manifest.folds[0] if options.fold is None and manifest.folds else options.fold
+    folder = options.out or RUNS / recipe.name / ("" if fold is None else f"fold{fold}")
+    train_run(
         recipe,
-        open_corpus(recipe.corpus, options.data),
-        options.fold,
+        manifest,
+        fold,
         folder,
         reading.device,
         reading.clip_cache(),
         reading.workers,
         options.checkpoint_minutes,
     )
-    print(f"accuracy {rows[-1]['accuracy']:.4f} on fold {options.fold} after epoch {len(rows)}")
-    print(f"model {folder / 'last'}\nplots {folder / 'plots'}")
+    print_results(folder)
 
 
 def crossval(words: Sequence[str]) -> None:
@@ -70,7 +79,7 @@ def crossval(words: Sequence[str]) -> None:
     options = parse(CrossvalOptions, rest, f"crossval {words[0]}", default)
     recipe, reading = options.recipe, options.reading
     folder = options.out or RUNS / recipe.name
-    manifest = open_corpus(recipe.corpus, options.data)
+    manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     cache = reading.clip_cache()
     table = cross_validate(
         recipe, manifest, folder, options.folds, reading.device, cache, reading.workers
@@ -84,7 +93,7 @@ def stats(words: Sequence[str]) -> None:
     default = StatsOptions(tyro.MISSING, recipe, Reading())
     options = parse(StatsOptions, rest, f"stats {words[0]}", default)
     recipe = options.recipe
-    manifest = open_corpus(recipe.corpus, options.data)
+    manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     device = choose_device(options.reading.device)
     frontend = Frontend(recipe.frontend_config()).to(device)
     dataset = ClipDataset(
@@ -106,85 +115,52 @@ def _fbanks(dataset: ClipDataset, frontend: Frontend, workers: int) -> Iterator[
         yield frontend.filterbank(batch.waveforms.to(device), batch.lengths)
 
 
+def audit(words: Sequence[str]) -> None:
+    recipe, fold, rest = _recipe("audit", words)
+    default = AuditOptions(tyro.MISSING, recipe, Reading(), fold)
+    options = parse(AuditOptions, rest, f"audit {words[0]}", default)
+    recipe = options.recipe
+    manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    division = divide(manifest, options.fold, recipe.seed)
+    inspect(recipe, manifest, division, options.reading.clip_cache())
+    print(f"nothing stands in the way of training {recipe.name} on these data")
+
+
 def evaluate(words: Sequence[str]) -> None:
-    options = parse(EvaluateOptions, words, "evaluate")
-    classifier, run = _load_model(options.model, options.reading.device)
-    recipe, fold = run or (None, None)
-    corpus = options.corpus or (recipe.corpus if recipe else None)
-    if corpus is None:
-        raise ValueError(f"{options.model} has no recipe.json that says its data; give --corpus")
-    manifest = open_corpus(corpus, options.data)
-    if manifest.classes != classifier.classes:
-        raise ValueError(
-            f"{options.model} knows the classes {', '.join(classifier.classes)}; "
-            f"{options.data} has {', '.join(manifest.classes)}; give the data it was trained for"
-        )
-    fold = options.fold if options.fold is not None else fold
-    clips = manifest.clips if fold is None else manifest.split(fold)[1]
-    device = choose_device(options.reading.device)
-    workers = options.reading.workers
-    logits, targets = predict_logits(
-        classifier.model,
-        classifier.frontend,
-        clips,
-        choose_precision(options.precision, device),
-        cache=options.reading.clip_cache(),
-        workers=default_workers(device) if workers is None else workers,
-    )
-    scores = evaluate_scores(logits.numpy(), targets.numpy(), classifier.multi_label)
-    part = "all clips" if fold is None else f"fold {fold}"
-    if options.json:
-        print(json.dumps({"clips": len(clips), "fold": fold, **scores}, indent=2))
-        return
-    print(f"{corpus}, {part}, {len(clips)} clips")
-    for name, value in scores.items():
-        print(f"  {name:10} {value:.4f}")
+    evaluate_model(parse(EvaluateOptions, words, "evaluate"))
+
+
+def ensemble(words: Sequence[str]) -> None:
+    score_ensemble(parse(EnsembleOptions, words, "ensemble"))
 
 
 def predict(words: Sequence[str]) -> None:
-    options = parse(PredictOptions, words, "predict")
-    if not options.files:
-        raise ValueError("no audio file was given; name at least one after the model folder")
-    for file in options.files:
-        if not file.is_file():
-            raise FileNotFoundError(f"audio file {file} does not exist, or is a folder; name files")
-    classifier, _ = _load_model(options.model, options.device)
-    results = [(file, _best(classifier, file, options.top_k)) for file in options.files]
-    if options.json:
-        print(json.dumps([_as_json(file, best) for file, best in results], indent=2))
-        return
-    for file, best in results:
-        print(file)
-        for name, probability in best:
-            print(f"  {probability:6.1%}  {name}")
+    predict_recordings(parse(PredictOptions, words, "predict"))
 
 
-def _best(classifier: AudioClassifier, file: Path, top_k: int) -> list[tuple[str, float]]:
-    config = classifier.frontend.config
-    waveform = load_audio(file, config.sample_rate)
-    heard = classifier.frontend.fbank.num_samples(config.num_frames)
-    if len(waveform) > 1.1 * heard:  # clips are seldom exact to the frame
-        print(
-            f"note: {file} is {len(waveform) / config.sample_rate:.1f} s long; "
-            f"the model hears its first {heard / config.sample_rate:.1f} s",
-            file=sys.stderr,
-        )
-    try:
-        return classifier(waveform, top_k)
-    except ValueError as error:  # too short a clip, say
-        raise ValueError(f"{file}: {error}") from error
+def embed(words: Sequence[str]) -> None:
+    embed_recordings(parse(EmbedOptions, words, "embed"))
 
 
-def _as_json(file: Path, best: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    classes = [{"class": name, "probability": round(value, 6)} for name, value in best]
-    return {"file": str(file), "classes": classes}
+def attention(words: Sequence[str]) -> None:
+    draw_attention(parse(AttentionOptions, words, "attention"))
+
+
+def convert(words: Sequence[str]) -> None:
+    convert_model(parse(ConvertOptions, words, "convert"))
 
 
 def download(words: Sequence[str]) -> None:
     options = parse(DownloadOptions, words, "download")
-    if options.corpus != "esc50":
-        raise ValueError(f"data set {options.corpus!r} cannot be downloaded; use esc50")
-    download_esc50(options.folder)
+    if options.corpus == "esc50":
+        download_esc50(options.folder)
+    else:
+        download_speech_commands(options.folder, options.version)
+
+
+def prepare(words: Sequence[str]) -> None:
+    options = parse(PrepareOptions, words, "prepare")
+    prepare_data(options.folder, options.destination, options.sample_rate, options.processes)
 
 
 def _recipe(command: str, words: Sequence[str]) -> tuple[Recipe, int | None, list[str]]:
@@ -208,14 +184,3 @@ def _recipe(command: str, words: Sequence[str]) -> tuple[Recipe, int | None, lis
     if not Path(words[0]).is_file():
         raise FileNotFoundError(f"recipe file {words[0]} does not exist; give a run's recipe.json")
     return *read_recipe(Path(words[0])), list(words[1:])
-
-
-def _load_model(path: Path, device: str) -> tuple[AudioClassifier, tuple[Recipe, int] | None]:
-    """A model, and the recipe and fold of its run where it lies in one."""
-    if not path.is_dir():
-        raise FileNotFoundError(f"model folder {path} does not exist; give a run or model folder")
-    run = path if (path / RECIPE).is_file() else path.parent
-    folder = path / "last" if run == path else path
-    place: torch.device = choose_device(device)
-    classifier = weights.load(folder, place)
-    return classifier, read_recipe(run / RECIPE) if (run / RECIPE).is_file() else None

@@ -27,7 +27,7 @@ def learning_curves(runs: Mapping[str, Rows], path: str | os.PathLike) -> None:
     runs: label ("fold 1") to the rows of its metrics.csv, of which epoch, train_loss, loss and
     accuracy (0 to 1) are drawn. ValueError if there are no runs, no rows or not these columns.
     """
-    _save(learning_curves_figure(runs), path)
+    save_figure(learning_curves_figure(runs), path)
 
 
 def learning_curves_figure(runs: Mapping[str, Rows]) -> Figure:
@@ -100,7 +100,7 @@ def confusion(
     A cell's number counts clips, its colour is the share of its row. ValueError if the matrix does
     not have a row and a column for each class.
     """
-    _save(confusion_figure(matrix, classes, title), path)
+    save_figure(confusion_figure(matrix, classes, title), path)
 
 
 def confusion_figure(matrix: np.ndarray, classes: Sequence[str], title: str) -> Figure:
@@ -153,6 +153,7 @@ def _write_counts(axes: Axes, matrix: np.ndarray, share: np.ndarray, cell: float
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=font)
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a figure as a PNG file, whole or not at all."""
     with atomic_file(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=130)

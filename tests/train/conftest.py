@@ -2,10 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import soundfile
+import torch
 
+import weights
+from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data import synthetic
+from train.cli import main
 from train.recipes.demo import DEMO
+
+TINY = [
+    "--corpus", "esc50", "--num-frames", "64", "--frequency-mask", "8",
+    "--time-mask", "16", "--epochs", "1", "--device", "cpu",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +47,57 @@ def recipe():
         drop_path=0.1,
         precision="fp32",
     )
+
+
+@pytest.fixture(scope="session")
+def classifier():
+    """A random AST of 0.66 s; its head is large, so that probabilities differ."""
+    torch.manual_seed(0)
+    model = AST(ASTConfig(num_classes=3, num_frames=64, width=16, depth=2, heads=2)).eval()
+    model.head.weight.data.mul_(40)
+    frontend = Frontend(FrontendConfig(num_frames=64))
+    return AudioClassifier(model, frontend, ("dog", "rain", "costs $5 _and_ $6"))
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory, classifier):
+    """A tiny model as `weights.save` writes it."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    weights.save(folder, classifier.model, classifier.frontend, classifier.classes)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory):
+    """A folder of recordings: two of a clip's length, a shorter one at 8 kHz, one of 5 s."""
+    folder = tmp_path_factory.mktemp("sounds")
+    (folder / "deeper").mkdir()
+    noise = np.random.default_rng(0).normal(0, 0.1, 80_000)
+    soundfile.write(folder / "a.wav", noise[:10_000], 16_000)
+    soundfile.write(folder / "deeper" / "a.flac", noise[20_000:29_000], 16_000)
+    soundfile.write(folder / "short.wav", noise[:2_400], 8_000)
+    soundfile.write(folder / "long.wav", noise * np.linspace(0, 3, 80_000), 16_000)
+    (folder / "notes.txt").write_text("no recording")
+    (folder / ".hidden.wav").write_text("no recording either")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(corpus_folder, tmp_path_factory):
+    """A run that the command line trained, of one epoch with fold 2 held out."""
+    folder = tmp_path_factory.mktemp("runs") / "fold2"
+    words = ["train", "demo", "--data", str(corpus_folder), "--fold", "2", "--out", str(folder)]
+    assert main([*words, *TINY, "--cache", str(tmp_path_factory.mktemp("cache"))]) == 0
+    return folder
+
+
+@pytest.fixture
+def run_command(capsys):
+    """Runs `ast-audio` on the CPU; (exit code, standard output, standard error)."""
+
+    def run(*words):
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run

@@ -8,7 +8,7 @@ from train.recipes.demo import DEMO
 from train.recipes.esc10 import ESC10_SCRATCH
 from train.recipes.esc50 import ESC50, ESC50_IMAGENET, ESC50_SCRATCH
 from train.recipes.finetune import FINETUNE
-from train.recipes.speech_commands import SPEECH_COMMANDS
+from train.recipes.speech_commands import SPEECH_COMMANDS, SPEECH_COMMANDS_SCRATCH
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -19,6 +19,7 @@ RECIPES: dict[str, Recipe] = {
         ESC50_IMAGENET,
         ESC50_SCRATCH,
         SPEECH_COMMANDS,
+        SPEECH_COMMANDS_SCRATCH,
         AUDIOSET_BALANCED,
         AUDIOSET_FULL,
         FINETUNE,

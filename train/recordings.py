@@ -1,0 +1,134 @@
+"""The recordings that a command is given: files, and folders searched for audio files."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+from tqdm import tqdm
+
+from ast_model import AudioClassifier
+from data import load_audio
+from data.audio import stream_audio
+from data.audit import read_header
+from data.files import is_audio, walk
+
+
+class Unreadable(ValueError):
+    """A recording that cannot be decoded or is too short; the message names it."""
+
+
+class Recordings:
+    """What a model is to hear, in the order given: which files, how long, and why some are not.
+
+    Args:
+        files: what `find` gave.
+        classifier: the model; gives sample rate and shortest length.
+        skip_unreadable: files that cannot be read are kept in `failures` instead of stopping.
+
+    Raises:
+        Unreadable: a file cannot be read, unless `skip_unreadable`; or none of them can.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], classifier: AudioClassifier, skip_unreadable: bool = False
+    ) -> None:
+        self.sample_rate = classifier.frontend.config.sample_rate
+        self.shortest = classifier.frontend.fbank.window_size
+        self.skip_unreadable = skip_unreadable
+        self.failures: dict[Path, str] = {}  # file and reason
+        self.seconds: dict[Path, float] = {}  # file and its length by its header
+        self.rates: Counter[int] = Counter()  # files at each sample rate, Hz
+        for path in tqdm(files, "look", unit="file", leave=False, disable=None):
+            with self.skipping(path), _named(path):
+                header = read_header(path)
+                self.seconds[path] = header.seconds
+                self.rates[header.sample_rate] += 1
+        self.require_any()
+
+    def load(self, path: Path) -> Tensor:
+        """The whole recording, (samples,); Unreadable where that fails."""
+        with _named(path):
+            waveform = load_audio(path, self.sample_rate)
+        self.require_length(path, waveform)
+        return waveform
+
+    def stream(self, path: Path) -> Iterator[Tensor]:
+        """The recording in consecutive blocks, (samples,) each; Unreadable where that fails."""
+        with _named(path):
+            yield from stream_audio(path, self.sample_rate)
+
+    def require_length(self, path: Path, waveform: Tensor) -> None:
+        """Unreadable where a waveform of this recording is too short for a model."""
+        if len(waveform) < self.shortest:
+            length, least = (1000 * n / self.sample_rate for n in (len(waveform), self.shortest))
+            raise Unreadable(f"{path} lasts {length:.1f} ms; a model needs at least {least:g} ms")
+
+    @contextmanager
+    def skipping(self, path: Path) -> Iterator[None]:
+        """Keeps an Unreadable of this recording in `failures`, with `skip_unreadable`."""
+        try:
+            yield
+        except Unreadable as error:
+            if not self.skip_unreadable:
+                raise
+            self.failures[path] = str(error)
+
+    def require_any(self) -> None:
+        """Unreadable where every recording failed."""
+        if self.failures and not self.seconds.keys() - self.failures.keys():
+            count, first = len(self.failures), next(iter(self.failures.values()))
+            raise Unreadable(f"none of {count} recordings can be read; the first: {first}")
+
+    def print_notes(self) -> None:
+        """On standard error: what was left out, and what the model cannot hear."""
+        for rate, count in sorted(self.rates.items()):
+            if rate < self.sample_rate:
+                print(
+                    f"note: {count} of {len(self.seconds)} recordings are at {rate} Hz: nothing in "
+                    f"them above {rate // 2} Hz, where the model, at {self.sample_rate} Hz, "
+                    f"listens up to {self.sample_rate // 2} Hz",
+                    file=sys.stderr,
+                )
+        if self.failures:
+            count = len(self.failures.keys() | self.seconds.keys())
+            print(f"note: {len(self.failures)} of {count} recordings left out:", file=sys.stderr)
+        for reason in self.failures.values():
+            print(f"  {reason}", file=sys.stderr)
+
+
+def find_recordings(paths: Sequence[Path]) -> list[Path]:
+    """Files of any name as they are given, audio files at any depth of folders; each once.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        ValueError: a folder holds no audio files, or there are no paths.
+    """
+    if not paths:
+        raise ValueError("no recording was given; name audio files or folders after the model")
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; name audio files or folders")
+        files = list(_audio_files(path)) if path.is_dir() else [path]
+        if not files:
+            raise ValueError(f"{path} holds no audio files; name another folder, or the files")
+        found += files
+    return list(dict.fromkeys(found))
+
+
+def _audio_files(folder: Path) -> Iterable[Path]:
+    return (Path(path, name) for path, names in walk(folder) for name in names if is_audio(name))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise Unreadable(reason if str(path) in reason else f"{path}: {reason}") from error
