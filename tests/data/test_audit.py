@@ -215,11 +215,12 @@ def test_groups_in_both_parts_are_noted(parts):
 
 
 def test_mean_and_std_are_compared_with_the_recipes(parts):
-    near = run(*parts, measure=lambda clips: (-6.5, 5.0), expected=(-6.6268, 5.3585))
+    expected = (-6.6268, 5.3585)
+    near = run(*parts, measure=lambda clips: (-6.5, 5.0), expected=expected)
     assert near.facts[-1] == "mean -6.5000, std 5.0000; the recipe has -6.6268, 5.3585"
     assert near.notes == ()
     for measured in [(-4.27, 5.36), (-6.63, 3.0), (-6.63, 7.0)]:
-        (note,) = run(*parts, measure=lambda clips: measured, expected=(-6.6268, 5.3585)).notes
+        (note,) = run(*parts, measure=lambda clips, found=measured: found, expected=expected).notes
         assert f"--mean {measured[0]:.4f} --std {measured[1]:.4f}" in note
 
 
