@@ -119,6 +119,12 @@ def read_folder(folder: Path) -> Checkpoint:
         raise ValueError(
             f"{folder}: the configuration lacks or misspells {error}; get its files again"
         ) from error
+    for name in ("num_frames", "num_mel_bins"):
+        if getattr(frontend, name) != getattr(config, name):
+            say(
+                f"{folder / PREPROCESSOR} has {name} {getattr(frontend, name)}, the model takes "
+                f"{getattr(config, name)}: the model's is used"
+            )
     stored = read_tensors(file)
     with_head = "classifier.dense.weight" in stored
     names = partial(hub_names, prefix=HUB_PREFIX if with_head else "")

@@ -142,6 +142,13 @@ def test_an_extractor_that_does_not_normalise_is_followed(tmp_path):
     assert torch.allclose(ours, expected.input_values, atol=1e-3)
 
 
+def test_an_extractor_of_another_length_follows_the_model_and_is_said(tmp_path, capsys):
+    theirs_of(transformers.ASTForAudioClassification, "tiny", 128).save_pretrained(tmp_path)
+    transformers.ASTFeatureExtractor().save_pretrained(tmp_path)  # 1,024 frames
+    assert weights.load(tmp_path).frontend.config.num_frames == 128
+    assert "has num_frames 1024, the model takes 128" in capsys.readouterr().err
+
+
 def test_without_an_extractor_audiosets_is_assumed_and_said(tmp_path, capsys):
     theirs_of(transformers.ASTForAudioClassification, "tiny", 128).save_pretrained(tmp_path)
     frontend = weights.load(tmp_path).frontend.config
