@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ast_model import AST
+from ast_model.baseline import Baseline
 from data import Clip, Manifest
 from data.augment import add_noise, cutmix, roll, spec_augment
 from data.cache import ClipCache
@@ -30,6 +31,7 @@ from train.objective import inverse_frequency, objective
 from train.optimizer import set_learning_rate
 from train.recipe import Recipe
 from train.results import (
+    Scorer,
     announce,
     one_hot,
     report,
@@ -91,13 +93,7 @@ def train(
     if training.finished:
         return training.rows
 
-    def score(model: AST, clips: Sequence[Clip]) -> tuple[Tensor, Row]:
-        parts = (model, training.frontend, clips, recipe.precision, recipe.batch_size)
-        logits, targets = predict_logits(*parts, cache, workers)
-        return logits, evaluate_scores(
-            logits.numpy(), targets.numpy(), manifest.multi_label, recipe.loss == "bce"
-        )
-
+    score = scorer(training, manifest, cache, workers)
     with SummaryWriter(str(folder / "tensorboard"), purge_step=training.epoch) as board:
         while not training.finished:
             start = time.monotonic()
@@ -114,6 +110,20 @@ def train(
                 save_results(training, folder, manifest, division, logits, score)
             save_state(folder, training.state())  # last: it declares everything above as done
     return training.rows
+
+
+def scorer(training: Training, manifest: Manifest, cache: ClipCache | None, workers: int) -> Scorer:
+    """A function of a model and clips that gives their logits and scores, by the run's settings."""
+    recipe = training.recipe
+
+    def score(model: AST | Baseline, clips: Sequence[Clip]) -> tuple[Tensor, Row]:
+        parts = (model, training.frontend, clips, recipe.precision, recipe.batch_size)
+        logits, targets = predict_logits(*parts, cache, workers)
+        return logits, evaluate_scores(
+            logits.numpy(), targets.numpy(), manifest.multi_label, recipe.loss == "bce"
+        )
+
+    return score
 
 
 def train_epoch(

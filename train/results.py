@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import weights
 from ast_model import AST
+from ast_model.baseline import Baseline
 from data import Clip, Manifest
 from train.division import Division
 from train.metrics import confusion_matrix
@@ -29,7 +30,7 @@ from train.run import (
 from train.training import Row, Training
 from weights.files import atomic_file
 
-Scorer = Callable[[AST, Sequence[Clip]], tuple[Tensor, Row]]
+Scorer = Callable[[AST | Baseline, Sequence[Clip]], tuple[Tensor, Row]]
 
 
 def announce(training: Training, division: Division, folder: Path) -> None:
