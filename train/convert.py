@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import weights
-from ast_model import AudioClassifier
+from ast_model import AudioClassifier, Frontend, FrontendConfig
 from data import load_audio
 from data.archives import megabytes
 from train.options import ConvertOptions
 from train.run import METRICS, RECIPE, RESULTS, read_json, read_predictions
 from weights.card import Score, model_card
+from weights.checkpoint import numbered_classes
 from weights.fetch import fetch
 from weights.folder import CARD, CONFIG, PICKLED_WEIGHTS, PREPROCESSOR, WEIGHTS
 from weights.onnx_export import export_onnx
@@ -40,12 +41,19 @@ def convert(options: ConvertOptions) -> None:
     """
     to_onnx = options.destination.suffix.lower() == ".onnx"
     _require_fitting(options, to_onnx)
-    source, run = find_model(options.source)
-    if options.heads and source.is_dir():
-        raise ValueError(f"--heads is for a .pth; {source} says how many it has, so leave it out")
-    _require_free(options.destination.resolve(), to_onnx, (run or source).resolve())
     requests = _requests(options)
-    classifier = weights.load(source, **requests, heads=options.heads)
+    if _is_image_model(options.source):
+        source, run = Path(options.source), None
+        _require_free(options.destination.resolve(), to_onnx, source.resolve())
+        classifier = _from_image_model(options, requests)
+    else:
+        source, run = find_model(options.source)
+        if options.heads and source.is_dir():
+            raise ValueError(f"--heads is for a .pth; {source} says its own, so leave it out")
+        if options.file or options.channels != "mean":
+            raise ValueError(f"--file and --channels are for models of timm; {source} is none")
+        _require_free(options.destination.resolve(), to_onnx, (run or source).resolve())
+        classifier = weights.load(source, **requests, heads=options.heads)
     if options.classes:
         classifier = _renamed(classifier, options.classes)
     if to_onnx:
@@ -79,6 +87,23 @@ def find_model(source: str) -> tuple[Path, Path | None]:
     if path.resolve().name in MODELS and (run / RECIPE).is_file():
         return path.resolve(), run
     return path, None
+
+
+def _is_image_model(source: str) -> bool:
+    return not Path(source).exists() and "/" not in source and weights.is_timm_name(source)
+
+
+def _from_image_model(options: ConvertOptions, requests: dict[str, Any]) -> AudioClassifier:
+    """An AST before any training on sound: Hamming window and AudioSet's statistics."""
+    if options.num_classes is None:
+        raise ValueError(f"{options.source} knows images: give --num-classes for a new head")
+    changes = {name: value for name, value in requests.items() if name != "positions"}
+    config = weights.timm_config(options.source, **changes)
+    positions = options.positions or "bilinear"
+    parts = (config, options.source, options.channels, positions, options.file)
+    model = weights.from_timm(*parts)
+    frontend = Frontend(FrontendConfig(config.num_frames, config.num_mel_bins))
+    return AudioClassifier(model, frontend, numbered_classes(config.num_classes)).eval()
 
 
 def _require_fitting(options: ConvertOptions, to_onnx: bool) -> None:

@@ -1,7 +1,7 @@
 """Every way in and out of a model."""
 
 from weights.card import Score, model_card
-from weights.deit import from_timm, is_timm_name
+from weights.deit import from_timm, is_timm_name, timm_config
 from weights.folder import save
 from weights.loading import load
 from weights.onnx_export import export_onnx
@@ -15,5 +15,6 @@ __all__ = [
     "load",
     "model_card",
     "save",
+    "timm_config",
     "verify",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,20 @@ def from_timm(
     return model
 
 
+def timm_config(name: str, **fields: Any) -> ASTConfig:
+    """The configuration of an AST of an image model's size, with `fields` of its own.
+
+    Raises:
+        ValueError: timm has no such model, or an AST cannot be it.
+    """
+    import timm
+
+    name = modern_name(name)
+    _require_known(name)
+    with torch.device("meta"):  # no memory, and no weights
+        return ASTConfig(**_architecture(timm.create_model(name), name) | fields)
+
+
 def is_timm_name(name: str) -> bool:
     """Whether timm, or timm as it was when AST was published, has a model of this name."""
     import timm  # seconds, so not before it is needed
@@ -80,11 +94,7 @@ def modern_name(name: str) -> str:
 def _open(name: str, file: str | Path | None) -> VisionTransformer:
     import timm
 
-    if not timm.is_model(name):
-        raise ValueError(
-            f"timm {timm.__version__} has no model {name!r}; "
-            "`python -c \"import timm; print(timm.list_models('deit*'))\"` lists its DeiTs"
-        )
+    _require_known(name)
     if file is not None and not Path(file).is_file():
         raise FileNotFoundError(f"weights file {file} for {name} does not exist")
     overlay = None if file is None else {"file": str(file)}
@@ -105,10 +115,29 @@ def _open(name: str, file: str | Path | None) -> VisionTransformer:
         ) from error
 
 
+def _require_known(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        raise ValueError(
+            f"timm {timm.__version__} has no model {name!r}; "
+            "`python -c \"import timm; print(timm.list_models('deit*'))\"` lists its DeiTs"
+        )
+
+
 def _require_same_architecture(
     config: ASTConfig, image_model: VisionTransformer, name: str
 ) -> None:
-    """What the shapes of the tensors do not tell, and what they would tell badly."""
+    theirs = _architecture(image_model, name)
+    wrong = {key: value for key, value in theirs.items() if getattr(config, key) != value}
+    if wrong:
+        ours = ", ".join(f"{key} {getattr(config, key)}" for key in wrong)
+        remedy = ", ".join(f"{key}={value}" for key, value in wrong.items())
+        raise ValueError(f"{name} does not fit an AST of {ours}: build it with {remedy}")
+
+
+def _architecture(image_model: VisionTransformer, name: str) -> dict[str, Any]:
+    """The fields of `ASTConfig` that the image model decides; ValueError if it is no plain ViT."""
     from timm.models.vision_transformer import Block, VisionTransformer
 
     blocks = list(getattr(image_model, "blocks", []))
@@ -116,20 +145,14 @@ def _require_same_architecture(
         raise ValueError(f"{name} is no plain ViT or DeiT ({type(image_model).__name__}); use one")
     if type(blocks[0].mlp.act) is not nn.GELU or image_model.num_reg_tokens:
         raise ValueError(f"{name} has another activation or register tokens; an AST has neither")
-    distilled = image_model.num_prefix_tokens == 2
-    theirs = {
+    return {
         "width": image_model.embed_dim,
         "depth": len(blocks),
         "heads": blocks[0].attn.num_heads,
         "mlp_ratio": blocks[0].mlp.fc1.out_features / image_model.embed_dim,
-        "distilled": distilled,
+        "distilled": image_model.num_prefix_tokens == 2,
         "layer_norm_eps": blocks[0].norm1.eps,
     }
-    wrong = {key: value for key, value in theirs.items() if getattr(config, key) != value}
-    if wrong:
-        ours = ", ".join(f"{key} {getattr(config, key)}" for key in wrong)
-        remedy = ", ".join(f"{key}={value}" for key, value in wrong.items())
-        raise ValueError(f"{name} does not fit an AST of {ours}: build it with {remedy}")
 
 
 def _fold_layer_scale(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -364,3 +364,28 @@ def test_behind_a_hamming_window_the_table_says_why_features_differ(run, tmp_pat
     convert(run, tmp_path / "new", "--verify", clip)
     out = capsys.readouterr().out
     assert "any: transformers has no hamming window; both logits are of ours" in out
+
+
+def test_an_image_model_of_timm_becomes_an_untrained_ast(tmp_path, capsys):
+    timm = pytest.importorskip("timm")
+    name = "deit_tiny_distilled_patch16_224"
+    theirs = timm.create_model(name)
+    torch.save(theirs.state_dict(), tmp_path / "deit.pth")
+    words = ["convert", name, str(tmp_path / "ast"), "--file", str(tmp_path / "deit.pth")]
+    assert main(words) == 2
+    assert "knows images: give --num-classes" in capsys.readouterr().err
+    words += ["--num-classes", "3", "--num-frames", "128", "--channels", "sum"]
+    assert main(words) == 0
+    model = weights.load(tmp_path / "ast").model
+    assert (model.config.num_frames, model.config.num_classes) == (128, 3)
+    assert torch.equal(model.blocks[3].mlp.expand.weight, theirs.blocks[3].mlp.fc1.weight)
+    kernel = theirs.patch_embed.proj.weight
+    assert torch.equal(model.patch_embedding.projection.weight, kernel.sum(1, keepdim=True))
+    assert f"Converted from {name}".replace("_", "\\_") in (tmp_path / "ast/README.md").read_text()
+
+
+def test_options_of_image_models_are_refused_for_others(tmp_path, capsys):
+    (tmp_path / "ast.pth").touch()
+    words = ["convert", str(tmp_path / "ast.pth"), str(tmp_path / "out"), "--channels", "sum"]
+    assert main(words) == 2
+    assert "--file and --channels are for models of timm" in capsys.readouterr().err
