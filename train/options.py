@@ -72,6 +72,60 @@ class CrossvalOptions:
 
 
 @dataclass(frozen=True)
+class AblateOptions:
+    """Train every row of a table with every fold and seed, and report.
+
+    The same command again goes on where it stopped. Processes and machines that share --out work
+    on one table at a time: each run is trained by one of them, and a dead one's run is taken over.
+    Fields of the recipe that are given hold for every row, save where the row has its own.
+    """
+
+    recipe: OmitArgPrefixes[Recipe]
+    reading: OmitArgPrefixes[Reading]
+    data: Path | None = None
+    """Folder of the data set; a table's file, a hub id of hugging_face. Needed to train."""
+    folds: tuple[int, ...] = ()
+    """Folds held out, of a data set with folds [default: the first]."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds; each row is trained with each of them."""
+    rows: tuple[str, ...] = ()
+    """Rows of the table [default: all]."""
+    reference: str | None = None
+    """Row that the others are compared with [default: the table's]."""
+    checkpoint: str | None = None
+    """What a row that starts from a checkpoint starts from (table pretraining)."""
+    out: Path | None = None
+    """Folder of the table [default: runs/ablate/TABLE]: ROW/seedS/foldF, table.md, .csv, .png."""
+    report: bool = False
+    """Train nothing: tabulate the finished runs again."""
+    cost_batch: int | None = None
+    """Clips at a time when speed and memory are measured, once a row [default: 8]; another number
+    than last time measures anew."""
+
+
+@dataclass(frozen=True)
+class RunsOptions:
+    """List every run below a folder: recipe, data, how far it came, score; or compare two."""
+
+    folder: Positional[Path] = Path("runs")
+    """Where to look."""
+    diff: tuple[Path, Path] | None = None
+    """Two run folders: list the fields in which their recipes differ, instead."""
+
+
+@dataclass(frozen=True)
+class LedgerOptions:
+    """A Markdown table of the published results: the command of each, its needs, and our score."""
+
+    runs: Path = Path("runs")
+    """Folder with the runs, which are looked through for those of the same recipe."""
+    bench: tuple[Path, ...] = ()
+    """Measured speeds, as `python -m train.cost` writes them, to estimate hours from."""
+    out: Path | None = None
+    """File to write [default: print it]."""
+
+
+@dataclass(frozen=True)
 class StatsOptions:
     """Mean and standard deviation of what a recipe's network would see, without augmentation.
 
@@ -254,12 +308,12 @@ class ConvertOptions:
     """
 
     source: Positional[str]
-    """Run folder (its last epoch is taken), RUN/best, model folder, hub id, AST or SSAST .pth, or
-    the name of a published one (audioset_10_10_0.4593)."""
+    """Run folder (its last epoch is taken), RUN/best, model folder, hub id, AST or SSAST .pth, the
+    name of a published one (audioset_10_10_0.4593), or of a DeiT or ViT of timm."""
     destination: Positional[Path]
     """New folder, or a file name that ends in .onnx."""
     num_classes: int | None = None
-    """Classes of a new head; an SSAST .pth has no head, so needs one."""
+    """Classes of a new head; an SSAST .pth and an image model have no head of use, so need it."""
     num_frames: int | None = None
     """Length of the input, 10 ms a frame."""
     stride: tuple[int, int] | None = None
@@ -272,6 +326,10 @@ class ConvertOptions:
     """How positions come onto another grid; reinit makes them random [default: bilinear]."""
     heads: int | None = None
     """Attention heads of a .pth [default: width / 64]."""
+    channels: Literal["mean", "sum"] = "mean"
+    """One kernel from the three colours of a model of timm: mean (paper) or sum (authors' code)."""
+    file: Path | None = None
+    """Weights of the model of timm, instead of a download."""
     classes: Path | None = None
     """Names of the classes: a text with one a line, or a CSV with the columns index and
     display_name, such as AudioSet's class_labels_indices.csv."""
