@@ -10,9 +10,10 @@ PRESETS: dict[str, dict[str, int]] = {
     "small224": {"width": 384, "heads": 6},
     "base224": {"width": 768, "heads": 12},
     "base384": {"width": 768, "heads": 12},
+    "large384": {"width": 1024, "depth": 24, "heads": 16},
 }
-"""DeiT's sizes (all 12 blocks deep). The number is the image size of the ImageNet weights that
-the preset is meant for; it does not change the AST itself."""
+"""DeiT's sizes (12 blocks deep), and ViT-L (24). The number is the image size of the ImageNet
+weights that the preset is meant for; it does not change the AST itself."""
 
 POOLINGS = ("cls", "patches")
 WINDOWS = ("hamming", "hanning", "povey", "blackman", "rectangular")
@@ -71,7 +72,7 @@ class ASTConfig:
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> ASTConfig:
-        """A DeiT size by name (`tiny224`, `small224`, `base224`, `base384`), with changes."""
+        """A DeiT size by name (`tiny224`, …, `base384`, `large384`), with changes."""
         if name not in PRESETS:
             raise ValueError(f"preset {name!r} is unknown; use one of {', '.join(PRESETS)}")
         return replace(cls(**PRESETS[name]), **changes)

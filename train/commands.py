@@ -16,6 +16,10 @@ from data.dataset import ClipDataset, collate
 from data.download import download_esc50, download_speech_commands
 from data.prepare import prepare as prepare_data
 from data.statistics import moments
+from train.ablate import check_folders, planned_runs, run_table
+from train.ablation import Table
+from train.ablation_report import report
+from train.ablations import TABLES, load_table
 from train.attention import attention as draw_attention
 from train.convert import convert as convert_model
 from train.crossval import cross_validate
@@ -23,10 +27,13 @@ from train.device import choose_device
 from train.division import divide
 from train.embed import embed as embed_recordings
 from train.ensemble import ensemble as score_ensemble
+from train.history import difference, history
 from train.inspection import inspect
+from train.ledger import ledger as write_ledger
 from train.loop import train as train_run
 from train.options import (
     PROGRAM,
+    AblateOptions,
     AttentionOptions,
     AuditOptions,
     ConvertOptions,
@@ -35,9 +42,11 @@ from train.options import (
     EmbedOptions,
     EnsembleOptions,
     EvaluateOptions,
+    LedgerOptions,
     PredictOptions,
     PrepareOptions,
     Reading,
+    RunsOptions,
     StatsOptions,
     TrainOptions,
     parse,
@@ -48,6 +57,7 @@ from train.recipes import RECIPES
 from train.report import evaluate as evaluate_model
 from train.results import print_results
 from train.run import read_recipe
+from weights.files import atomic_file
 
 RUNS = Path("runs")
 
@@ -86,6 +96,63 @@ def crossval(words: Sequence[str]) -> None:
     )
     print(f"\n{table}")
     print(f"table {folder / 'crossval.md'}\nplots {folder / 'plots'}\nmodels {folder}/fold*/last")
+
+
+def ablate(words: Sequence[str]) -> None:
+    table, words = _table(words)
+    base, _, rest = _recipe(f"ablate {table.name}", words)
+    default = AblateOptions(base, Reading())
+    options = parse(AblateOptions, rest, f"ablate {table.name} {words[0]}", default)
+    recipe, reading = options.recipe, options.reading
+    if recipe.seed != base.seed:
+        raise ValueError(f"--seed {recipe.seed} is one run's seed; a table has --seeds")
+    table = table.part(options.rows, options.reference).with_checkpoint(options.checkpoint)
+    recipes = table.recipes(recipe)
+    out = options.out or RUNS / "ablate" / table.name
+    if not options.report:
+        if options.data is None:
+            raise ValueError("training needs --data FOLDER; without it, there is --report")
+        manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+        folds = options.folds or manifest.folds[:1] or (None,)
+        runs = planned_runs(recipes, out, folds, options.seeds)
+        check_folders(runs, recipes, out, manifest)
+        cache = reading.clip_cache()
+        if not run_table(runs, manifest, reading.device, cache, reading.workers):
+            print("the same command comes back to what is not finished, and reports at the end")
+            return
+    print(f"\n{report(table, recipes, out, options.cost_batch, reading.device)}")
+    print(f"table {out / 'table.md'}, {out / 'table.csv'}\nplot {out / 'table.png'}")
+
+
+def _table(words: Sequence[str]) -> tuple[Table, Sequence[str]]:
+    """The table that the first word names, and the other words."""
+    if not words or words[0].startswith("-"):
+        print(
+            f"usage: {PROGRAM} ablate TABLE RECIPE --data FOLDER [OPTIONS]\n\n"
+            f"tables: {', '.join(TABLES)}, or a Python file of your own with\n"
+            "  from train.ablation import Row, Table\n"
+            '  TABLE = Table("lr", "Learning rate", [Row("a", {"learning_rate": 1e-4}), …], "a")\n'
+            f"recipes: {', '.join(RECIPES)}, or the recipe.json of a run\n"
+            f"`{PROGRAM} ablate TABLE RECIPE --help` lists the options."
+        )
+        raise SystemExit(0 if words and words[0] in ("-h", "--help") else 2)
+    return load_table(words[0]), words[1:]
+
+
+def runs(words: Sequence[str]) -> None:
+    options = parse(RunsOptions, words, "runs")
+    print(difference(*options.diff) if options.diff else history(options.folder))
+
+
+def ledger(words: Sequence[str]) -> None:
+    options = parse(LedgerOptions, words, "ledger")
+    text = write_ledger(options.runs, options.bench)
+    if options.out is None:
+        print(text)
+        return
+    with atomic_file(options.out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"wrote {options.out}")
 
 
 def stats(words: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Learning curves and confusion matrices as PNG files.
+"""Learning curves, confusion matrices and scores against costs as PNG files.
 
 Figures are made without pyplot: no backend is chosen and no global state is touched, so this runs
 on a machine without a display and beside a notebook that plots.
@@ -17,6 +17,9 @@ from weights.files import atomic_file
 
 # From the palette of Okabe and Ito, told apart with any kind of colour vision.
 BLUE, VERMILION = "#0072B2", "#D55E00"
+COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = "osD^vPX<>"
+NEARLY_EQUAL = 0.03  # share of the axis below which costs are drawn side by side
 GREY = "#666666"
 Rows = Sequence[Mapping[str, float]]
 
@@ -151,6 +154,71 @@ def _write_counts(axes: Axes, matrix: np.ndarray, share: np.ndarray, cell: float
             colour = colour if matrix[row, column] else "#BBBBBB"
             text = f"{matrix[row, column]:.0f}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=font)
+
+
+def score_against_cost(
+    points: Mapping[str, tuple[float, float, float | None]],
+    path: str | os.PathLike,
+    title: str,
+    score: str,
+) -> None:
+    """Draw a table's rows as score against GFLOPs into a PNG file.
+
+    points: row to GFLOPs, score and half its 95 % interval (None: no bar). score: the axis's name.
+    """
+    save_figure(score_against_cost_figure(points, title, score), path)
+
+
+def score_against_cost_figure(
+    points: Mapping[str, tuple[float, float, float | None]], title: str, score: str
+) -> Figure:
+    """Return the figure of `score_against_cost`; rows of one cost stand beside each other."""
+    figure = Figure(figsize=(7.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    costs = [gflops for gflops, _, _ in points.values()]
+    places = _apart(costs)
+    moved = "; equal ones side by side" if places != costs else ""
+    for index, (name, (_, middle, half)) in enumerate(points.items()):
+        axes.errorbar(
+            places[index],
+            middle,
+            yerr=half,
+            color=COLOURS[index % len(COLOURS)],
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=7,
+            capsize=4,
+            linestyle="none",
+            label=name,
+        )
+    axes.margins(x=0.12, y=0.12)
+    axes.set_xlabel(f"cost of one clip (GFLOPs, forward{moved})")
+    if max(costs) - min(costs) < NEARLY_EQUAL * max(costs):
+        axes.set_xticks([sum(costs) / len(costs)], [f"{costs[0]:.3g}"])
+    axes.set_ylabel(score, parse_math=False)
+    axes.set_title(f"{title}\nbars: 95 % interval of the mean", fontsize=11, parse_math=False)
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def _apart(costs: Sequence[float]) -> list[float]:
+    """The costs, those that are nearly equal moved apart around their mean."""
+    order = sorted(range(len(costs)), key=lambda index: costs[index])
+    span = costs[order[-1]] - costs[order[0]]
+    step = NEARLY_EQUAL * (span if span > NEARLY_EQUAL * costs[order[-1]] else costs[order[-1]])
+    groups: list[list[int]] = []
+    for index in order:
+        if groups and costs[index] - costs[groups[-1][0]] < step:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    places = list(costs)
+    for group in groups:
+        centre = sum(costs[index] for index in group) / len(group)
+        for place, index in enumerate(sorted(group)):
+            places[index] = centre + (place - (len(group) - 1) / 2) * step
+    return places
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:

@@ -68,7 +68,7 @@ class Recipe:
     """How learned positions come onto this recipe's grid; reinit makes them random."""
 
     preset: str = "base384"
-    """Size of the AST: tiny224, small224, base224 or base384."""
+    """Size of the AST: tiny224, small224, base224, base384 or large384."""
     num_frames: int = 512
     """Length of the input, 10 ms a frame."""
     num_mel_bins: int = 128

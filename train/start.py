@@ -19,8 +19,10 @@ IMAGENET = {
     "small224": "deit_small_distilled_patch16_224",
     "base224": "deit_base_distilled_patch16_224",
     "base384": "deit_base_distilled_patch16_384",
+    "large384": "vit_large_patch16_384",
 }
-"""What `imagenet` means for each preset; without a DIST token, the DeiT without distillation."""
+"""What `imagenet` means for each preset; without a DIST token, the DeiT without distillation.
+There is no large DeiT: large384 is a ViT, which has no DIST token."""
 
 AUDIOSET = "MIT/ast-finetuned-audioset-10-10-0.4593"
 

@@ -12,6 +12,7 @@ from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data import synthetic
 from train.cli import main
 from train.recipes.demo import DEMO
+from train.run import write_json, write_table
 
 TINY = [
     "--corpus", "esc50", "--num-frames", "64", "--frequency-mask", "8",
@@ -89,6 +90,23 @@ def run_folder(corpus_folder, tmp_path_factory):
     words = ["train", "demo", "--data", str(corpus_folder), "--fold", "2", "--out", str(folder)]
     assert main([*words, *TINY, "--cache", str(tmp_path_factory.mktemp("cache"))]) == 0
     return folder
+
+
+@pytest.fixture
+def fake_run(recipe):
+    """Writes a run folder of no model, finished if it has a score (accuracy, and half as mAP)."""
+
+    def write(folder, score=None, recipe=recipe, fold=1, clips="those"):
+        content = {"recipe": recipe.to_json(), "fold": fold, "clips": clips}
+        write_json(folder / "recipe.json", content)
+        if score is not None:
+            row = {"epoch": recipe.epochs, "accuracy": score, "mAP": score / 2}
+            write_table(folder / "metrics.csv", [{**row, "epoch": 1}, row])
+            write_json(folder / "results.json", {"held out": f"fold {fold}", "last": row})
+            (folder / "predictions.csv").write_text("clip,target,a,b,c\n")
+        return folder
+
+    return write
 
 
 @pytest.fixture

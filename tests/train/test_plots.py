@@ -165,3 +165,33 @@ def test_a_failed_write_leaves_the_old_plot_whole_and_no_temporary_file(tmp_path
         plots.learning_curves({"fold 1": rows(4)}, path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+POINTS = {"small": (1.0, 60.0, 2.0), "large": (9.0, 65.0, None), "as large": (9.01, 70.0, 3.0)}
+
+
+def test_score_against_cost_has_rows_at_their_cost_with_bars_and_names():
+    (axes,) = plots.score_against_cost_figure(POINTS, "sizes", "accuracy (%)").axes
+    bars = dict(zip(POINTS, axes.containers, strict=True))
+    assert bars["small"].lines[0].get_xydata().tolist() == [[1.0, 60.0]]
+    (segment,) = bars["small"].lines[2][0].get_segments()
+    assert segment.tolist() == [[1.0, 58.0], [1.0, 62.0]]
+    assert not bars["large"].has_yerr
+    assert legend_texts(axes) == list(POINTS)
+    assert axes.get_ylabel() == "accuracy (%)" and "GFLOPs" in axes.get_xlabel()
+
+
+def test_rows_of_one_cost_stand_side_by_side_around_it():
+    places = plots._apart([9.01, 1.0, 9.0])
+    assert places[1] == 1.0
+    assert (places[0] + places[2]) / 2 == pytest.approx(9.005)
+    assert places[2] - places[0] == pytest.approx(0.03 * 8.01)
+    assert len(set(plots._apart([2.0, 2.0, 2.0, 2.0]))) == 4
+    assert plots._apart([5.0]) == [5.0]
+
+
+def test_score_against_cost_of_equal_costs_shows_the_one_cost():
+    equal = {name: (2.1, *rest) for name, (_, *rest) in POINTS.items()}
+    (axes,) = plots.score_against_cost_figure(equal, "sizes", "accuracy (%)").axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["2.1"]
+    assert "side by side" in axes.get_xlabel()

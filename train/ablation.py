@@ -1,0 +1,157 @@
+"""What a table is: rows that each change a recipe, and one that the others are compared with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from data.corpora import COLUMNS
+from train.recipe import Recipe
+
+CHECKPOINT = "<checkpoint>"
+"""As a row's `start_from`: the checkpoint that the command is given; without one, no such row."""
+
+SHARED = ("name", "seed", "corpus", *COLUMNS)  # fields that all rows of a table have in common
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of a table.
+
+    Raises:
+        ValueError: the name cannot be a folder's.
+    """
+
+    name: str
+    changes: Mapping[str, Any]  # fields of the recipe, and their values
+    balanced: float | None = None  # the paper's AudioSet mAP, where it has this row
+    full: float | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", self.name):
+            raise ValueError(
+                f"row {self.name!r} names a folder: use letters, digits, and _ . + - within"
+            )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to be trained under equal conditions.
+
+    Raises:
+        ValueError: there are no two rows, two of one name, or no row of the reference's name.
+    """
+
+    name: str
+    title: str
+    rows: Sequence[Row]
+    reference: str  # name of the row that the others are compared with
+
+    def __post_init__(self) -> None:
+        names = [row.name.lower() for row in self.rows]  # folders, of any file system
+        if len(names) < 2:
+            raise ValueError(f"table {self.name} compares nothing: give it two rows or more")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"table {self.name} has two rows {name!r}; rename one")
+        if self.reference not in [row.name for row in self.rows]:
+            raise ValueError(
+                f"table {self.name} has no row {self.reference!r} to compare with; "
+                f"make one of {', '.join(row.name for row in self.rows)} the reference"
+            )
+
+    def part(self, names: Sequence[str], reference: str | None) -> Table:
+        """The table with these of its rows (none: all) and another reference.
+
+        Raises:
+            ValueError: it has no such row, or the reference is not among the rows.
+        """
+        known = {row.name: row for row in self.rows}
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"table {self.name} has no row {name!r}; its rows: {', '.join(known)}"
+                )
+        rows = [known[name] for name in names or known]
+        return replace(self, rows=rows, reference=reference or self.reference)
+
+    def with_checkpoint(self, checkpoint: str | None) -> Table:
+        """The table whose rows that start from a checkpoint start from this one.
+
+        Raises:
+            ValueError: a checkpoint was given and no row starts from it, or too few rows start
+                from anything else.
+        """
+        starting = [row for row in self.rows if row.changes.get("start_from") == CHECKPOINT]
+        if checkpoint is None:
+            rows = [row for row in self.rows if row not in starting]
+            if starting and len(rows) < 2:
+                raise ValueError(
+                    f"row {starting[0].name} of table {self.name} needs --checkpoint MODEL"
+                )
+            return replace(self, rows=rows) if starting else self
+        if not starting:
+            raise ValueError(
+                f"no row of table {self.name} starts from a checkpoint of its own; "
+                f"--start-from {checkpoint} starts every row from it"
+            )
+        rows = [
+            replace(row, changes={**row.changes, "start_from": checkpoint})
+            if row in starting
+            else row
+            for row in self.rows
+        ]
+        return replace(self, rows=rows)
+
+    def recipes(self, recipe: Recipe) -> dict[str, Recipe]:
+        """Each row's recipe, by the row's name.
+
+        Raises:
+            ValueError: a row names a field that no recipe has or that rows share, its value is out
+                of range, or two rows train the same.
+        """
+        recipes = {row.name: self._changed(recipe, row) for row in self.rows}
+        first: dict[Recipe, str] = {}
+        for name, changed in recipes.items():
+            other = first.setdefault(_effective(changed), name)
+            if other != name:
+                raise ValueError(
+                    f"rows {other} and {name} of table {self.name} are the same recipe"
+                    + _why_same(recipes[other], changed)
+                )
+        return recipes
+
+    def _changed(self, recipe: Recipe, row: Row) -> Recipe:
+        known = [field.name for field in fields(Recipe) if field.name not in SHARED]
+        for name in row.changes:
+            if name in SHARED:
+                raise ValueError(
+                    f"row {row.name} of table {self.name} changes {name}, which all rows share; "
+                    "give it as an option"
+                )
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                remedy = f"did you mean {near[0]!r}?" if near else "`train RECIPE --help` lists all"
+                raise ValueError(
+                    f"row {row.name} of table {self.name}: no recipe has a field {name!r}; {remedy}"
+                )
+        try:
+            return replace(recipe, **row.changes)
+        except ValueError as error:
+            raise ValueError(f"row {row.name} of table {self.name}: {error}") from None
+
+
+def _effective(recipe: Recipe) -> Recipe:
+    """The recipe without what has no effect on it."""
+    if recipe.start_from == "scratch":
+        return replace(recipe, positions="bilinear", channels="mean")
+    return recipe
+
+
+def _why_same(one: Recipe, other: Recipe) -> str:
+    if one == other:
+        return "; change or remove one"
+    return ": started from scratch, positions and channels have no effect; give --start-from"
