@@ -94,6 +94,9 @@ class ClipCache:
                 # Make room only now: whoever else is writing sees this file, and it theirs.
                 if _trim(entry.parent, share) <= share:
                     Path(temporary).replace(entry)
+                    # A listing may miss a file that is renamed meanwhile. The last to rename lists
+                    # when nobody renames any more.
+                    _trim(entry.parent, share)
             finally:
                 Path(temporary).unlink(missing_ok=True)
         except OSError as error:
