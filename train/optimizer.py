@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -65,8 +64,3 @@ def _distance(name: str, depth: int) -> int:
         return 0
     block = re.match(r"blocks\.(\d+)\.", name)
     return depth - int(block[1]) if block else depth + 1
-
-
-def trained(model: nn.Module) -> Iterable[nn.Parameter]:
-    """The parameters that receive a gradient."""
-    return (parameter for parameter in model.parameters() if parameter.requires_grad)

@@ -166,7 +166,8 @@ class Recipe:
     gain: float = 0.0
     """Probability of another loudness. Helps where the distance to the microphone varies."""
     gain_transition: float = 0.0
-    """Probability of a loudness that changes within the clip."""
+    """Probability of a loudness that changes within the clip. Helps with sources that move; hurts
+    where a rise or fall of loudness is the class."""
     clipping: float = 0.0
     """Probability of clipping distortion. Helps with overdriven recordings only."""
     time_stretch: float = 0.0
@@ -174,7 +175,8 @@ class Recipe:
     pitch_shift: float = 0.0
     """Probability of another pitch. Hurts where pitch tells the classes apart; slow."""
     background_noise: float = 0.0
-    """Probability of a recording of `noise_folder` underneath."""
+    """Probability of a recording of `noise_folder` underneath. Helps where the model will hear such
+    noise; hurts where that noise contains the classes."""
     noise_folder: str = ""
     """Folder of recordings for `background_noise`."""
     mixup_rate: float = 0.0

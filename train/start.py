@@ -38,14 +38,13 @@ def starting_model(recipe: Recipe, classes: Sequence[str]) -> AST | Baseline:
         return _baseline(recipe, len(classes))
     config = recipe.model_config(len(classes))
     source = recipe.start_from
-    if source == "scratch":
-        return AST(config)
     if source == "imagenet":
         source = IMAGENET[recipe.preset]
         source = source if recipe.distilled else source.replace("_distilled", "")
     if source == "audioset":
         source = AUDIOSET
-    if not Path(source).exists() and "/" not in source and weights.is_timm_name(source):
+    may_be_timm = source != "scratch" and "/" not in source and not Path(source).exists()
+    if may_be_timm and weights.is_timm_name(source):
         file = recipe.start_file or None
         return weights.from_timm(config, source, recipe.channels, recipe.positions, file)
     if recipe.start_file or recipe.channels != "mean":
@@ -53,7 +52,7 @@ def starting_model(recipe: Recipe, classes: Sequence[str]) -> AST | Baseline:
             "start_file and channels belong to a start_from that is a model of timm; "
             f"{recipe.start_from!r} is none, so leave them out"
         )
-    return _fine_tuned(recipe, config, source, classes)
+    return AST(config) if source == "scratch" else _fine_tuned(recipe, config, source, classes)
 
 
 def empty_model(config: dict[str, Any]) -> AST | Baseline:

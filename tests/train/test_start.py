@@ -137,3 +137,5 @@ def test_options_of_image_models_are_refused_elsewhere(recipe, saved):
     for change in ({"channels": "sum"}, {"start_file": "deit.pth"}):
         with pytest.raises(ValueError, match="belong to a start_from that is a model of timm"):
             starting_model(replace(recipe, start_from=str(saved[0]), **change), CLASSES)
+        with pytest.raises(ValueError, match="belong to a start_from that is a model of timm"):
+            starting_model(replace(recipe, **change), CLASSES)  # from scratch
