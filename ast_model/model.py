@@ -15,6 +15,12 @@ from ast_model.config import ASTConfig
 
 ATTENTION_MAPS = ("rollout", "last")
 
+# PyTorch's fused attention on a CPU makes little of bfloat16. Two matrix products with a softmax
+# between them are faster in training where sequences are short and, where the CPU multiplies tiles
+# of bfloat16, always.
+HAS_BF16_TILES = torch.cpu.get_capabilities().get("amx_bf16", False)
+SHORT_SEQUENCE = 256  # tokens
+
 
 class PatchEmbedding(nn.Module):
     """Overlapping patches of the spectrogram, each projected to a token."""
@@ -41,19 +47,32 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         query, key, value = self._split(tokens)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        if not dropout and _products_are_faster(query):
+            mixed = _scores(query, key).softmax(dim=-1) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, D)
         return F.dropout(self.projection(mixed), self.dropout, self.training)
 
     def weights(self, tokens: Tensor) -> Tensor:
         """The attention map itself, (B, H, N, N), rows summing to one."""
         query, key, _ = self._split(tokens)
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        return scores.softmax(dim=-1)
+        return _scores(query, key).softmax(dim=-1)
 
     def _split(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, H, D / H)
         return qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D / H)
+
+
+def _scores(query: Tensor, key: Tensor) -> Tensor:
+    """(B, H, N, N), before the softmax."""
+    return (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+
+
+def _products_are_faster(query: Tensor) -> bool:
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return False
+    return HAS_BF16_TILES or (query.requires_grad and query.shape[-2] <= SHORT_SEQUENCE)
 
 
 class MLP(nn.Module):

@@ -6,8 +6,6 @@ python -m train.cost audioset_full --classes 527 --batch-size 12 --out cost.json
 from __future__ import annotations
 
 import argparse
-import platform
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from ast_model import AST
 from data.dataset import NUM_CHANCES, Batch
 from train.device import autocast, choose_device, choose_precision
 from train.loop import train_step
+from train.machine import clock, device_name, peak_memory
 from train.recipe import Recipe
 from train.recipes import RECIPES
 from train.run import read_recipe, write_json
@@ -139,12 +138,12 @@ def _measured(
     training = build(recipe, _names(classes), place)
     step = kind(training, _noise(recipe, classes, batch_size))
     step()  # the first one allocates and chooses kernels
-    steps, start = 0, _clock(place)
-    while steps < STEPS or _clock(place) - start < SECONDS:
+    steps, start = 0, clock(place)
+    while steps < STEPS or clock(place) - start < SECONDS:
         step()
         steps += 1
-    speed = steps * batch_size / (_clock(place) - start)
-    return speed, _peak_memory(place), _device_name(place), recipe.precision
+    speed = steps * batch_size / (clock(place) - start)
+    return speed, peak_memory(place), device_name(place), recipe.precision
 
 
 def _noise(recipe: Recipe, classes: int, batch_size: int) -> Batch:
@@ -158,37 +157,6 @@ def _noise(recipe: Recipe, classes: int, batch_size: int) -> Batch:
         noise_seeds=torch.arange(batch_size),
         skipped=[],
     )
-
-
-def _clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.is_file():  # Linux, whose ru_maxrss begins at the peak of the process that started us
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024  # "VmHWM: 1234 kB"
-    import resource  # there is none on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if platform.system() == "Darwin" else peak * 1024  # bytes there, KiB elsewhere
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name, information = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if information.is_file():
-        lines = information.read_text().splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        name = names[0] if names else name
-    threads = torch.get_num_threads()
-    return f"{name}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def main() -> None:

@@ -282,3 +282,34 @@ def test_gpu_agrees_with_cpu():
     fbank = torch.randn(2, 64, 32)
     wanted = model(fbank)
     assert torch.allclose(model.cuda()(fbank.cuda()).cpu(), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+def test_attention_in_bfloat16_follows_float32(monkeypatch, tiles):
+    """Forward and backward, through the fused kernel and as two matrix products."""
+    monkeypatch.setattr("ast_model.model.HAS_BF16_TILES", tiles)
+    attention = AST(small(width=96)).blocks[0].attention
+    torch.nn.init.normal_(attention.qkv.weight, std=0.2)
+    tokens = torch.randn(2, 300, 96)  # longer than what training takes for short
+    answers = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = attention(tokens)
+        out.float().square().sum().backward()
+        answers.append((out.float(), attention.qkv.weight.grad.clone()))
+        attention.zero_grad()
+    for plain, fast in zip(*answers, strict=True):
+        assert 0 < (fast - plain).norm() < 0.02 * plain.norm()
+
+
+def test_only_bfloat16_on_a_cpu_leaves_the_fused_attention(monkeypatch):
+    monkeypatch.setattr("ast_model.model.HAS_BF16_TILES", True)
+    from ast_model.model import _products_are_faster
+
+    query = torch.zeros(1, 3, 600, 8)
+    assert not _products_are_faster(query)
+    assert _products_are_faster(query.bfloat16())
+    assert not _products_are_faster(query.bfloat16().to("meta"))
+    monkeypatch.setattr("ast_model.model.HAS_BF16_TILES", False)
+    assert not _products_are_faster(query.bfloat16().requires_grad_())
+    assert _products_are_faster(query[:, :, :256].bfloat16().requires_grad_())

@@ -7,7 +7,8 @@ import torch
 
 from ast_model import AST
 from train import cost
-from train.cost import _peak_memory, count, measure
+from train.cost import count, measure
+from train.machine import peak_memory
 from train.recipes.audioset import AUDIOSET_BALANCED
 from train.recipes.esc10 import ESC10_SCRATCH
 
@@ -52,7 +53,7 @@ def test_speed_and_memory_are_measured_apart_from_this_process(recipe):
     assert len(ballast) == 250_000_000
     assert (found.precision, found.batch_size) == ("fp32", 4)
     assert found.inference_speed > found.training_speed > 0
-    assert 50e6 < found.inference_memory < _peak_memory(torch.device("cpu")) - 0.5e9
+    assert 50e6 < found.inference_memory < peak_memory(torch.device("cpu")) - 0.5e9
     assert found.training_memory > found.inference_memory
     assert found.device.endswith(("thread", "threads"))
 

@@ -195,3 +195,26 @@ def test_keys_that_config_json_leaves_out_mean_what_they_mean_to_transformers(tm
     fbank = torch.randn(1, 1024, 128)
     with torch.no_grad():
         agree("logits", ours.model(fbank), theirs(fbank).logits, 1e-5)
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_bfloat16_is_no_less_exact_than_theirs(tmp_path, monkeypatch, attention, tiles):
+    """Both ways of attention, against their weights in bfloat16; the truth is their float32."""
+    monkeypatch.setattr("ast_model.model.HAS_BF16_TILES", tiles)
+    theirs = theirs_of(transformers.ASTForAudioClassification, "tiny", 512, num_labels=50)
+    with torch.no_grad():  # attention that is far from even
+        for name, parameter in theirs.named_parameters():
+            parameter.mul_(8 if "query.weight" in name or "key.weight" in name else 1)
+    theirs.save_pretrained(tmp_path)
+    ours = weights.load(tmp_path).model
+    fbank = torch.randn(8, 512, 128) / 2
+    with torch.inference_mode():
+        truth = theirs(fbank).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            error = (ours(fbank).float() - truth).norm() / truth.norm()
+        theirs = theirs.bfloat16()
+        theirs.set_attn_implementation(attention)
+        their_error = (theirs(fbank.bfloat16()).logits.float() - truth).norm() / truth.norm()
+    print(f"parity: bfloat16 {error:.1e}, theirs ({attention}) {their_error:.1e}")
+    assert 0 < error < their_error

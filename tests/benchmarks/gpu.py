@@ -1,0 +1,129 @@
+"""How fast is a GPU? Training, inference and front end beside transformers, memory, ESC-50.
+
+    python tests/benchmarks/gpu.py --out tests/benchmarks/results/gpu_NAME.json
+
+Base-sized, 1,024 frames, bf16, compiled and not. The share of matrix products is the model FLOP
+utilisation against this GPU's own rate, measured in the same run. ESC-50's minutes are those of
+five folds of the recipe `esc50`: its training and held-out clips at the measured speeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from bench_frontend import our_frontend
+from bench_training import BACKWARD
+from measuring import Case, Contestant, as_text, matrix_rate, memory, options, run_case, write
+from networks import flops, our_inference, our_training, their_inference, their_training
+
+from train.recipes import RECIPES
+
+SECONDS = 10  # of a clip of 1,024 frames
+ESC50_FRAMES, ESC50_CLIPS, ESC50_FOLDS = 512, 2000, 5
+Maker = Callable[..., Callable[[], object]]
+
+
+def network(
+    kind: str, ours: Maker, other: Maker, frames: int, arguments: argparse.Namespace
+) -> Case:
+    """Ours and theirs, compiled and not."""
+    preset, batch, found = arguments.preset, arguments.batch_size, []
+    for compiled in (False, True):
+        size = {
+            "preset": preset,
+            "frames": frames,
+            "batch": batch,
+            "device": arguments.device,
+            "precision": "bf16",
+            "compiled": compiled,
+        }
+        suffix = ", compiled" * compiled
+        rival = f"transformers bf16{suffix}"
+        found.append(Contestant(f"ours bf16{suffix}", ours, size, (rival,), "bf16"))
+        if importlib.util.find_spec("transformers"):
+            found.append(Contestant(rival, other, size, dtype="bf16"))
+    work = flops(preset, frames) * (BACKWARD if kind == "training step" else 1)
+    return Case(f"{kind}, {preset}, {frames} frames, {batch} clips", batch, found, work)
+
+
+def memory_by_batch(arguments: argparse.Namespace) -> dict[str, dict[int, int | None]]:
+    """Peak bytes of a training step; None where the GPU has not got so many."""
+    names = ("preset", "frames", "device")
+    size = {name: getattr(arguments, name) for name in names} | {"precision": "bf16"}
+    kinds = {"plain": {}, "gradient checkpointing": {"gradient_checkpointing": True}}
+    found: dict[str, dict[int, int | None]] = {kind: {} for kind in kinds}
+    for kind, changes in kinds.items():
+        for batch in (2**power for power in range(arguments.largest.bit_length())):
+            step = {**size, "batch": batch, "changes": changes}
+            try:
+                found[kind][batch] = memory(Contestant(kind, our_training, step), arguments)
+            except torch.OutOfMemoryError:
+                found[kind][batch] = None
+    return found
+
+
+def frontend(batch: int, device: str) -> Case:
+    size = {"clips": batch, "seconds": SECONDS, "device": device}
+    contestant = Contestant("Frontend", our_frontend, size)
+    return Case(f"front end, {batch} clips of {SECONDS} s", batch, [contestant])
+
+
+def speed(result: dict[str, Any], name: str) -> float:
+    return next(row["clips_per_second"] for row in result["rows"] if row["name"] == name)
+
+
+def summary(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The front end's share of a training step, and ESC-50's five folds in minutes."""
+    recipe = RECIPES["esc50"]
+    trained = recipe.epochs * ESC50_CLIPS * (ESC50_FOLDS - 1)
+    scored = recipe.epochs * ESC50_CLIPS
+    training = speed(results["esc50 training"], "ours bf16")
+    inference = speed(results["esc50 inference"], "ours bf16")
+    return {
+        "frontend_share": speed(results["training"], "ours bf16")
+        / speed(results["frontend"], "Frontend"),
+        "esc50_minutes": (trained / training + scored / inference) / 60,
+    }
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.set_defaults(device="cuda")
+    parser.add_argument("--preset", default="base384", help="size (%(default)s)")
+    parser.add_argument("--frames", type=int, default=1024, help="of 10 ms (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
+    parser.add_argument("--largest", type=int, default=128, help="batch tried (%(default)s)")
+    arguments = parser.parse_args()
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error("PyTorch sees no GPU; --device cpu tries the script out")
+    measure(arguments)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    device, batch = torch.device(arguments.device), arguments.batch_size
+    training, inference = (our_training, their_training), (our_inference, their_inference)
+    cases = {
+        "training": network("training step", *training, arguments.frames, arguments),
+        "inference": network("inference", *inference, arguments.frames, arguments),
+        "frontend": frontend(batch, arguments.device),
+        "esc50 training": network("training step", *training, ESC50_FRAMES, arguments),
+        "esc50 inference": network("inference", *inference, ESC50_FRAMES, arguments),
+    }
+    rates = {"bf16": matrix_rate("bf16", device)}
+    results = {}
+    for name, case in cases.items():
+        results[name] = run_case(case, arguments, device, rates)
+        print(as_text(results[name]), flush=True)
+    figures = {**summary(results), "memory": memory_by_batch(arguments)}
+    print(f"\n{figures}")
+    if arguments.out:
+        write(arguments.out, "gpu", [*results.values()], device, rates, figures)
+
+
+if __name__ == "__main__":
+    main()

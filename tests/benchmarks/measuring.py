@@ -1,0 +1,237 @@
+"""What all benchmarks share: contestants that take turns, what the machine can do, a JSON file.
+
+Contestants of a case run one after the other, round by round, so that what else the machine does
+meets all of them. Medians of the rounds count; ratios are within a case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from train.machine import clock, device_name, peak_memory
+from weights.files import atomic_file
+
+PACKAGES = ("torch", "torchaudio", "transformers", "kaldi-native-fbank")
+WIDTH = 2048  # of the square matrices that the machine's rate is measured with
+WARM_UP = 1  # rounds that do not count: they compile, allocate and choose kernels
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way of doing a case's work. `make(**arguments)` returns what is timed.
+
+    `make` is a function of a module, so that a process of its own can measure its memory.
+    """
+
+    name: str
+    make: Callable[..., Callable[[], object]]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    against: tuple[str, ...] = ()  # the fastest of these is what the ratio is to
+    dtype: str | None = None  # of the matrix products, for the share of the machine's rate
+
+
+@dataclass(frozen=True)
+class Case:
+    """Work that several contestants do."""
+
+    name: str
+    clips: int  # a call
+    contestants: Sequence[Contestant]
+    flops: float | None = None  # a clip; a multiplication and an addition are two
+
+
+def options(description: str, **defaults: Any) -> argparse.ArgumentParser:
+    """The options of every benchmark."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    add = parser.add_argument
+    add("--rounds", type=int, default=defaults.get("rounds", 5), help="that count (%(default)s)")
+    add("--threads", type=int, default=2, help="of PyTorch on a CPU (%(default)s)")
+    add("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    add("--only", nargs="+", help="contestants whose name holds one of these texts")
+    add("--no-compiled", action="store_true", help="leave out what takes a minute to compile")
+    add("--out", type=Path, help="JSON file to write")
+    return parser
+
+
+def run(name: str, cases: Sequence[Case], arguments: argparse.Namespace) -> None:
+    """Race the contestants of every case, print a table each, and write the file."""
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    used = {c.dtype for case in cases for c in case.contestants if c.dtype}
+    rates = {dtype: matrix_rate(dtype, device) for dtype in sorted(used)}
+    results = []
+    for case in cases:
+        result = run_case(case, arguments, device, rates)
+        print(as_text(result), flush=True)
+        results.append(result)
+    if arguments.out:
+        write(arguments.out, name, results, device, rates)
+
+
+def run_case(
+    case: Case, arguments: argparse.Namespace, device: torch.device, rates: Mapping[str, float]
+) -> dict[str, Any]:
+    """A row for each contestant."""
+    contestants = [contestant for contestant in case.contestants if wanted(contestant, arguments)]
+    rounds = race([c.make(**c.arguments) for c in contestants], arguments.rounds, device)
+    medians = {
+        c.name: statistics.median(seconds) for c, seconds in zip(contestants, rounds, strict=True)
+    }
+    rows = []
+    for contestant, seconds in zip(contestants, rounds, strict=True):
+        speeds = [case.clips / s for s in seconds]
+        speed = case.clips / medians[contestant.name]
+        row = {
+            "name": contestant.name,
+            "clips_per_second": speed,
+            "slowest": min(speeds),
+            "fastest": max(speeds),
+            "peak_memory": memory(contestant, arguments),
+        }
+        if rivals := [name for name in contestant.against if name in medians]:
+            best = min(rivals, key=medians.get)
+            row |= {"ratio": medians[best] / medians[contestant.name], "to": best}
+        if case.flops and contestant.dtype:
+            row["share"] = case.flops * speed / rates[contestant.dtype]
+        rows.append(row)
+    return {"case": case.name, "clips": case.clips, "flops": case.flops, "rows": rows}
+
+
+def wanted(contestant: Contestant, arguments: argparse.Namespace) -> bool:
+    if arguments.no_compiled and contestant.name.endswith(", compiled"):
+        return False
+    return not arguments.only or any(text in contestant.name for text in arguments.only)
+
+
+def race(
+    works: Sequence[Callable[[], object]], rounds: int, device: torch.device
+) -> list[list[float]]:
+    """Seconds of each in every round that counts; each comes first in its turn."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for number in range(WARM_UP + rounds):
+        for place in range(len(works)):
+            index = (place + number) % len(works)
+            start = clock(device)
+            works[index]()
+            if number >= WARM_UP:
+                seconds[index].append(clock(device) - start)
+    return seconds
+
+
+def memory(contestant: Contestant, arguments: argparse.Namespace) -> int:
+    """Bytes at the peak, in a process of its own, over what it holds before it makes anything."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        return fresh.submit(_memory, contestant, arguments.threads, arguments.device).result()
+
+
+def _memory(contestant: Contestant, threads: int, name: str) -> int:
+    torch.set_num_threads(threads)
+    device = torch.device(name)
+    before = peak_memory(device)
+    work = contestant.make(**contestant.arguments)
+    for _ in range(2):
+        work()
+    return peak_memory(device) - before
+
+
+def matrix_rate(dtype: str, device: torch.device) -> float:
+    """FLOP/s of square matrix products, the best of several: what this machine can do."""
+    if dtype == "int8":
+        return _integer_rate()
+    width = WIDTH if device.type == "cpu" else 4 * WIDTH
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+    left, right = (torch.randn(width, width, device=device).to(kind) for _ in range(2))
+    return 2 * width**3 / _fastest(lambda: left @ right, device)
+
+
+def _integer_rate() -> float:
+    from ast_model.quantise import Int8Linear
+
+    layer = Int8Linear(torch.nn.Linear(WIDTH, WIDTH))
+    tokens = torch.randn(WIDTH, WIDTH)
+    return 2 * WIDTH**3 / _fastest(lambda: layer(tokens), torch.device("cpu"))
+
+
+def _fastest(work: Callable[[], object], device: torch.device, rounds: int = 10) -> float:
+    with torch.inference_mode():
+        return min(race([work], rounds, device)[0])
+
+
+def write(
+    out: Path,
+    name: str,
+    cases: Sequence[Mapping[str, Any]],
+    device: torch.device,
+    rates: Mapping[str, float],
+    figures: Mapping[str, Any] | None = None,
+) -> None:
+    """The results with everything that is needed to read them; `figures` are single numbers."""
+    content = {
+        "benchmark": name,
+        "command": " ".join([Path(sys.argv[0]).name, *_without_out(sys.argv[1:])]),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(device),
+        "matrix_products": dict(rates),
+        "cases": list(cases),
+        "figures": dict(figures or {}),
+    }
+    with atomic_file(out) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {out}")
+
+
+def _without_out(words: Sequence[str]) -> list[str]:
+    """Without the path of this machine's file."""
+    words = list(words)
+    if "--out" in words:
+        place = words.index("--out")
+        del words[place : place + 2]
+    return words
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What ran the benchmark."""
+    features = torch.cpu.get_capabilities()
+    names = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    return {
+        "device": device_name(device),
+        "cpu_features": [feature for feature in names if features.get(feature)],
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {package: v for package in PACKAGES if (v := _version(package))},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def as_text(result: Mapping[str, Any]) -> str:
+    """A case as lines for the terminal."""
+    lines = [f"\n{result['case']}"]
+    for row in result["rows"]:
+        line = f"  {row['name']:36} {row['clips_per_second']:9.2f} clips/s"
+        line += f"  {row['peak_memory'] / 2**20:7.0f} MiB"
+        if "share" in row:
+            line += f"  {100 * row['share']:4.0f} % of matrix products"
+        if "ratio" in row:
+            line += f"  {row['ratio']:5.2f} x {row['to']}"
+        lines.append(line)
+    return "\n".join(lines)
