@@ -5,13 +5,14 @@ from data.audioset import audioset
 from data.esc50 import esc50
 from data.folder import folder
 from data.hugging_face import hugging_face
-from data.manifest import Clip, Manifest
+from data.manifest import Clip, Clips, Manifest
 from data.speech_commands import speech_commands
 from data.synthetic import synthetic
 from data.table import table
 
 __all__ = [
     "Clip",
+    "Clips",
     "Manifest",
     "audioset",
     "esc50",

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.files import existing, is_audio, split_name, walk
-from data.manifest import Clip, Manifest
+from data.manifest import Clip, Clips, Manifest
 
 SUBSETS = ("balanced", "full")
 LABELS = "class_labels_indices.csv"
@@ -85,19 +85,14 @@ def audioset(
             f"no table of AudioSet in {root}: expected balanced_train_segments.csv and "
             "eval_segments.csv, or balanced_train*.json and eval*.json"
         )
-    files = None
-    members: dict[str, list[Clip]] = {"train": [], "test": []}
-    for part, table in [(part, table) for part, some in tables.items() for table in some]:
-        if is_json(table):
-            rows = read_json(table)
-        else:
-            files = index_clips(clips) if files is None else files
-            rows = read_segments(table, files)
-        members[part].extend(read_part(table, rows, part, index))
-    require_apart(members["train"], members["test"])
-    return Manifest(
-        f"audioset_{subset}", (*members["train"], *members["test"]), classes, multi_label=True
+    manifest = Manifest(
+        f"audioset_{subset}",
+        Clips.of(read_tables(tables, clips, index)),
+        classes,
+        multi_label=True,
     )
+    require_apart(manifest.clips)
+    return manifest
 
 
 def train_tables(root: Path, subset: str) -> list[Path]:
@@ -165,9 +160,23 @@ def read_labels(table: Path) -> tuple[tuple[str, ...], dict[str, int]]:
     return names, {mid: index for index, mid in enumerate(mids)}
 
 
-def read_part(table: Path, rows: Iterator[Row], part: str, index: dict[str, int]) -> list[Clip]:
+def read_tables(
+    tables: dict[str, list[Path]], folder: Path, index: dict[str, int]
+) -> Iterator[Clip]:
+    """The clips of all tables, by part; `folder` is searched if there are segments."""
+    files = None
+    for part, table in [(part, table) for part, some in tables.items() for table in some]:
+        if is_json(table):
+            rows = read_json(table)
+        else:
+            files = index_clips(folder) if files is None else files
+            rows = read_segments(table, files)
+        yield from read_part(table, rows, part, index)
+
+
+def read_part(table: Path, rows: Iterator[Row], part: str, index: dict[str, int]) -> Iterator[Clip]:
     """The clips of one table that are here; how many are not is told on stderr."""
-    clips, total = [], 0
+    here = total = 0
     known: dict[str, tuple[int, ...]] = {}  # few combinations, many clips: one tuple for each
     for row in rows:
         total += 1
@@ -175,21 +184,20 @@ def read_part(table: Path, rows: Iterator[Row], part: str, index: dict[str, int]
         if targets is None:
             targets = known[row.labels] = parse_labels(table, row, index)
         if row.path is not None:
-            clips.append(Clip(row.path, targets, part=part, group=row.video))
+            here += 1
+            yield Clip(row.path, targets, part=part, group=row.video)
     if not total:
         raise ValueError(f"{table} lists no clips: expected at least one; get the file anew")
-    if not clips:
+    if not here:
         raise FileNotFoundError(
             f"none of the {total:,} clips of {table} is here, the last is of {row.video}: "
             "correct the path of the clips, or get them"
         )
-    if len(clips) < total:
+    if here < total:
         print(
-            f"{table.name}: {len(clips):,} of {total:,} clips are here, "
-            f"{total - len(clips):,} missing",
+            f"{table.name}: {here:,} of {total:,} clips are here, {total - here:,} missing",
             file=sys.stderr,
         )
-    return clips
 
 
 def parse_labels(table: Path, row: Row, index: dict[str, int]) -> tuple[int, ...]:
@@ -275,8 +283,10 @@ def wav_and_labels(entry: dict) -> tuple | dict:
     return (entry["wav"], entry["labels"]) if entry.keys() >= {"wav", "labels"} else entry
 
 
-def require_apart(train: list[Clip], test: list[Clip]) -> None:
-    leaks = sorted({clip.group for clip in train} & {clip.group for clip in test})
+def require_apart(clips: Clips) -> None:
+    train, test = (clips[clips.having("part", part)] for part in ("train", "test"))
+    tested = set(test.groups())
+    leaks = sorted({video for video in train.groups() if video in tested})
     if leaks:
         raise ValueError(
             f"{len(leaks)} videos of AudioSet train and test, the first is {leaks[0]!r}: expected "

@@ -10,11 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import soundfile
 from tqdm import tqdm
 
 from data.audio import SAMPLE_RATES, UNKNOWN_FRAMES, checked_source, load_audio, require_file
-from data.manifest import Clip, Manifest
+from data.manifest import Clip, Clips, Manifest
 
 WINDOW_SECONDS = 0.025  # one frame of the filterbank: a shorter clip has none
 FEW_CLIPS = 10  # of a class in training
@@ -36,6 +37,9 @@ class Header(NamedTuple):
         return self.samples / self.sample_rate
 
 
+HEADER = np.dtype([(field, np.int64) for field in Header._fields])
+
+
 @dataclass(frozen=True)
 class Audit:
     """What was found, each finding in one line."""
@@ -44,8 +48,8 @@ class Audit:
     notes: tuple[str, ...]
     errors: tuple[str, ...]
     unreadable: dict[Path, str]  # file and reason; missing files are among them
-    training: tuple[Clip, ...]  # the clips that can be read
-    held_out: tuple[Clip, ...]
+    training: Clips  # the clips that can be read
+    held_out: Clips
 
     def lines(self) -> list[str]:
         """All of it to be printed: facts, unreadable files, notes, errors."""
@@ -90,28 +94,36 @@ def audit(
         skip_unreadable: missing and unreadable files become a note instead of an error; training
             and held_out of the result are without them in either case.
     """
-    headers, failures = _read_headers(clip.path for clip in (*training, *held_out))
-    num_clips = len(training) + len(held_out)
-    training = tuple(clip for clip in training if clip.path in headers)
-    held_out = tuple(clip for clip in held_out if clip.path in headers)
-    lost = _lost_clips(failures, num_clips - len(training) - len(held_out), num_clips)
+    every = Clips.of(training) + Clips.of(held_out)
+    headers, failures = _read_headers(every)
+    readable = headers["samples"] > 0
+    num_trained = int(readable[: len(training)].sum())
+    clips, headers = every[readable], headers[readable]
+    training, held_out = clips[:num_trained], clips[num_trained:]
+    seconds = headers["samples"] / headers["sample_rate"]
+    lost = _lost_clips(failures, len(every) - len(clips), len(every))
     errors = [
         *(f"{line}: restore them, or --skip-unreadable" for line in lost if not skip_unreadable),
-        *_short_clips(headers),
+        *_short_clips(clips, seconds),
         *_untrained_classes(manifest, training),
-        *_duplicates(training, held_out, headers),
+        *_duplicates(training, held_out, *np.split(headers["size"], [num_trained])),
     ]
     measured = measure(training) if measure and not errors else None
     notes = [
         *(f"{line}: left out" for line in lost if skip_unreadable),
         *_small_classes(manifest, training),
         *_unmeasured_classes(manifest, training, held_out),
-        *_clips_of_no_class((*training, *held_out)),
+        *_clips_of_no_class(clips),
         *_shared_groups(training, held_out),
-        *_low_rates((*training, *held_out), headers, sample_rate),
+        *_low_rates(headers, sample_rate),
         *_statistics(measured, expected),
     ]
-    facts = _facts(manifest, training, held_out, headers)
+    facts = [
+        f"{manifest.name}: {len(training)} training and {len(held_out)} held-out clips, "
+        f"{len(manifest.classes)} classes",
+        *_durations(clips, seconds),
+        *_sample_rates(headers),
+    ]
     if measured and expected:
         facts.append(
             f"mean {measured[0]:.4f}, std {measured[1]:.4f}; "
@@ -140,14 +152,15 @@ def read_header(path: Path) -> Header:
     return Header(samples, sample_rate, path.stat().st_size)
 
 
-def _read_headers(paths: Iterable[Path]) -> tuple[dict[Path, Header], dict[Path, Exception]]:
-    """The headers, and the reason for each file that has none."""
-    headers, failures = {}, {}
-    for path in tqdm(dict.fromkeys(paths), "audit", unit="file", leave=False, disable=None):
+def _read_headers(clips: Clips) -> tuple[np.ndarray, dict[Path, Exception]]:
+    """The headers, (clips,) HEADER, and the reason for each file that has none but zeros."""
+    headers = np.zeros(len(clips), HEADER)
+    failures = {}
+    for row, clip in enumerate(tqdm(clips, "audit", unit="file", leave=False, disable=None)):
         try:
-            headers[path] = read_header(path)
+            headers[row] = read_header(clip.path)
         except (OSError, ValueError) as error:
-            failures[path] = error
+            failures[clip.path] = error
     return headers, failures
 
 
@@ -161,20 +174,20 @@ def _lost_clips(failures: dict[Path, Exception], lost: int, num_clips: int) -> l
     ]
 
 
-def _short_clips(headers: dict[Path, Header]) -> list[str]:
-    short = [path for path, header in headers.items() if header.seconds < WINDOW_SECONDS]
-    if not short:
+def _short_clips(clips: Clips, seconds: np.ndarray) -> list[str]:
+    short = np.flatnonzero(seconds < WINDOW_SECONDS)
+    if not len(short):
         return []
     return [
-        f"{len(short)} clips are shorter than one window of 25 ms, the first is {short[0]} "
-        f"({1000 * headers[short[0]].seconds:.1f} ms): remove them"
+        f"{len(short)} clips are shorter than one window of 25 ms, the first is "
+        f"{clips[short[0]].path} ({1000 * seconds[short[0]]:.1f} ms): remove them"
     ]
 
 
-def _untrained_classes(manifest: Manifest, training: Sequence[Clip]) -> list[str]:
+def _untrained_classes(manifest: Manifest, training: Clips) -> list[str]:
     if not training:
         return [f"{manifest.name} leaves no clips to train on: check the fold or the parts"]
-    absent = set(range(len(manifest.classes))) - {t for clip in training for t in clip.targets}
+    absent = set(range(len(manifest.classes))) - _classes_of(training)
     if not absent:
         return []
     return [
@@ -184,22 +197,30 @@ def _untrained_classes(manifest: Manifest, training: Sequence[Clip]) -> list[str
     ]
 
 
+def _classes_of(clips: Clips) -> set[int]:
+    return set(np.unique(clips.targets()[0]).tolist())
+
+
 def _duplicates(
-    training: Sequence[Clip], held_out: Sequence[Clip], headers: dict[Path, Header]
+    training: Clips, held_out: Clips, training_sizes: np.ndarray, held_out_sizes: np.ndarray
 ) -> list[str]:
     """Equal content has equal size, so that of most files need not be read."""
-    sizes = {headers[clip.path].size for clip in training}
-    suspects = [clip.path for clip in held_out if headers[clip.path].size in sizes]
-    sizes = {headers[path].size for path in suspects}
-    trained = {clip.path: None for clip in training if headers[clip.path].size in sizes}
-    digests = {_digest(path): path for path in trained}
-    pairs = [(path, digests[d]) for path in suspects if (d := _digest(path)) in digests]
+    held = [
+        (clip.path, _digest(clip.path))
+        for clip in held_out[np.isin(held_out_sizes, training_sizes)]
+    ]
+    digests = {digest for _, digest in held}
+    learnt = {
+        digest: clip.path
+        for clip in training[np.isin(training_sizes, held_out_sizes)]
+        if (digest := _digest(clip.path)) in digests
+    }
+    pairs = [(path, learnt[digest]) for path, digest in held if digest in learnt]
     if not pairs:
         return []
-    held, learnt = pairs[0]
     return [
-        f"{len(pairs)} held-out clips are trained on as well, the first is {held} = {learnt}: "
-        "a score on them shows memory, not skill; remove them from one part"
+        f"{len(pairs)} held-out clips are trained on as well, the first is {pairs[0][0]} = "
+        f"{pairs[0][1]}: a score on them shows memory, not skill; remove them from one part"
     ]
 
 
@@ -211,34 +232,31 @@ def _digest(path: Path) -> bytes:
     return digest.digest()
 
 
-def _small_classes(manifest: Manifest, training: Sequence[Clip]) -> list[str]:
-    counts = Counter(target for clip in training for target in clip.targets)
-    small = sorted((count, target) for target, count in counts.items() if count < FEW_CLIPS)
+def _small_classes(manifest: Manifest, training: Clips) -> list[str]:
+    counts = enumerate(np.bincount(training.targets()[0]).tolist())
+    small = sorted((count, target) for target, count in counts if 0 < count < FEW_CLIPS)
     if not small:
         return []
     names = _names(f"{manifest.classes[target]} {count}" for count, target in small)
     return [f"{len(small)} classes have fewer than {FEW_CLIPS} training clips: {names}"]
 
 
-def _unmeasured_classes(
-    manifest: Manifest, training: Sequence[Clip], held_out: Sequence[Clip]
-) -> list[str]:
-    measured = {target for clip in held_out for target in clip.targets}
-    absent = sorted({target for clip in training for target in clip.targets} - measured)
+def _unmeasured_classes(manifest: Manifest, training: Clips, held_out: Clips) -> list[str]:
+    absent = sorted(_classes_of(training) - _classes_of(held_out))
     if not (held_out and absent):
         return []
     names = _names(manifest.classes[target] for target in absent)
     return [f"{len(absent)} classes have no held-out clips, no score will show them: {names}"]
 
 
-def _clips_of_no_class(clips: Sequence[Clip]) -> list[str]:
-    count = sum(not clip.targets for clip in clips)
+def _clips_of_no_class(clips: Clips) -> list[str]:
+    count = (clips.targets()[1] == 0).sum()
     return [f"{count} clips are of no class: all their targets are 0"] if count else []
 
 
-def _shared_groups(training: Sequence[Clip], held_out: Sequence[Clip]) -> list[str]:
-    trained, measured = ({clip.group for clip in part} - {None} for part in (training, held_out))
-    shared = sorted(trained & measured)
+def _shared_groups(training: Clips, held_out: Clips) -> list[str]:
+    measured = set(held_out.groups()) - {None}
+    shared = sorted({group for group in training.groups() if group in measured})
     if not shared:
         return []
     return [
@@ -247,8 +265,8 @@ def _shared_groups(training: Sequence[Clip], held_out: Sequence[Clip]) -> list[s
     ]
 
 
-def _low_rates(clips: Sequence[Clip], headers: dict[Path, Header], sample_rate: int) -> list[str]:
-    rates = Counter(headers[clip.path].sample_rate for clip in clips)
+def _low_rates(headers: np.ndarray, sample_rate: int) -> list[str]:
+    rates = Counter(headers["sample_rate"].tolist())
     return [
         f"{count} clips are recorded at {rate} Hz: nothing in them above {rate // 2} Hz, "
         f"where the model, at {sample_rate} Hz, looks up to {sample_rate // 2} Hz"
@@ -272,28 +290,22 @@ def _statistics(
     ]
 
 
-def _facts(
-    manifest: Manifest,
-    training: Sequence[Clip],
-    held_out: Sequence[Clip],
-    headers: dict[Path, Header],
-) -> list[str]:
-    clips = (*training, *held_out)
-    facts = [
-        f"{manifest.name}: {len(training)} training and {len(held_out)} held-out clips, "
-        f"{len(manifest.classes)} classes"
+def _durations(clips: Clips, seconds: np.ndarray) -> list[str]:
+    if not clips:
+        return []
+    total, shortest, longest = seconds.sum(), seconds.min(), seconds.max()
+    short = min(clip.path for clip in clips[seconds == shortest])
+    long = max(clip.path for clip in clips[seconds == longest])
+    return [
+        f"duration {timedelta(seconds=round(total))} (h:mm:ss) in total, "
+        f"shortest {shortest:.2f} s ({short.name}), longest {longest:.2f} s ({long.name})"
     ]
-    if clips:
-        seconds = sorted((headers[clip.path].seconds, clip.path) for clip in clips)
-        total = timedelta(seconds=round(sum(length for length, _ in seconds)))
-        (shortest, short), (longest, long) = seconds[0], seconds[-1]
-        rates = Counter(headers[clip.path].sample_rate for clip in clips)
-        facts += [
-            f"duration {total} (h:mm:ss) in total, "
-            f"shortest {shortest:.2f} s ({short.name}), longest {longest:.2f} s ({long.name})",
-            "sample rates: " + ", ".join(f"{n} clips at {rate} Hz" for rate, n in rates.items()),
-        ]
-    return facts
+
+
+def _sample_rates(headers: np.ndarray) -> list[str]:
+    rates = Counter(headers["sample_rate"].tolist())  # in the order in which they occur
+    listed = ", ".join(f"{count} clips at {rate} Hz" for rate, count in rates.items())
+    return [f"sample rates: {listed}"] if listed else []
 
 
 def _names(names: Iterable[str]) -> str:

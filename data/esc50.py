@@ -6,7 +6,7 @@ import csv
 from pathlib import Path, PureWindowsPath
 
 from data.files import existing
-from data.manifest import Clip, Manifest
+from data.manifest import Clip, Clips, Manifest
 
 SUBSETS = ("esc50", "esc10")
 COLUMNS = ("filename", "fold", "target", "category", "esc10")
@@ -71,7 +71,7 @@ def read_layout(folder: Path, name: str, esc10_only: bool = False) -> Manifest:
         )
     categories = categories_by_target(table, rows)
     index = {target: rank for rank, target in enumerate(categories)}
-    clips = tuple(
+    clips = Clips.of(
         Clip(path, (index[row["target"]],), fold=row["fold"])
         for row, path in zip(rows, paths, strict=True)
     )

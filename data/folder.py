@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from data.files import is_audio
-from data.manifest import Clip, Manifest
+from data.manifest import Clip, Clips, Manifest
 from data.split import PART_NAMES
 
 
@@ -44,7 +44,7 @@ def folder(root: str | Path) -> Manifest:
         for path in _subfolders(place, left_out)
     ] or [(None, path) for path in folders]
     classes = tuple(sorted({path.name for _, path in places}))
-    clips = tuple(
+    clips = Clips.of(
         Clip(file, (classes.index(path.name),), part=part)
         for part, path in places
         for file in _audio_files(path, left_out)
@@ -52,7 +52,7 @@ def folder(root: str | Path) -> Manifest:
     if left_out:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
         print(f"{root}: left out as not audio: {counts}", file=sys.stderr)
-    present = {target for clip in clips for target in clip.targets}
+    present = set(clips.targets()[0].tolist())
     empty = [name for target, name in enumerate(classes) if target not in present]
     if empty:
         raise ValueError(

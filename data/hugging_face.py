@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from data.cache import cache_folder
-from data.manifest import PARTS, Clip, Manifest
+from data.manifest import PARTS, Clip, Clips, Manifest
 from data.split import PART_NAMES
 from data.table import divisions, find_column, parse_labels, sort_classes
 
@@ -94,11 +94,11 @@ def hugging_face(
     labels, multi_label = parse_labels(cells, places, label_separator)
     classes = tuple(names or sort_classes(label for clip in labels for label in clip))
     index = {name: target for target, name in enumerate(classes)}
-    clips = (
+    clips = Clips.of(
         Clip(row.file, tuple(sorted(index[label] for label in clip)), **row.fields)
         for row, clip in zip(rows, labels, strict=True)
     )
-    return Manifest(Path(source).name, tuple(clips), classes, multi_label)
+    return Manifest(Path(source).name, clips, classes, multi_label)
 
 
 def _open(

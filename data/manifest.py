@@ -3,55 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from data.clips import Clip, Clips
+
+__all__ = ["PARTS", "Clip", "Clips", "Manifest"]
 
 PARTS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One recording: its file, the indices of its classes, and which part of the corpus it is in.
+class Manifest:
+    """A corpus: its clips and the names of its classes, in the order of the model's outputs.
 
-    A corpus has folds (each held out once), or parts ("train", "valid", "test"), or neither.
+    Any iterable of `Clip` will do as `clips`; it is kept in columns, as `Clips`.
     """
 
-    path: Path
-    targets: tuple[int, ...]
-    fold: int | None = None
-    part: str | None = None
-    group: str | None = None  # clips of one speaker, site or recording: never in two parts
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """A corpus: its clips and the names of its classes, in the order of the model's outputs."""
-
     name: str
-    clips: tuple[Clip, ...]
+    clips: Clips
     classes: tuple[str, ...]
     multi_label: bool = False  # a clip may have any number of classes, not exactly one
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "clips", Clips.of(self.clips))
 
     @property
     def folds(self) -> tuple[int, ...]:
         """The folds that occur, ascending."""
-        return tuple(sorted({clip.fold for clip in self.clips if clip.fold is not None}))
+        return tuple(sorted(self.clips.values("fold") - {None}))
 
-    def part(self, name: str) -> tuple[Clip, ...]:
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that occur, in the order of `PARTS`."""
+        present = self.clips.values("part")
+        return tuple(part for part in PARTS if part in present)
+
+    def part(self, name: str) -> Clips:
         """The clips of one part: "train", "valid" or "test".
 
         Raises:
             ValueError: no clip belongs to it.
         """
-        clips = tuple(clip for clip in self.clips if clip.part == name)
+        clips = self.clips[self.clips.having("part", name)]
         if not clips:
-            present = [part for part in PARTS if any(clip.part == part for clip in self.clips)]
             raise ValueError(
                 f"{self.name} has no {name!r} clips; "
-                f"it has the parts {', '.join(present) or 'none'}"
+                f"it has the parts {', '.join(self.parts) or 'none'}"
             )
         return clips
 
-    def split(self, fold: int) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
+    def split(self, fold: int) -> tuple[Clips, Clips]:
         """Training clips (every other fold) and held-out clips (this fold).
 
         Raises:
@@ -62,6 +62,5 @@ class Manifest:
                 f"fold {fold} does not exist in {self.name}; "
                 f"it has the folds {', '.join(map(str, self.folds)) or 'none'}"
             )
-        training = tuple(clip for clip in self.clips if clip.fold != fold)
-        held_out = tuple(clip for clip in self.clips if clip.fold == fold)
-        return training, held_out
+        held_out = self.clips.having("fold", fold)
+        return self.clips[~held_out], self.clips[held_out]

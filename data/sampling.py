@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from data.manifest import Clip
+from data.manifest import Clip, Clips
 
 # Ends of the seeds: they keep these streams apart from each other and from those of
 # `clip_generator`, whose seeds have a word less, which numpy fills up with 0.
@@ -31,14 +32,13 @@ def clip_weights(clips: Sequence[Clip], num_classes: int) -> np.ndarray:
         ValueError: a clip has no class, so that it would never be drawn; or one beyond
             `num_classes`.
     """
-    counts = np.fromiter((len(clip.targets) for clip in clips), np.int64, len(clips))
+    targets, counts = Clips.of(clips).targets()
     if not counts.all():
         raise ValueError(
             f"{(counts == 0).sum()} of {len(clips)} clips have no class (first: "
             f"{clips[int(counts.argmin())].path}) and balanced sampling would never draw them: "
             "give them one, remove them, or shuffle"
         )
-    targets = np.fromiter(chain.from_iterable(clip.targets for clip in clips), np.int64)
     if len(targets) and not 0 <= targets.min() <= targets.max() < num_classes:
         raise ValueError(
             f"clips have the classes {targets.min()} to {targets.max()}: expected 0 to "
@@ -59,6 +59,26 @@ def balanced_order(weights: np.ndarray, num_draws: int, seed: int, epoch: int) -
     return np.searchsorted(heights / heights[-1], generator.random(num_draws), side="right")
 
 
+@dataclass(frozen=True, eq=False)
+class Batches(Sequence[list[int]]):
+    """Lists of clip indices, each made when it is asked for; equal to any sequence of the same."""
+
+    order: np.ndarray  # (draws,) int64
+    bounds: np.ndarray  # (batches, 2) where each begins and ends in `order`
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return Batches(self.order, self.bounds[index])
+        first, end = self.bounds[index]
+        return self.order[first:end].tolist()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+
 def epoch_batches(
     num_clips: int,
     batch_size: int,
@@ -67,7 +87,7 @@ def epoch_batches(
     weights: np.ndarray | None = None,
     rank: int = 0,
     world_size: int = 1,
-) -> list[list[int]]:
+) -> Batches:
     """The batches of a training epoch, a function of (seed, epoch): lists of clip indices.
 
     Shuffled, no clip is dropped or taken twice. With `weights`, as many clips are drawn with
@@ -95,9 +115,7 @@ def epoch_batches(
         order += np.arange(num_clips) * num_clips
     else:
         raise ValueError(f"{len(weights)} weights for {num_clips} clips: expected one for each")
-    batches = []
-    for start in range(0, num_clips, batch_size):
-        size = min(batch_size, num_clips - start)
-        first, end = start + size * rank // world_size, start + size * (rank + 1) // world_size
-        batches.append(order[first:end].tolist())
-    return batches
+    starts = np.arange(0, num_clips, batch_size)
+    sizes = np.minimum(batch_size, num_clips - starts)
+    edges = [starts + sizes * share // world_size for share in (rank, rank + 1)]
+    return Batches(order, np.stack(edges, axis=1))

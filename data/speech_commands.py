@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
 from data.files import is_audio, split_name
-from data.manifest import Clip, Manifest
+from data.manifest import Clip, Clips, Manifest
 
 LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}
 NOISE = "_background_noise_"  # a few minutes of noise to mix in, not a class
@@ -49,14 +50,16 @@ def speech_commands(root: str | Path) -> Manifest:
     words = find_clips(root)
     listed = read_lists(root, words)
     classes = AUTHORS_ORDER if set(words) == set(AUTHORS_ORDER) else tuple(words)
-    clips = []
-    for index, word in enumerate(classes):
-        folder, targets = root / word, (index,)
-        for stem, name in words[word].items():
-            part = hash_part(stem) if listed is None else listed.get((word, stem), "train")
-            speaker = stem.partition(SPEAKER_END)[0]
-            clips.append(Clip(folder / name, targets, part=part, group=speaker))
-    return Manifest("speech_commands", tuple(clips), classes)
+
+    def clips() -> Iterator[Clip]:
+        for index, word in enumerate(classes):
+            folder, targets = root / word, (index,)
+            for stem, name in words[word].items():
+                part = hash_part(stem) if listed is None else listed.get((word, stem), "train")
+                speaker = stem.partition(SPEAKER_END)[0]
+                yield Clip(folder / name, targets, part=part, group=speaker)
+
+    return Manifest("speech_commands", Clips.of(clips()), classes)
 
 
 def find_clips(root: Path) -> dict[str, dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.manifest import PARTS, Manifest
+from data.manifest import PARTS, Clips, Manifest
 
 PART_NAMES = {
     "train": "train",
@@ -48,7 +48,8 @@ def stratified_split(
     parts = [part for part in PARTS if shares[part] > 0]
     places = _stratify(manifest, [shares[part] for part in parts], seed, "parts")
     pairs = zip(manifest.clips, places, strict=True)
-    return replace(manifest, clips=tuple(replace(clip, part=parts[place]) for clip, place in pairs))
+    clips = Clips.of(replace(clip, part=parts[place]) for clip, place in pairs)
+    return replace(manifest, clips=clips)
 
 
 def stratified_folds(manifest: Manifest, folds: int = 5, seed: int = 0) -> Manifest:
@@ -64,7 +65,8 @@ def stratified_folds(manifest: Manifest, folds: int = 5, seed: int = 0) -> Manif
         raise ValueError(f"{folds} folds: expected at least 2, to train on one and test on another")
     places = _stratify(manifest, [1 / folds] * folds, seed, "folds")
     pairs = zip(manifest.clips, places, strict=True)
-    return replace(manifest, clips=tuple(replace(clip, fold=place + 1) for clip, place in pairs))
+    clips = Clips.of(replace(clip, fold=place + 1) for clip, place in pairs)
+    return replace(manifest, clips=clips)
 
 
 class _Unit(NamedTuple):
@@ -76,7 +78,7 @@ class _Unit(NamedTuple):
 
 def _stratify(manifest: Manifest, shares: Sequence[float], seed: int, what: str) -> list[int]:
     """For every clip the place (an index of `shares`) it goes to."""
-    if any(clip.part is not None or clip.fold is not None for clip in manifest.clips):
+    if (manifest.clips.values("part") | manifest.clips.values("fold")) - {None}:
         raise ValueError(
             f"{manifest.name} has parts or folds of its own: expected clips without; use those"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from data.files import existing
-from data.manifest import Clip, Manifest
+from data.manifest import Clip, Clips, Manifest
 from data.split import PART_NAMES
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ def table(
     )
     classes = sort_classes(label for clip in labels for label in clip)
     index = {name: target for target, name in enumerate(classes)}
-    clips = (
+    clips = Clips.of(
         Clip(file, tuple(sorted(index[label] for label in clip)), **divisions(row, columns, place))
         for file, clip, (place, row) in zip(files, labels, rows, strict=True)
     )
-    return Manifest(path.stem, tuple(clips), classes, multi_label)
+    return Manifest(path.stem, clips, classes, multi_label)
 
 
 def _files(path: Path, root: str | Path | None, places: list[str], names: list) -> list[Path]:

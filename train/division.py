@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from data import Clip, Manifest
+from data import Clips, Manifest
 from data.split import stratified_split
 
 
@@ -12,9 +12,9 @@ from data.split import stratified_split
 class Division:
     """The clips of one run. With folds, or without a third part, there is no test."""
 
-    training: tuple[Clip, ...]
-    held_out: tuple[Clip, ...]  # scored after every epoch; chooses the best one
-    test: tuple[Clip, ...]  # scored once, at the end
+    training: Clips
+    held_out: Clips  # scored after every epoch; chooses the best one
+    test: Clips  # scored once, at the end
     fold: int | None  # the fold held out
     held_out_name: str  # "fold 1", "valid" or "test"
 
@@ -30,16 +30,17 @@ def divide(manifest: Manifest, fold: int | None, seed: int) -> Division:
         ValueError: the fold does not exist, a fold is asked of a corpus without folds, or the
             corpus cannot be divided so.
     """
+    none = manifest.clips[:0]
     if manifest.folds:
         fold = manifest.folds[0] if fold is None else fold
         training, held_out = manifest.split(fold)
-        return Division(training, held_out, (), fold, f"fold {fold}")
+        return Division(training, held_out, none, fold, f"fold {fold}")
     if fold is not None:
         raise ValueError(f"{manifest.name} has no folds, so leave --fold {fold} out")
-    if all(clip.part is None for clip in manifest.clips):
+    if not manifest.parts:
         manifest = stratified_split(manifest, seed=seed)
     training = manifest.part("train")
-    if any(clip.part == "valid" for clip in manifest.clips):
-        test = tuple(clip for clip in manifest.clips if clip.part == "test")
+    if "valid" in manifest.parts:
+        test = manifest.part("test") if "test" in manifest.parts else none
         return Division(training, manifest.part("valid"), test, None, "valid")
-    return Division(training, manifest.part("test"), (), None, "test")
+    return Division(training, manifest.part("test"), none, None, "test")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ast_model import Frontend
-from data import Clip, Manifest, load_audio
+from data import Clip, Clips, Manifest, load_audio
 from data.audit import audit
 from data.cache import ClipCache
 from data.dataset import ClipDataset, collate
@@ -39,7 +39,7 @@ def inspect(
     found = audit(
         manifest,
         division.training,
-        (*division.held_out, *division.test),
+        division.held_out + division.test,
         frontend.config.sample_rate,
         lambda clips: sampled_statistics(clips, frontend, len(manifest.classes), cache),
         (recipe.mean, recipe.std),
@@ -54,7 +54,7 @@ def inspect(
     readable = {clip.path for clip in found.held_out}
     decodable = {path for path in readable if _decodes(path, frontend.config.sample_rate, cache)}
     held_out, test = (
-        tuple(clip for clip in part if clip.path in decodable)
+        Clips.of(clip for clip in part if clip.path in decodable)
         for part in (division.held_out, division.test)
     )
     for path in sorted(readable - decodable):

@@ -72,8 +72,10 @@ def _require_same(folder: Path, stored: Any, wanted: dict[str, Any]) -> None:
 
 def fingerprint(manifest: Manifest) -> str:
     """SHA-256 over file names, classes, folds and parts, wherever the data set lies."""
-    lines = [f"{c.path.name} {c.targets} {c.fold} {c.part}" for c in manifest.clips]
-    return hashlib.sha256("\n".join([*manifest.classes, *lines]).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(manifest.classes).encode())
+    for clip in manifest.clips:
+        digest.update(f"\n{clip.path.name} {clip.targets} {clip.fold} {clip.part}".encode(errors="surrogatepass"))
+    return digest.hexdigest()
 
 
 def read_recipe(file: Path) -> tuple[Recipe, int | None]:

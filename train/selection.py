@@ -10,7 +10,7 @@ import torch
 
 import weights
 from ast_model import AudioClassifier
-from data import Clip, Manifest
+from data import Clips, Manifest
 from data.corpora import open_corpus
 from train.convert import find_model
 from train.division import divide
@@ -35,7 +35,7 @@ class Selection:
 
     corpus: str
     manifest: Manifest
-    clips: tuple[Clip, ...]
+    clips: Clips
     name: str
     fold: int | None = None
 
@@ -82,7 +82,7 @@ def select(
         _warn_of_training_clips(trained, manifest, corpus, fold)
         return Selection(corpus, manifest, manifest.split(fold)[1], f"fold {fold}", fold)
     if recipe is None or recipe.corpus != corpus:
-        if part is None and all(clip.part != "test" for clip in manifest.clips):
+        if part is None and "test" not in manifest.parts:
             return Selection(corpus, manifest, manifest.clips, "all clips")
         return Selection(corpus, manifest, manifest.part(part or "test"), part or "test")
     return _of_run(trained, manifest, part)
@@ -90,7 +90,7 @@ def select(
 
 def _of_run(trained: Trained, manifest: Manifest, part: str | None) -> Selection:
     recipe = trained.recipe
-    undivided = not manifest.folds and all(clip.part is None for clip in manifest.clips)
+    undivided = not (manifest.folds or manifest.parts)
     if undivided and fingerprint(manifest) != trained.clips:
         raise ValueError(
             f"{trained.name} was trained on a part of other clips than those of {manifest.name}: "

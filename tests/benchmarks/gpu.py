@@ -122,7 +122,8 @@ def measure(arguments: argparse.Namespace) -> None:
     figures = {**summary(results), "memory": memory_by_batch(arguments)}
     print(f"\n{figures}")
     if arguments.out:
-        write(arguments.out, "gpu", [*results.values()], device, rates, figures)
+        cases = [*results.values()]
+        write(arguments.out, "gpu", device, cases=cases, matrix_products=rates, figures=figures)
 
 
 if __name__ == "__main__":

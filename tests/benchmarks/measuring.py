@@ -79,7 +79,7 @@ def run(name: str, cases: Sequence[Case], arguments: argparse.Namespace) -> None
         print(as_text(result), flush=True)
         results.append(result)
     if arguments.out:
-        write(arguments.out, name, results, device, rates)
+        write(arguments.out, name, device, cases=results, matrix_products=rates)
 
 
 def run_case(
@@ -171,23 +171,14 @@ def _fastest(work: Callable[[], object], device: torch.device, rounds: int = 10)
         return min(race([work], rounds, device)[0])
 
 
-def write(
-    out: Path,
-    name: str,
-    cases: Sequence[Mapping[str, Any]],
-    device: torch.device,
-    rates: Mapping[str, float],
-    figures: Mapping[str, Any] | None = None,
-) -> None:
-    """The results with everything that is needed to read them; `figures` are single numbers."""
+def write(out: Path, name: str, device: torch.device, **content: Any) -> None:
+    """Results with everything that is needed to read them."""
     content = {
         "benchmark": name,
         "command": " ".join([Path(sys.argv[0]).name, *_without_out(sys.argv[1:])]),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(device),
-        "matrix_products": dict(rates),
-        "cases": list(cases),
-        "figures": dict(figures or {}),
+        **content,
     }
     with atomic_file(out) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ python tests/benchmarks/readme.py
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +36,39 @@ def rendered(text: str, results: Path = RESULTS) -> str:
 
 
 def section(content: Mapping[str, Any]) -> Iterator[str]:
-    """One file: who ran what where, and a table a case of those rows that are ours."""
+    """One file: who ran what where, and its tables."""
     try:
-        machine, rates = content["machine"], content["matrix_products"]
+        machine, command, date = content["machine"], content["command"], content["date"]
         packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
-        cases = content["cases"]
+        device, features = machine["device"], " ".join(machine["cpu_features"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"a file of results lacks {error}; run its benchmark again") from error
-    rate = "; ".join(f"{dtype} {rate / 1e9:,.0f} GFLOP/s" for dtype, rate in rates.items())
-    yield f"\n`{content['command']}`, {content['date']}: {machine['device']}; {packages}."
-    if rate:
-        yield f"Matrix products of this machine: {rate}."
-    yield f"\n| {' | '.join(COLUMNS)} |\n| {' | '.join('---' for _ in COLUMNS)} |"
-    for case in cases:
-        yield f"| **{case['case']}** | | | | | |"
-        yield from map(line, case["rows"])
+    yield f"\n`{command}`, {date}: {device} ({features}); {packages}."
+    if rates := content.get("matrix_products"):
+        rate = ", ".join(f"{dtype} {rate / 1e9:,.0f}" for dtype, rate in rates.items())
+        yield f"Matrix products of this machine, in GFLOP/s: {rate}."
+    if "cases" in content:
+        yield from heading(COLUMNS)
+        for case in content["cases"]:
+            yield f"| **{case['case']}** | | | | | |"
+            yield from map(line, case["rows"])
+    if rows := content.get("rows"):
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        yield from heading(columns)
+        for row in rows:
+            yield f"| {' | '.join(plain(row.get(column, '')) for column in columns)} |"
     for name, value in content.get("figures", {}).items():
         yield f"\n{name}: {value}"
+
+
+def heading(columns: Sequence[str]) -> Iterator[str]:
+    yield f"\n| {' | '.join(columns)} |\n| {' | '.join('---' for _ in columns)} |"
+
+
+def plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def line(row: Mapping[str, Any]) -> str:

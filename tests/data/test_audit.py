@@ -1,5 +1,6 @@
 """What the audit finds, each in a line, and that it reads little to find it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,17 @@ def test_sound_data_have_facts_only(parts):
     found.require_sound()
 
 
+def test_the_shortest_and_the_longest_clip_of_either_part_are_named(parts, tmp_path):
+    training, held_out = parts
+    training.append(Clip(sound(tmp_path / "short.wav", samples=800), (0,)))
+    held_out.append(Clip(sound(tmp_path / "long.wav", samples=8000), (1,)))
+    assert (
+        run(training, held_out)
+        .facts[1]
+        .endswith("shortest 0.05 s (short.wav), longest 0.50 s (long.wav)")
+    )
+
+
 def test_equal_files_in_both_parts_are_an_error_whatever_their_names(parts, tmp_path):
     training, held_out = parts
     copy = tmp_path / "copy.wav"
@@ -83,14 +95,16 @@ def test_only_files_of_equal_size_are_read(parts, tmp_path, monkeypatch):
     training = [Clip(sound(tmp_path / f"{n}.wav", samples=2000 + n), (n % 2,)) for n in range(24)]
     held_out = [Clip(sound(tmp_path / f"held{n}.wav", samples=2023 + n), (1,)) for n in range(9)]
     run(training, held_out)
-    assert [path.name for path in read] == ["23.wav", "held0.wav"]
+    assert sorted(path.name for path in read) == ["23.wav", "held0.wav"]
 
 
-def test_classes_without_training_clips_are_an_error(parts):
+@pytest.mark.parametrize(("target", "name"), [(0, "cow"), (1, "owl")])
+def test_classes_without_training_clips_are_an_error(parts, target, name):
     training, held_out = parts
-    found = run([clip for clip in training if clip.targets == (0,)], held_out)
+    found = run([clip for clip in training if clip.targets != (target,)], held_out)
     assert len(found.errors) == 1
-    assert "1 of 2 classes have no training clips ('owl')" in found.errors[0]
+    assert f"1 of 2 classes have no training clips ('{name}')" in found.errors[0]
+    assert found.notes == ()  # nor are they noted as having few
 
 
 def test_no_training_clips_at_all(parts):
@@ -210,6 +224,7 @@ def test_groups_in_both_parts_are_noted(parts):
         [Clip(clip.path, clip.targets, group=groups[clip.targets[0] * odd]) for clip in part]
         for part, odd in zip(parts, (0, 1), strict=True)
     )
+    training[0] = replace(training[0], group="cid")
     (note,) = run(training, held_out).notes
     assert note.startswith("1 of 2 held-out groups are trained on as well ('ada')")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from data.manifest import Clip
 from data.sampling import balanced_order, clip_weights, epoch_batches
@@ -34,10 +35,27 @@ def test_the_orders_are_those_that_earlier_runs_had():
     assert balanced == [[2, 14, 28, 35], [47, 59, 69, 79], [88, 93]]
 
 
+@given(**SIZES, **KEYS, part=st.slices(20))
+def test_a_part_of_the_batches_is_that_of_their_list(num_clips, batch_size, seed, epoch, part):
+    batches = epoch_batches(num_clips, batch_size, seed, epoch)
+    assert batches[part] == list(batches)[part]
+    assert sum(map(len, batches[part])) == len(list(chain(*batches[part])))
+    assert batches[-1] == list(batches)[-1]
+    assert batches != list(batches)[1:]
+    with pytest.raises(IndexError):
+        batches[len(batches)]
+
+
+def test_batches_are_lists_of_plain_integers_for_a_loader():
+    loader = DataLoader(range(10), batch_sampler=epoch_batches(10, 4, 3, 2)[1:], collate_fn=list)
+    assert (len(loader), list(loader)) == (2, [[9, 4, 6, 3], [0, 2]])
+    assert {type(index) for batch in epoch_batches(10, 4, 3, 2) for index in batch} == {int}
+
+
 def test_epochs_seeds_and_kinds_of_sampling_differ_in_order():
     keys = ((0, 0), (0, 1), (1, 0))
-    orders = {str(epoch_batches(100, 10, *key)) for key in keys}
-    orders |= {str(epoch_batches(100, 10, *key, weights=np.ones(100))) for key in keys}
+    orders = {str(list(epoch_batches(100, 10, *key))) for key in keys}
+    orders |= {str(list(epoch_batches(100, 10, *key, weights=np.ones(100)))) for key in keys}
     assert len(orders) == 6
 
 

@@ -35,6 +35,11 @@ def test_official_parts_are_kept():
     assert (division.fold, division.held_out_name) == (None, "valid")
 
 
+def test_training_and_validation_parts_alone_leave_no_test():
+    division = divide(manifest(["train", "train", "valid"]), None, seed=0)
+    assert (len(division.held_out), division.test, division.held_out_name) == (1, (), "valid")
+
+
 def test_without_a_validation_part_the_test_part_is_watched_and_named():
     division = divide(manifest(["train", "train", "test"]), None, seed=0)
     assert (len(division.held_out), division.test, division.held_out_name) == (1, (), "test")

@@ -1,0 +1,233 @@
+"""Clips in columns: what two million of them cost is their file names, not two million objects.
+
+A tuple of clips takes more than a kilobyte a clip, and every process that was forked copies it
+page by page as it touches the reference counts. Here the columns are a few buffers, which all
+processes go on sharing, and a clip is made when it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+NO_GROUP = b"\xff"  # a byte that no text has in UTF-8
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording: its file, the indices of its classes, and which part of the corpus it is in.
+
+    A corpus has folds (each held out once), or parts ("train", "valid", "test"), or neither.
+    """
+
+    path: Path
+    targets: tuple[int, ...]
+    fold: int | None = None
+    part: str | None = None
+    group: str | None = None  # clips of one speaker, site or recording: never in two parts
+
+
+@dataclass(frozen=True, eq=False)
+class Few:
+    """A column that holds few values, each many times."""
+
+    values: tuple[Any, ...]
+    codes: np.ndarray  # (rows,) index into `values`
+
+    def __getitem__(self, row: int) -> Any:
+        return self.values[self.codes.item(row)]
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """A column of which each row is a stretch of one long sequence."""
+
+    content: bytes | np.ndarray
+    ends: np.ndarray  # (rows + 1,) the first is 0: a row starts where the one before it ends
+
+    def __getitem__(self, row: int) -> Any:
+        return self.content[self.ends.item(row) : self.ends.item(row + 1)]
+
+
+class Columns(NamedTuple):
+    """The clips as they were given; a path is `folder + name`."""
+
+    folder: Few  # up to the last separator, and with it
+    name: Ragged  # of bytes
+    targets: Ragged  # of class indices
+    fold: Few
+    part: Few
+    group: Ragged  # of bytes
+
+
+class Clips(Sequence[Clip]):
+    """An immutable sequence of clips; one that was selected from another shares its columns.
+
+    Equal to any `Clips`, and to any tuple, of the same clips. Pickling sends the columns, or where
+    most clips were left out by a selection, only what is selected.
+
+    Args:
+        columns: where the clips are from; `Clips.of` makes them.
+        rows: (clips,) integer, which of them, in which order.
+    """
+
+    def __init__(self, columns: Columns, rows: np.ndarray) -> None:
+        self._columns = columns
+        self._rows = rows
+
+    @classmethod
+    def of(cls, clips: Iterable[Clip]) -> Clips:
+        """The same clips in columns, consumed one by one; `clips` itself if it is so already."""
+        if isinstance(clips, cls):
+            return clips
+        folder, fold, part = _FewWriter(), _FewWriter(), _FewWriter()
+        name, group = _RaggedWriter(bytearray()), _RaggedWriter(bytearray())
+        targets = _RaggedWriter(array("i"))
+        for clip in clips:
+            head, separator, tail = str(clip.path).rpartition(os.sep)
+            folder.append(head + separator)
+            name.append(_encode(tail))
+            targets.append(clip.targets)
+            fold.append(clip.fold)
+            part.append(clip.part)
+            group.append(NO_GROUP if clip.group is None else _encode(clip.group))
+        writers = folder, name, targets, fold, part, group
+        columns = Columns(*(writer.column() for writer in writers))
+        return cls(columns, _compact(np.arange(len(columns.fold.codes))))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int | slice | np.ndarray) -> Any:
+        """The clip at an integer; the `Clips` at a slice, or at an array of integers or bools."""
+        if isinstance(index, slice | np.ndarray):
+            return Clips(self._columns, self._rows[index])
+        row = self._rows.item(index)
+        folder, name, targets, fold, part, group = self._columns
+        return Clip(
+            Path(folder[row] + _decode(name[row])),
+            tuple(targets[row].tolist()),
+            fold[row],
+            part[row],
+            _group(group[row]),
+        )
+
+    def __add__(self, other: Clips) -> Clips:
+        if self._columns is other._columns:
+            return Clips(self._columns, np.concatenate([self._rows, other._rows]))
+        return Clips.of(chain(self, other))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Clips | tuple):
+            return NotImplemented
+        shared = isinstance(other, Clips) and self._columns is other._columns
+        if shared and np.array_equal(self._rows, other._rows):
+            return True
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} clips>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        few = 2 * len(self._rows) < len(self._columns.fold.codes)
+        return vars(Clips.of(iter(self)) if few else self)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the columns, whatever was selected of them, and of the selection."""
+        folder, name, targets, fold, part, group = self._columns
+        arrays = (self._rows, targets.content, *(few.codes for few in (folder, fold, part)))
+        ends = (ragged.ends for ragged in (name, targets, group))
+        texts = len(name.content) + len(group.content) + sum(map(len, folder.values))
+        return texts + sum(numbers.nbytes for numbers in (*arrays, *ends))
+
+    # Whole columns, without making the clips.
+
+    def values(self, field: str) -> set[Any]:
+        """What occurs as `fold` or `part`."""
+        column: Few = getattr(self._columns, field)
+        return {column.values[code] for code in np.unique(column.codes[self._rows])}
+
+    def having(self, field: str, value: int | str | None) -> np.ndarray:
+        """Which clips have this `fold` or `part`: (clips,) bool."""
+        column: Few = getattr(self._columns, field)
+        code = column.values.index(value) if value in column.values else -1
+        return column.codes[self._rows] == code
+
+    def groups(self) -> Iterator[str | None]:
+        """The group of each clip."""
+        return (_group(self._columns.group[row]) for row in self._rows)
+
+    def targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """The class indices of all clips, end to end, and how many each has: (clips,), int64."""
+        column = self._columns.targets
+        ends = column.ends.astype(np.int64)
+        starts = ends[:-1][self._rows]
+        counts = ends[1:][self._rows] - starts
+        before = np.cumsum(counts) - counts  # targets of the clips before each
+        places = np.arange(counts.sum()) + np.repeat(starts - before, counts)
+        return column.content[places].astype(np.int64), counts
+
+
+class _FewWriter:
+    def __init__(self) -> None:
+        self.code_of: dict[Any, int] = {}
+        self.codes = array("I")
+
+    def append(self, value: Any) -> None:
+        self.codes.append(self.code_of.setdefault(value, len(self.code_of)))
+
+    def column(self) -> Few:
+        return Few(tuple(self.code_of), _compact(self.codes))
+
+
+class _RaggedWriter:
+    def __init__(self, content: bytearray | array) -> None:
+        self.content = content
+        self.lengths = array("I")  # half of what `ends` would take until all are known
+
+    def append(self, row: bytes | Sequence[int]) -> None:
+        self.content.extend(row)
+        self.lengths.append(len(row))
+
+    def column(self) -> Ragged:
+        text = isinstance(self.content, bytearray)
+        content = bytes(self.content) if text else _compact(self.content)
+        ends = np.zeros(len(self.lengths) + 1, np.int64)
+        np.cumsum(self.lengths, out=ends[1:])
+        return Ragged(content, _compact(ends))
+
+
+def _compact(numbers: array | np.ndarray) -> np.ndarray:
+    """As the smallest unsigned type that holds them, if none is negative; read-only."""
+    numbers = np.asarray(numbers)
+    if numbers.min(initial=0) >= 0:
+        numbers = numbers.astype(np.min_scalar_type(numbers.max(initial=0)))
+    numbers.flags.writeable = False
+    return numbers
+
+
+# Any text comes back as it was, file names that are not UTF-8 included: Python holds their bytes
+# as lone surrogates.
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", "surrogatepass")
+
+
+def _group(stored: bytes) -> str | None:
+    return None if stored == NO_GROUP else _decode(stored)
