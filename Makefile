@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 AST := $(BIN)/ast-audio
 DATA ?= datasets/esc50
 RECIPE ?= esc50
+ESC10 ?= $(or $(AST_TEST_DATA),../shared/data)/esc10
 DEMO := runs/demo
 SUITABLE := import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10 python; do \
@@ -37,8 +38,9 @@ format: $(VENV)/.installed-dev ## rewrite the code as the formatter wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## speed of the front end beside others'
-	$(BIN)/python tests/benchmarks/bench_frontend.py
+bench: $(VENV)/.installed-dev ## speed beside others', and the README's table of it (half an hour)
+	$(AST) bench --out tests/benchmarks/results $(if $(wildcard $(ESC10)),--data $(ESC10)) $(ARGS)
+	$(BIN)/python tests/benchmarks/readme.py
 
 esc50: $(VENV)/.installed ## ESC-50: download, five folds, table (a GPU, the internet)
 	$(AST) download esc50 $(DATA)

@@ -93,6 +93,7 @@ def run_table(
     device: str = "auto",
     cache: ClipCache | None = None,
     workers: int | None = None,
+    compile: bool = False,
 ) -> bool:
     """Train what is not finished; what another process trains is left to it.
 
@@ -118,7 +119,7 @@ def run_table(
                     continue
                 progress = True
                 try:
-                    _train(run, manifest, device, cache, workers)
+                    _train(run, manifest, device, cache, workers, compile)
                 except (ValueError, OSError) as error:
                     print(f"{run.name} failed: {error}", flush=True)
                     failures[run.name] = error
@@ -140,9 +141,10 @@ def _train(
     device: str,
     cache: ClipCache | None,
     workers: int | None,
+    compile: bool,
 ) -> None:
     print(f"\n{run.name}", flush=True)
     recipe = run.recipe
     if (run.folder / RECIPE).is_file():  # go on in the precision that it began in
         recipe = replace(recipe, precision=read_run(run.folder).recipe.precision)
-    train(recipe, manifest, run.fold, run.folder, device, cache, workers)
+    train(recipe, manifest, run.fold, run.folder, device, cache, workers, compile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ SUMMARIES = {
     "ablate": "train the rows of a table that compares recipes, and tabulate",
     "runs": "list what ran, or the difference between two runs",
     "ledger": "list the published results, how to reproduce each, and what was reached",
+    "bench": "measure speed and memory beside other implementations",
     "evaluate": "score a trained model on a data set",
     "ensemble": "score the mean of several models' probabilities",
     "predict": "name the classes of recordings, and when they are heard",
@@ -24,6 +26,8 @@ SUMMARIES = {
     "attention": "draw what a model looks at over a recording's spectrogram",
     "convert": "write any model as a Hugging Face folder or an ONNX file",
 }
+
+DISTRIBUTED = ("train", "crossval")  # what several processes, started by torchrun, can share
 
 HELP = f"""usage: {PROGRAM} COMMAND [OPTIONS]
 
@@ -48,11 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(_text(error))
     except KeyboardInterrupt:
-        print(f"\n{PROGRAM}: interrupted; the same command goes on from here", file=sys.stderr)
+        if _is_rank_0():
+            print(f"\n{PROGRAM}: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
 
 
 def _dispatch(words: list[str]) -> int:
+    processes = os.environ.get("WORLD_SIZE", "1")  # by torchrun
+    if processes != "1" and not (words and words[0] in DISTRIBUTED):
+        if not _is_rank_0():
+            return 0  # without a word, and without an end to rank 0 before it says its own
+        command = words[0] if words else PROGRAM
+        return _fail(
+            f"{command} runs in one process, but torchrun started {processes}; start it without "
+            f"torchrun, which is for {' and '.join(DISTRIBUTED)}"
+        )
     if not words or words[0] in ("-h", "--help"):
         width = max(map(len, SUMMARIES))
         commands = "\n".join(f"  {name:{width}}  {text}" for name, text in SUMMARIES.items())
@@ -62,9 +76,16 @@ def _dispatch(words: list[str]) -> int:
     if command not in SUMMARIES:
         return _fail(f"command {command!r} is unknown; use one of {', '.join(SUMMARIES)}")
     from train import commands  # PyTorch takes seconds to import: not before it is needed
+    from train.distributed import process_group
 
-    getattr(commands, command)(rest)
+    with process_group():
+        getattr(commands, command)(rest)
     return 0
+
+
+def _is_rank_0() -> bool:
+    """Whether torchrun did not start this process, or started it as the first of several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _text(error: Exception) -> str:

@@ -21,9 +21,11 @@ from train.ablation import Table
 from train.ablation_report import report
 from train.ablations import TABLES, load_table
 from train.attention import attention as draw_attention
+from train.bench import bench as run_benchmarks
 from train.convert import convert as convert_model
 from train.crossval import cross_validate
 from train.device import choose_device
+from train.distributed import writer_first
 from train.division import divide
 from train.embed import embed as embed_recordings
 from train.ensemble import ensemble as score_ensemble
@@ -36,6 +38,7 @@ from train.options import (
     AblateOptions,
     AttentionOptions,
     AuditOptions,
+    BenchOptions,
     ConvertOptions,
     CrossvalOptions,
     DownloadOptions,
@@ -67,7 +70,8 @@ def train(words: Sequence[str]) -> None:
     default = TrainOptions(tyro.MISSING, recipe, Reading(), fold)
     options = parse(TrainOptions, rest, f"train {words[0]}", default)
     recipe, reading = options.recipe, options.reading
-    manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    with writer_first():  # some corpora are made as they are opened
+        manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     fold = manifest.folds[0] if options.fold is None and manifest.folds else options.fold
     folder = options.out or RUNS / recipe.name / ("" if fold is None else f"fold{fold}")
     train_run(
@@ -78,6 +82,7 @@ def train(words: Sequence[str]) -> None:
         reading.device,
         reading.clip_cache(),
         reading.workers,
+        options.compile,
         options.checkpoint_minutes,
     )
     print_results(folder)
@@ -89,11 +94,11 @@ def crossval(words: Sequence[str]) -> None:
     options = parse(CrossvalOptions, rest, f"crossval {words[0]}", default)
     recipe, reading = options.recipe, options.reading
     folder = options.out or RUNS / recipe.name
-    manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    with writer_first():  # some corpora are made as they are opened
+        manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     cache = reading.clip_cache()
-    table = cross_validate(
-        recipe, manifest, folder, options.folds, reading.device, cache, reading.workers
-    )
+    place = (reading.device, cache, reading.workers, options.compile)
+    table = cross_validate(recipe, manifest, folder, options.folds, *place)
     print(f"\n{table}")
     print(f"table {folder / 'crossval.md'}\nplots {folder / 'plots'}\nmodels {folder}/fold*/last")
 
@@ -117,7 +122,8 @@ def ablate(words: Sequence[str]) -> None:
         runs = planned_runs(recipes, out, folds, options.seeds)
         check_folders(runs, recipes, out, manifest)
         cache = reading.clip_cache()
-        if not run_table(runs, manifest, reading.device, cache, reading.workers):
+        place = (reading.device, cache, reading.workers, options.compile)
+        if not run_table(runs, manifest, *place):
             print("the same command comes back to what is not finished, and reports at the end")
             return
     print(f"\n{report(table, recipes, out, options.cost_batch, reading.device)}")
@@ -153,6 +159,10 @@ def ledger(words: Sequence[str]) -> None:
     with atomic_file(options.out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"wrote {options.out}")
+
+
+def bench(words: Sequence[str]) -> None:
+    run_benchmarks(parse(BenchOptions, words, "bench"))
 
 
 def stats(words: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from data import Manifest
 from data.cache import ClipCache
+from train.distributed import is_writer
 from train.loop import train
 from train.plots import confusion, learning_curves
 from train.recipe import Recipe
@@ -26,6 +27,7 @@ def cross_validate(
     device: str = "auto",
     cache: ClipCache | None = None,
     workers: int | None = None,
+    compile: bool = False,
 ) -> str:
     """Train with every fold held out once; finished folds are not run again.
 
@@ -34,6 +36,7 @@ def cross_validate(
 
     Args:
         folds: a part of the data set's folds; None for all.
+        device, cache, workers, compile: as `train`.
 
     Returns:
         The table, in Markdown.
@@ -48,15 +51,16 @@ def cross_validate(
     for fold in folds:
         manifest.split(fold)  # before anything expensive, that every fold exists
     runs = {
-        fold: train(recipe, manifest, fold, folder / f"fold{fold}", device, cache, workers)
+        fold: train(recipe, manifest, fold, folder / f"fold{fold}", device, cache, workers, compile)
         for fold in folds
     }
     table = summary(runs)
-    write_table(folder / "crossval.csv", table)
     text = markdown(recipe.name, table)
-    with atomic_file(folder / "crossval.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    draw(folder, runs, manifest.classes, recipe.name)
+    if is_writer():
+        write_table(folder / "crossval.csv", table)
+        with atomic_file(folder / "crossval.md") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        draw(folder, runs, manifest.classes, recipe.name)
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from data import Clip
 from data.cache import ClipCache
 from data.dataset import ClipDataset, collate
 from train.device import autocast
+from train.distributed import gather, is_writer, processes_here, share
 
 
 @torch.inference_mode()
@@ -29,24 +31,34 @@ def predict_logits(
 ) -> tuple[Tensor, Tensor]:
     """Logits (clips, classes) and targets (clips, classes), float32 on the CPU, in clip order.
 
-    The same steps as in training, without augmentation. The model is left in evaluation mode.
+    The same steps as in training, without augmentation. The model is left in evaluation mode. Of
+    several processes, each runs its share of the clips, in batches of this size, and gets all.
     """
     model.eval()
     device = next(model.parameters()).device
     num_classes = model.config.num_classes
-    dataset = ClipDataset(clips, num_classes, frontend.config.sample_rate, cache)
+    part = share(len(clips))
+    own = clips[part.start : part.stop]
+    dataset = ClipDataset(own, num_classes, frontend.config.sample_rate, cache)
     loader = DataLoader(dataset, batch_size, collate_fn=collate, num_workers=workers)
     logits, targets = [], []
-    with tqdm(total=len(clips), desc="evaluate", unit="clip", leave=False, disable=None) as bar:
+    quiet = None if is_writer() else True
+    with tqdm(total=len(own), desc="evaluate", unit="clip", leave=False, disable=quiet) as bar:
         for batch in loader:
             fbank = frontend(batch.waveforms.to(device, non_blocking=True), batch.lengths)
             with autocast(device, precision):
                 logits.append(model(fbank).float().cpu())
             targets.append(batch.targets)
             bar.update(len(batch.targets))
-    return torch.cat(logits), torch.cat(targets)
+    parts = zip(*gather((logits, targets)), strict=True)
+    logits, targets = (torch.cat([*chain.from_iterable(part)]) for part in parts)
+    return logits, targets
 
 
 def default_workers(device: torch.device) -> int:
-    """Decoding processes: none beside a CPU that trains, else one a core up to eight."""
-    return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+    """Decoding processes: none beside a CPU that trains, else one a core up to eight.
+
+    Processes that train on one machine share its cores.
+    """
+    cores = (os.cpu_count() or 1) // processes_here()
+    return 0 if device.type == "cpu" else max(1, min(8, cores))

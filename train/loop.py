@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,21 @@ from data.augment import add_noise, cutmix, roll, spec_augment
 from data.cache import ClipCache
 from data.dataset import Batch, ClipDataset, collate
 from data.sampling import clip_weights, epoch_batches
+from train.compilation import compile_in_place, require_compiler
 from train.device import autocast, choose_device, choose_precision
+from train.distributed import (
+    barrier,
+    by_writer,
+    gather,
+    is_writer,
+    mean_over_ranks,
+    rank,
+    reduction,
+    replicated,
+    synchronise_buffers,
+    world_size,
+    writer_first,
+)
 from train.division import Division, divide
 from train.evaluate import default_workers, predict_logits
 from train.inspection import inspect
@@ -53,12 +69,19 @@ def train(
     device: str = "auto",
     cache: ClipCache | None = None,
     workers: int | None = None,
+    compile: bool = False,
     checkpoint_minutes: float = 10.0,
 ) -> list[Row]:
     """Train a recipe on a corpus, or go on where an earlier call with the same arguments stopped.
 
     On a CPU, a run that was killed at any point and resumed ends with the same parameters and
     metrics, bit for bit, as one that was not.
+
+    Within `distributed.process_group`, every process makes this call and takes its part of each
+    batch. The recipe's batch size is that of all together, and parameters and metrics are those of
+    one process but for rounding, also where the run is resumed by another number of processes. What
+    differs is drawn or looked up within a process's part of a batch: dropout, drop path, patchout,
+    CutMix's partner, and a baseline's batch statistics.
 
     Args:
         recipe: what to train.
@@ -68,6 +91,7 @@ def train(
         device: "auto" (GPU where there is one), "cpu", "cuda", "cuda:1".
         cache: where decoded clips are kept between epochs and runs.
         workers: decoding processes; None chooses by device.
+        compile: train and score compiled models; parameters and metrics differ by rounding.
         checkpoint_minutes: longest time between two checkpoints; one is written after every epoch.
 
     Returns:
@@ -80,36 +104,78 @@ def train(
     """
     folder = Path(folder)
     place = choose_device(device)
+    if compile:
+        require_compiler(recipe.precision)
     workers = default_workers(place) if workers is None else workers
     recipe = replace(recipe, precision=choose_precision(recipe.precision, place))
-    division = inspect(recipe, manifest, divide(manifest, fold, recipe.seed), cache)
-    training = build(recipe, manifest.classes, place, load_state(folder, place))
-    open_run(folder, recipe, manifest, division.fold)  # after `build`, which refuses a bad start
+    division = by_writer(
+        lambda: inspect(recipe, manifest, divide(manifest, fold, recipe.seed), cache)
+    )
+    with writer_first():  # it may fetch what the model starts from
+        training = build(recipe, manifest.classes, place, load_state(folder, place))
+    require_one_place(training, folder)
+    # after `build`, which refuses a bad start
+    by_writer(lambda: open_run(folder, recipe, manifest, division.fold))
+    training.replica = replicated(training.model)
+    if compile:
+        compile_in_place(training.model, training.evaluated)
     if recipe.class_weights:
         training.class_weights = inverse_frequency(division.training, len(manifest.classes)).to(
             place
         )
     announce(training, division, folder)
-    if training.finished:
-        return training.rows
+    if not training.finished:
+        train_epochs(training, division, manifest, folder, cache, workers, checkpoint_minutes)
+    barrier()  # everything is written
+    return training.rows
 
+
+def require_one_place(training: Training, folder: Path) -> None:
+    """Raises ValueError unless all processes go on from the same place."""
+    places = gather((training.epoch, training.batch))
+    if len(set(places)) > 1:
+        raise ValueError(
+            f"the processes find different states of the run in {folder} (epoch, batch: "
+            f"{', '.join(map(str, places))}); give an --out that all machines share"
+        )
+
+
+def train_epochs(
+    training: Training,
+    division: Division,
+    manifest: Manifest,
+    folder: Path,
+    cache: ClipCache | None,
+    workers: int,
+    checkpoint_minutes: float,
+) -> None:
+    """The epochs that are not done yet; each is scored and saved."""
     score = scorer(training, manifest, cache, workers)
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=training.epoch) as board:
+    with tensorboard(training, folder) as board:
         while not training.finished:
             start = time.monotonic()
             train_epoch(
                 training, division.training, folder, cache, workers, 60 * checkpoint_minutes
             )
-            report_skipped(training, folder)
+            if board:
+                report_skipped(training, folder)
             train_seconds = time.monotonic() - start
             logits, scores = score(training.evaluated, division.held_out)
             finish_epoch(training, division, manifest, logits, scores)
-            report(training, board, len(division.training) / train_seconds)
-            save_epoch(training, folder, manifest.classes)
+            if board:
+                report(training, board, len(division.training) / train_seconds)
+                save_epoch(training, folder, manifest.classes)
             if training.finished:
                 save_results(training, folder, manifest, division, logits, score)
-            save_state(folder, training.state())  # last: it declares everything above as done
-    return training.rows
+            if board:
+                save_state(folder, training.state())  # last: it declares everything above as done
+
+
+def tensorboard(training: Training, folder: Path) -> AbstractContextManager[SummaryWriter | None]:
+    """The run's curves, to go on with; None in processes other than the writer."""
+    if not is_writer():
+        return nullcontext()
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=training.epoch)
 
 
 def scorer(training: Training, manifest: Manifest, cache: ClipCache | None, workers: int) -> Scorer:
@@ -117,11 +183,13 @@ def scorer(training: Training, manifest: Manifest, cache: ClipCache | None, work
     recipe = training.recipe
 
     def score(model: AST | Baseline, clips: Sequence[Clip]) -> tuple[Tensor, Row]:
-        parts = (model, training.frontend, clips, recipe.precision, recipe.batch_size)
+        synchronise_buffers(model)
+        batch_size = -(-recipe.batch_size // world_size())
+        parts = (model, training.frontend, clips, recipe.precision, batch_size)
         logits, targets = predict_logits(*parts, cache, workers)
-        return logits, evaluate_scores(
-            logits.numpy(), targets.numpy(), manifest.multi_label, recipe.loss == "bce"
-        )
+        arrays = logits.numpy(), targets.numpy()
+        sigmoid = recipe.loss == "bce"
+        return logits, by_writer(lambda: evaluate_scores(*arrays, manifest.multi_label, sigmoid))
 
     return score
 
@@ -148,7 +216,8 @@ def train_epoch(
         recipe.skip_unreadable,
     )
     weights = clip_weights(clips, dataset.num_classes) if recipe.balanced_sampling else None
-    batches = epoch_batches(len(clips), recipe.batch_size, recipe.seed, training.epoch, weights)
+    order = (recipe.batch_size, recipe.seed, training.epoch, weights)
+    batches = epoch_batches(len(clips), *order, rank(), world_size())
     loader = DataLoader(
         dataset,
         batch_sampler=batches[training.batch :],
@@ -158,49 +227,63 @@ def train_epoch(
     )
     training.model.train()
     saved = time.monotonic()
-    title = f"epoch {training.epoch + 1}/{recipe.epochs}"
-    done = sum(map(len, batches[: training.batch]))
-    with tqdm(
-        total=len(clips), initial=done, desc=title, unit="clip", leave=False, disable=None
-    ) as bar:
+    with progress(training, len(clips)) as bar:
         for batch in loader:
-            training.skipped += [path for path in batch.skipped if path not in training.skipped]
-            if len(batch.targets):  # else none of its clips could be read
-                loss = train_step(training, batch, len(batches))
-                training.loss_sum += loss * len(batch.targets)
+            count = count_clips(training, batch)
+            if count:
+                loss = train_step(training, batch, len(batches), count)
+                training.loss_sum += loss * count
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             training.batch += 1
-            training.clips += len(batch.targets)
-            bar.update(len(batch.targets))
-            if time.monotonic() - saved > checkpoint_seconds and training.batch < len(batches):
+            training.clips += count
+            bar.update(count)
+            late = time.monotonic() - saved > checkpoint_seconds
+            if is_writer() and late and training.batch < len(batches):
                 save_state(folder, training.state())
                 saved = time.monotonic()
 
 
-def train_step(training: Training, batch: Batch, steps_per_epoch: int) -> float:
+def progress(training: Training, num_clips: int) -> tqdm:
+    """A bar over the epoch's clips, on the writer's terminal."""
+    recipe = training.recipe
+    return tqdm(
+        total=num_clips,
+        initial=min(training.batch * recipe.batch_size, num_clips),
+        desc=f"epoch {training.epoch + 1}/{recipe.epochs}",
+        unit="clip",
+        leave=False,
+        disable=None if is_writer() else True,
+    )
+
+
+def count_clips(training: Training, batch: Batch) -> int:
+    """Clips of the batch that could be read, in all processes; others' files are noted."""
+    parts = gather((len(batch.targets), batch.skipped))
+    for path in chain.from_iterable(skipped for _, skipped in parts):
+        if path not in training.skipped:
+            training.skipped.append(path)
+    return sum(count for count, _ in parts)
+
+
+def train_step(
+    training: Training, batch: Batch, steps_per_epoch: int, count: int | None = None
+) -> float:
     """One optimiser step; the mean loss of the batch.
+
+    Args:
+        batch: this process's part.
+        count: clips of the whole batch, in all processes; None: of this part.
 
     Raises:
         ValueError: the loss is not finite; the parameters are those before the step.
     """
     recipe, model, optimizer = training.recipe, training.model, training.optimizer
-    device = next(model.parameters()).device
     step = training.epoch * steps_per_epoch + training.batch
     set_learning_rate(optimizer, learning_rate(recipe, step, steps_per_epoch))
-    torch.manual_seed(_derived_seed(recipe.seed, step))  # dropout and drop path
+    torch.manual_seed(_derived_seed(recipe.seed, step, rank()))  # dropout, drop path, patchout
 
-    fbank, targets = augmented(training, batch, device)
     optimizer.zero_grad()
-    total = torch.zeros((), device=device)
-    parts = recipe.accumulation
-    for fbank_part, target_part in zip(fbank.chunk(parts), targets.chunk(parts), strict=True):
-        with autocast(device, recipe.precision):
-            logits = model(fbank_part)
-        loss = objective(logits.float(), target_part, recipe, training.class_weights)
-        loss = loss / len(targets)
-        training.scaler.scale(loss).backward()
-        total += loss.detach()
-    mean_loss = total.item()
+    mean_loss = mean_over_ranks(backward(training, batch, count or len(batch.targets)))
     if not math.isfinite(mean_loss):
         raise ValueError(
             f"the loss is {mean_loss} at step {step} (epoch {training.epoch + 1}); try "
@@ -215,6 +298,34 @@ def train_step(training: Training, batch: Batch, steps_per_epoch: int) -> float:
     if training.ema is not None:
         training.ema.update_parameters(model)
     return mean_loss
+
+
+def backward(training: Training, batch: Batch, count: int) -> float:
+    """Gradients of the mean loss over the `count` clips of all processes' parts of a batch.
+
+    Returns:
+        This process's share of it, such that it is the mean over the processes.
+    """
+    recipe = training.recipe
+    device = next(training.model.parameters()).device
+    divisor = count / world_size()  # gradients are averaged over the processes
+    if len(batch.targets):
+        fbank, targets = augmented(training, batch, device)
+    else:  # the others wait for this process's gradients: those of clips that weigh nothing, two
+        config, divisor = training.model.config, math.inf  # since one alone compiles anew
+        fbank = torch.zeros(2, config.num_frames, config.num_mel_bins, device=device)
+        targets = torch.zeros(2, config.num_classes, device=device)
+    total = torch.zeros((), device=device)
+    chunks = [*zip(*(whole.chunk(recipe.accumulation) for whole in (fbank, targets)), strict=True)]
+    for number, (fbank_part, target_part) in enumerate(chunks, start=1):
+        with reduction(training.replica, number == len(chunks)):
+            with autocast(device, recipe.precision):
+                logits = training.network(fbank_part)
+            loss = objective(logits.float(), target_part, recipe, training.class_weights)
+            loss = loss / divisor
+            training.scaler.scale(loss).backward()
+        total += loss.detach()
+    return total.item()
 
 
 @torch.no_grad()
@@ -270,10 +381,10 @@ def ensemble_score(
     targets = one_hot(division.held_out, len(manifest.classes))
     # ranked by themselves: neither log nor sigmoid changes the order of these
     mean = (training.ensemble / (training.epoch + 1)).numpy()
-    return evaluate_scores(mean, targets, manifest.multi_label, sigmoid=True)[
-        training.recipe.metric
-    ]
+    scores = by_writer(lambda: evaluate_scores(mean, targets, manifest.multi_label, sigmoid=True))
+    return scores[training.recipe.metric]
 
 
-def _derived_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
+def _derived_seed(seed: int, step: int, rank: int) -> int:
+    """Every rank has its own; numpy fills up with zeros, so rank 0's is that of [seed, step]."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])

@@ -14,11 +14,14 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from data.cache import ClipCache, default_cache_folder
+from train.compilation import require_compiler
 from train.recipe import Corpus, Precision, Recipe
 from weights.checkpoint import Positions
 
 PROGRAM = "ast-audio"
 Part = Literal["train", "valid", "test", "all"]
+InferencePrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Benchmark = Literal["frontend", "inference", "training", "files", "manifest", "gpu"]
 Model = Annotated[Positional[str], arg(metavar="MODEL")]
 Models = Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL…")]
 Files = Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE|FOLDER…")]
@@ -55,6 +58,8 @@ class TrainOptions:
     """Run folder [default: runs/RECIPE/foldN, or runs/RECIPE where there are no folds]."""
     checkpoint_minutes: float = 10.0
     """Longest time between two checkpoints; there is one after every epoch."""
+    compile: bool = False
+    """Compile the model first (torch.compile, a C++ compiler): slow to start, then faster."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class CrossvalOptions:
     """Folds to run [default: all]."""
     out: Path | None = None
     """Folder for the runs and the table [default: runs/RECIPE]."""
+    compile: bool = False
+    """Compile the model first (torch.compile, a C++ compiler): slow to start, then faster."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,8 @@ class AblateOptions:
     """What a row that starts from a checkpoint starts from (table pretraining)."""
     out: Path | None = None
     """Folder of the table [default: runs/ablate/TABLE]: ROW/seedS/foldF, table.md, .csv, .png."""
+    compile: bool = False
+    """Compile the model first (torch.compile, a C++ compiler): slow to start, then faster."""
     report: bool = False
     """Train nothing: tabulate the finished runs again."""
     cost_batch: int | None = None
@@ -123,6 +132,28 @@ class LedgerOptions:
     """Measured speeds, as `python -m train.cost` writes them, to estimate hours from."""
     out: Path | None = None
     """File to write [default: print it]."""
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Measure speed and memory beside transformers, torchaudio and kaldi-native-fbank.
+
+    Contestants take turns in one process, so that ratios hold on a busy machine too; the
+    repository's own results are in tests/benchmarks/results.
+    """
+
+    names: Positional[tuple[Benchmark, ...]] = ("frontend", "inference", "training", "files")
+    """Which benchmarks; manifest is the memory of 2,000,000 clips, gpu needs one."""
+    data: Path | None = None
+    """Folder of ESC-10 or ESC-50, for the benchmark `files`."""
+    rounds: int | None = None
+    """Rounds that count [default: the benchmark's own]."""
+    threads: int = 2
+    """Threads of PyTorch on a CPU."""
+    compiled: bool = True
+    """Compiled contestants too; each takes about a minute to compile."""
+    out: Path | None = None
+    """Folder for a JSON file a benchmark."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +207,11 @@ class EvaluateOptions:
     """Folder for a report: scores.json, per_class.csv, confusion.csv and .png, worst.csv (the most
     confident mistakes), predictions.csv, and predictions.parquet with paths and embeddings for
     Renumics Spotlight (needs pyarrow)."""
-    precision: Precision = "auto"
-    """fp32, bf16 or fp16."""
+    precision: InferencePrecision = "auto"
+    """fp32, bf16, fp16 (GPU only) or int8 (CPU only: linear layers in 8-bit integers, several times
+    as fast; compare the scores)."""
+    compile: bool = False
+    """Compile the model first (torch.compile, a C++ compiler): slow to start, then faster."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -242,10 +276,13 @@ class PredictOptions:
     """Leave out files that cannot be read, counted and listed, instead of stopping."""
     batch_size: int = 8
     """Clips or windows that run through the model at a time."""
-    precision: Precision = "auto"
-    """fp32, bf16 or fp16 (GPU only)."""
+    precision: InferencePrecision = "auto"
+    """fp32, bf16, fp16 (GPU only) or int8 (CPU only: linear layers in 8-bit integers, several times
+    as fast; compare the scores of `evaluate`)."""
     device: str = "auto"
     """auto (the GPU where there is one), cpu, cuda or cuda:N."""
+    compile: bool = False
+    """Compile the model first (torch.compile, a C++ compiler): slow to start, then faster."""
 
 
 @dataclass(frozen=True)
@@ -378,17 +415,20 @@ def parse(kind: Callable[..., Any], words: Sequence[str], command: str, default:
         default: an instance that gives the options' defaults.
 
     Raises:
-        ValueError: the words do not fit; exit with 0 after `--help`.
+        ValueError: the words do not fit, or --compile has no compiler; exit with 0 after `--help`.
     """
     complaint = io.StringIO()
     known = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, args=words, prog=f"{PROGRAM} {command}", **known)
+            options = tyro.cli(kind, args=words, prog=f"{PROGRAM} {command}", **known)
     except SystemExit as stop:
         if not stop.code:
             raise
         raise ValueError(_folded(complaint.getvalue())) from None
+    if getattr(options, "compile", False):
+        require_compiler(getattr(options, "precision", "auto"))
+    return options
 
 
 def _folded(box: str) -> str:

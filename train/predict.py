@@ -20,7 +20,9 @@ from tqdm import tqdm
 import weights
 from ast_model import AST, AudioClassifier
 from ast_model.classifier import CUT_UP_TO
+from ast_model.quantise import quantise
 from ast_model.timeline import Timeline, likeliest
+from train.compilation import compile_in_place
 from train.convert import find_model
 from train.device import autocast, choose_device, choose_precision
 from train.options import PredictOptions
@@ -79,6 +81,10 @@ def predict(options: PredictOptions) -> None:
     classifier = weights.load(find_model(options.model)[0], device=device)
     if options.own_length and not isinstance(classifier.model, AST):
         raise ValueError(f"{options.model} is no AST: only an AST runs at a clip's own length")
+    if precision == "int8":
+        quantise(classifier.model)
+    if options.compile:
+        compile_in_place(classifier.model)
     recordings = Recordings(files, classifier, options.skip_unreadable)
     places = _places(recordings.seconds, options.out) if options.out else {}
     saving = OwnLength()

@@ -16,6 +16,8 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 from torch import Tensor, nn
 
 from ast_model import AST
+from ast_model.quantise import quantise
+from train.compilation import compile_in_place
 from train.device import choose_device, choose_precision
 from train.evaluate import default_workers, predict_logits
 from train.metrics import confusion_matrix, evaluate_scores
@@ -60,6 +62,10 @@ def evaluate(options: EvaluateOptions) -> None:
     trained = load_trained(options.model, device)
     selection = select(trained, options.data, options.corpus, options.fold, options.part)
     precision = choose_precision(options.precision, device)
+    if precision == "int8":
+        quantise(trained.classifier.model)
+    if options.compile:
+        compile_in_place(trained.classifier.model)
     evaluation = score(trained, selection, options.reading, precision)
     content = {
         "model": options.model,

@@ -15,6 +15,7 @@ import weights
 from ast_model import AST
 from ast_model.baseline import Baseline
 from data import Clip, Manifest
+from train.distributed import barrier, is_writer
 from train.division import Division
 from train.metrics import confusion_matrix
 from train.plots import confusion, learning_curves
@@ -103,26 +104,44 @@ def save_results(
         logits: (held-out clips, classes) of the last epoch.
         score: logits of a model on clips, (clips, classes), and their scores.
     """
-    recipe, classes = training.recipe, manifest.classes
-    sigmoid = recipe.loss == "bce"
+    classes, sigmoid = manifest.classes, training.recipe.loss == "bce"
     held_out = {"last": training.rows[-1], "best": training.rows[training.best_epoch - 1]}
     models = {"best": folder / "best", "last": folder / "last"}
     if training.average is not None:
         averaged = training.average.module
-        weights.save(folder / "averaged", averaged, training.frontend, classes, sigmoid)
+        if is_writer():
+            weights.save(folder / "averaged", averaged, training.frontend, classes, sigmoid)
         held_out["averaged"] = score(averaged, division.held_out)[1]
         models["averaged"] = folder / "averaged"
     results: dict[str, Any] = {"held out": division.held_out_name, **held_out}
+    test_logits = None
     if division.test:
+        barrier()  # the models are written
         device = next(training.model.parameters()).device
         results["test"] = {}
         for name, model_folder in models.items():
             model = weights.load(model_folder, device=device).model
-            test_logits, results["test"][name] = score(model, division.test)
-            if name == "best":
-                probabilities = to_probabilities(test_logits, sigmoid)
-                file = folder / "test_predictions.csv"
-                write_predictions(file, division.test, classes, probabilities)
+            logits_of_one, results["test"][name] = score(model, division.test)
+            test_logits = logits_of_one if name == "best" else test_logits
+    if is_writer():
+        draw_results(training, folder, manifest, division, logits, test_logits)
+        write_json(folder / RESULTS, results)
+
+
+def draw_results(
+    training: Training,
+    folder: Path,
+    manifest: Manifest,
+    division: Division,
+    logits: Tensor,
+    test_logits: Tensor | None,
+) -> None:
+    """Predictions and plots; logits (clips, classes) of held-out clips and of the test part."""
+    recipe, classes = training.recipe, manifest.classes
+    sigmoid = recipe.loss == "bce"
+    if test_logits is not None:
+        file = folder / "test_predictions.csv"
+        write_predictions(file, division.test, classes, to_probabilities(test_logits, sigmoid))
     file = folder / "predictions.csv"
     write_predictions(file, division.held_out, classes, to_probabilities(logits, sigmoid))
     learning_curves({folder.name: training.rows}, folder / "plots" / "learning_curves.png")
@@ -130,7 +149,6 @@ def save_results(
         matrix = confusion_matrix(logits.numpy(), one_hot(division.held_out, len(classes)))
         title = f"{recipe.name}, {folder.name}, epoch {training.epoch}"
         confusion(matrix, classes, folder / "plots" / "confusion.png", title)
-    write_json(folder / RESULTS, results)
 
 
 def print_results(folder: Path) -> None:

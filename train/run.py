@@ -74,7 +74,11 @@ def fingerprint(manifest: Manifest) -> str:
     """SHA-256 over file names, classes, folds and parts, wherever the data set lies."""
     digest = hashlib.sha256("\n".join(manifest.classes).encode())
     for clip in manifest.clips:
-        digest.update(f"\n{clip.path.name} {clip.targets} {clip.fold} {clip.part}".encode(errors="surrogatepass"))
+        digest.update(
+            f"\n{clip.path.name} {clip.targets} {clip.fold} {clip.part}".encode(
+                errors="surrogatepass"
+            )
+        )
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ast_model import AST, Frontend
@@ -34,6 +35,7 @@ class Training:
     ema: AveragedModel | None = None  # moving average over the steps
     average: AveragedModel | None = None  # mean over the epochs of `average_epochs`
     class_weights: Tensor | None = None  # (classes,)
+    replica: DistributedDataParallel | None = None  # of the model, where several processes train
     epoch: int = 0  # epochs finished
     batch: int = 0  # batches done of the epoch under way
     loss_sum: float = 0.0  # over the clips of those batches
@@ -41,6 +43,11 @@ class Training:
     rows: list[Row] = field(default_factory=list)  # metrics.csv
     ensemble: Tensor | None = None  # probabilities (held-out clips, classes), summed over epochs
     skipped: list[str] = field(default_factory=list)  # files that could not be decoded
+
+    @property
+    def network(self) -> AST | Baseline | DistributedDataParallel:
+        """What a training step runs: the model, or the way to it that averages its gradients."""
+        return self.model if self.replica is None else self.replica
 
     @property
     def evaluated(self) -> AST | Baseline:

@@ -35,8 +35,15 @@ def test_fp16_needs_a_gpu():
         choose_precision("fp16", CPU)
 
 
+def test_int8_needs_a_cpu():
+    assert choose_precision("int8", CPU) == "int8"
+    with pytest.raises(ValueError, match="int8 is for inference on a CPU; on a GPU use bf16"):
+        choose_precision("int8", torch.device("cuda"))
+
+
 @pytest.mark.parametrize(
-    ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+    ("precision", "dtype"),
+    [("int8", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)],
 )
 def test_autocast_computes_in_the_precision(precision, dtype):
     with autocast(CPU, precision):

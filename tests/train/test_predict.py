@@ -205,9 +205,10 @@ def test_options_out_of_range_are_one_line(run_command, model_folder, sounds, wo
     assert expected in err
 
 
-def test_half_precision_is_close(predict, sounds):
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_lower_precision_is_close(predict, sounds, precision):
     exact, _ = predict(sounds / "a.wav", "--json", "--precision", "fp32")
-    rough, _ = predict(sounds / "a.wav", "--json", "--precision", "bf16")
+    rough, _ = predict(sounds / "a.wav", "--json", "--precision", precision)
     first, second = (
         {entry["class"]: entry["probability"] for entry in json.loads(out)[0]["classes"]}
         for out in (exact, rough)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ast_model.quantise import Int8Linear
 from data import Clip, Manifest, load_audio
 from train.metrics import evaluate_scores
 from train.report import Evaluation, per_class, worst, write_report
@@ -124,6 +125,29 @@ def test_parquet_holds_paths_probabilities_and_vectors(report, run_folder):
         assert row["predicted"] == classifier.classes[int(np.argmax(probabilities))]
         vector = classifier.embed(load_audio(path)[None])[0]
         assert np.allclose(row["embedding"], vector, atol=1e-4)
+
+
+def test_int8_is_scored_in_8_bit_integers(run_command, run_folder, corpus_folder, monkeypatch):
+    layers = []
+    original = Int8Linear.__init__
+    monkeypatch.setattr(Int8Linear, "__init__", lambda *args: layers.append(original(*args)))
+    words = (
+        "evaluate",
+        run_folder,
+        "--data",
+        corpus_folder,
+        "--json",
+        "--device",
+        "cpu",
+        "--precision",
+    )
+    scores = {}
+    for precision in ("fp32", "int8"):
+        code, out, err = run_command(*words, precision)
+        assert code == 0, err
+        scores[precision] = json.loads(out)
+    assert len(layers) > 4
+    assert 0 < abs(scores["int8"]["loss"] - scores["fp32"]["loss"]) < 0.1
 
 
 def test_without_pyarrow_the_rest_is_written_with_a_note(tmp_path, monkeypatch, capsys):
