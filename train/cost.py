@@ -21,12 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from ast_model import AST
 from data.dataset import NUM_CHANCES, Batch
 from train.device import autocast, choose_device, choose_precision
-from train.loop import train_step
 from train.machine import clock, device_name, peak_memory
 from train.recipe import Recipe
 from train.recipes import RECIPES
 from train.run import read_recipe, write_json
 from train.start import starting_model
+from train.step import train_step
 from train.training import Training, build
 
 SECONDS = 2.0  # least length of a timed loop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +9,6 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -20,20 +18,17 @@ from tqdm import tqdm
 from ast_model import AST
 from ast_model.baseline import Baseline
 from data import Clip, Manifest
-from data.augment import add_noise, cutmix, roll, spec_augment
 from data.cache import ClipCache
 from data.dataset import Batch, ClipDataset, collate
 from data.sampling import clip_weights, epoch_batches
 from train.compilation import compile_in_place, require_compiler
-from train.device import autocast, choose_device, choose_precision
+from train.device import choose_device, choose_precision
 from train.distributed import (
     barrier,
     by_writer,
     gather,
     is_writer,
-    mean_over_ranks,
     rank,
-    reduction,
     replicated,
     synchronise_buffers,
     world_size,
@@ -43,8 +38,7 @@ from train.division import Division, divide
 from train.evaluate import default_workers, predict_logits
 from train.inspection import inspect
 from train.metrics import evaluate_scores
-from train.objective import inverse_frequency, objective
-from train.optimizer import set_learning_rate
+from train.objective import inverse_frequency
 from train.recipe import Recipe
 from train.results import (
     Scorer,
@@ -57,7 +51,7 @@ from train.results import (
     to_probabilities,
 )
 from train.run import load_state, open_run, save_state
-from train.schedule import learning_rate
+from train.step import train_step
 from train.training import Row, Training, build
 
 
@@ -265,91 +259,6 @@ def count_clips(training: Training, batch: Batch) -> int:
     return sum(count for count, _ in parts)
 
 
-def train_step(
-    training: Training, batch: Batch, steps_per_epoch: int, count: int | None = None
-) -> float:
-    """One optimiser step; the mean loss of the batch.
-
-    Args:
-        batch: this process's part.
-        count: clips of the whole batch, in all processes; None: of this part.
-
-    Raises:
-        ValueError: the loss is not finite; the parameters are those before the step.
-    """
-    recipe, model, optimizer = training.recipe, training.model, training.optimizer
-    step = training.epoch * steps_per_epoch + training.batch
-    set_learning_rate(optimizer, learning_rate(recipe, step, steps_per_epoch))
-    torch.manual_seed(_derived_seed(recipe.seed, step, rank()))  # dropout, drop path, patchout
-
-    optimizer.zero_grad()
-    mean_loss = mean_over_ranks(backward(training, batch, count or len(batch.targets)))
-    if not math.isfinite(mean_loss):
-        raise ValueError(
-            f"the loss is {mean_loss} at step {step} (epoch {training.epoch + 1}); try "
-            f"--learning-rate {recipe.learning_rate / 10:.3g}, --clip-gradient 1 or "
-            "--precision fp32; the last checkpoint is intact"
-        )
-    if recipe.clip_gradient:
-        training.scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_gradient)
-    training.scaler.step(optimizer)
-    training.scaler.update()
-    if training.ema is not None:
-        training.ema.update_parameters(model)
-    return mean_loss
-
-
-def backward(training: Training, batch: Batch, count: int) -> float:
-    """Gradients of the mean loss over the `count` clips of all processes' parts of a batch.
-
-    Returns:
-        This process's share of it, such that it is the mean over the processes.
-    """
-    recipe = training.recipe
-    device = next(training.model.parameters()).device
-    divisor = count / world_size()  # gradients are averaged over the processes
-    if len(batch.targets):
-        fbank, targets = augmented(training, batch, device)
-    else:  # the others wait for this process's gradients: those of clips that weigh nothing, two
-        config, divisor = training.model.config, math.inf  # since one alone compiles anew
-        fbank = torch.zeros(2, config.num_frames, config.num_mel_bins, device=device)
-        targets = torch.zeros(2, config.num_classes, device=device)
-    total = torch.zeros((), device=device)
-    chunks = [*zip(*(whole.chunk(recipe.accumulation) for whole in (fbank, targets)), strict=True)]
-    for number, (fbank_part, target_part) in enumerate(chunks, start=1):
-        with reduction(training.replica, number == len(chunks)):
-            with autocast(device, recipe.precision):
-                logits = training.network(fbank_part)
-            loss = objective(logits.float(), target_part, recipe, training.class_weights)
-            loss = loss / divisor
-            training.scaler.scale(loss).backward()
-        total += loss.detach()
-    return total.item()
-
-
-@torch.no_grad()
-def augmented(training: Training, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Waveforms to the network's input with the recipe's augmentation, and the targets.
-
-    Returns:
-        (batch, frames, mels) and (batch, classes), on the device.
-    """
-    recipe, frontend = training.recipe, training.frontend
-    chances = batch.chances.to(device, non_blocking=True)
-    targets = batch.targets.to(device, non_blocking=True)
-    fbank = frontend.filterbank(batch.waveforms.to(device, non_blocking=True), batch.lengths)
-    if recipe.cutmix_rate:
-        fbank, targets = cutmix(fbank, targets, chances[:, 6:], recipe.cutmix_rate)
-    fbank = spec_augment(fbank, chances[:, :4], recipe.frequency_mask, recipe.time_mask)
-    fbank = frontend.normalise(fbank)
-    if recipe.noise:
-        fbank = add_noise(fbank, chances[:, 4], batch.noise_seeds)
-    if recipe.roll_frames:
-        fbank = roll(fbank, chances[:, 5], recipe.roll_frames)
-    return fbank, targets
-
-
 def finish_epoch(
     training: Training, division: Division, manifest: Manifest, logits: Tensor, scores: Row
 ) -> None:
@@ -383,8 +292,3 @@ def ensemble_score(
     mean = (training.ensemble / (training.epoch + 1)).numpy()
     scores = by_writer(lambda: evaluate_scores(mean, targets, manifest.multi_label, sigmoid=True))
     return scores[training.recipe.metric]
-
-
-def _derived_seed(seed: int, step: int, rank: int) -> int:
-    """Every rank has its own; numpy fills up with zeros, so rank 0's is that of [seed, step]."""
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
