@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import data
 import weights
+from ast_model.quantise import quantise
 from data.cache import ClipCache
 from train.evaluate import predict_logits
 
@@ -74,12 +75,16 @@ def _decoded(path: Path) -> dict[str, object]:
     return {"raw": samples, "sampling_rate": sample_rate}
 
 
-def our_evaluation(model: Path, clips: Sequence[data.Clip], cached: bool) -> Work:
+def our_evaluation(
+    model: Path, clips: Sequence[data.Clip], cached: bool, precision: str = "fp32"
+) -> Work:
     """`ast-audio evaluate`, with an empty cache of decoded clips or a full one."""
     classifier = weights.load(model, num_frames=FRAMES, num_classes=10)
+    if precision == "int8":
+        quantise(classifier.model)
 
     def scored(folder: str) -> object:
-        parts = (classifier.model, classifier.frontend, clips, "fp32", BATCH)
+        parts = (classifier.model, classifier.frontend, clips, precision, BATCH)
         return predict_logits(*parts, ClipCache(folder))
 
     if cached:
@@ -146,12 +151,17 @@ def evaluation(model: Path, recordings: Path, count: int) -> Case:
     clips = data.esc50(recordings, "esc10").clips[:count]
     files = {"model": model, "clips": clips}
     first, later = {**files, "cached": False}, {**files, "cached": True}
+    int8 = {"precision": "int8"}
     return Case(
         f"scoring {len(clips)} recordings of ESC-10, base",
         len(clips),
         [
             Contestant("ours, first pass", our_evaluation, first, (GUIDE,)),
             Contestant("ours, cached pass", our_evaluation, later, (CACHED_GUIDE,)),
+            Contestant("ours int8, first pass", our_evaluation, {**first, **int8}, (GUIDE,)),
+            Contestant(
+                "ours int8, cached pass", our_evaluation, {**later, **int8}, (CACHED_GUIDE,)
+            ),
             Contestant(GUIDE, their_evaluation, first),
             Contestant(CACHED_GUIDE, their_evaluation, later),
         ],

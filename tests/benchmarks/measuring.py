@@ -75,6 +75,8 @@ def run(name: str, cases: Sequence[Case], arguments: argparse.Namespace) -> None
     rates = {dtype: matrix_rate(dtype, device) for dtype in sorted(used)}
     results = []
     for case in cases:
+        if not any(wanted(contestant, arguments) for contestant in case.contestants):
+            continue
         result = run_case(case, arguments, device, rates)
         print(as_text(result), flush=True)
         results.append(result)
@@ -175,7 +177,7 @@ def write(out: Path, name: str, device: torch.device, **content: Any) -> None:
     """Results with everything that is needed to read them."""
     content = {
         "benchmark": name,
-        "command": " ".join([Path(sys.argv[0]).name, *_without_out(sys.argv[1:])]),
+        "command": " ".join(_without_paths(sys.argv)),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(device),
         **content,
@@ -185,9 +187,9 @@ def write(out: Path, name: str, device: torch.device, **content: Any) -> None:
     print(f"wrote {out}")
 
 
-def _without_out(words: Sequence[str]) -> list[str]:
-    """Without the path of this machine's file."""
-    words = list(words)
+def _without_paths(words: Sequence[str]) -> list[str]:
+    """Without the folders of this machine, and without --out, which is where this is read."""
+    words = [Path(word).name for word in words]
     if "--out" in words:
         place = words.index("--out")
         del words[place : place + 2]
