@@ -210,7 +210,7 @@ def test_bad_models_and_files_are_named(fails, run_folder, corpus_folder, tmp_pa
     assert "fold 9 does not exist" in fails(*words)
 
 
-@pytest.mark.parametrize("megabytes", [0.001, 10, 30])
+@pytest.mark.parametrize("megabytes", [0.001, pytest.param(10, marks=pytest.mark.slow), 30])
 def test_a_full_disk_stops_in_one_line_and_the_same_command_goes_on(
     corpus_folder, tmp_path, megabytes
 ):

@@ -129,7 +129,7 @@ def test_interrupted_while_saving_ends_the_same(
     assert results(tmp_path / "run") == straight
 
 
-@pytest.mark.parametrize("seconds_into_training", [0.0, 0.25])
+@pytest.mark.parametrize("seconds_into_training", [0.0, pytest.param(0.25, marks=pytest.mark.slow)])
 def test_sigkill_then_the_same_command_ends_the_same(
     recipe, corpus_folder, tmp_path, seconds_into_training
 ):
