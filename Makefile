@@ -38,7 +38,7 @@ format: $(VENV)/.installed-dev ## rewrite the code as the formatter wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## speed beside others', and the README's table of it (half an hour)
+bench: $(VENV)/.installed-dev ## speed beside others', and the README's table of it (takes long)
 	$(AST) bench --out tests/benchmarks/results $(if $(wildcard $(ESC10)),--data $(ESC10)) $(ARGS)
 	$(BIN)/python tests/benchmarks/readme.py
 

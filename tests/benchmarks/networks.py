@@ -59,7 +59,7 @@ def our_inference(
     place = torch.device(device)
 
     def work() -> Tensor:
-        with autocast(place, "fp32" if precision == "int8" else precision):
+        with autocast(place, precision):
             return model(fbank)
 
     return torch.inference_mode()(work)
@@ -103,10 +103,9 @@ def their_training(
     batch: int,
     device: str,
     precision: str,
-    attention: str = "sdpa",
     compiled: bool = False,
 ) -> Work:
-    model = theirs(preset, frames, device, attention)
+    model = theirs(preset, frames, device, "sdpa")
     return _training(model, preset, frames, batch, device, precision, compiled)
 
 
