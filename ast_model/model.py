@@ -44,8 +44,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.projection = nn.Linear(config.width, config.width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
+        """What all tokens, or only the `first` ones, take from all tokens."""
         query, key, value = self._split(tokens)
+        query = query[:, :, :first]
         dropout = self.dropout if self.training else 0.0
         if not dropout and _products_are_faster(query):
             mixed = _scores(query, key).softmax(dim=-1) @ value
@@ -101,8 +103,10 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.drop_path = drop_path
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self._drop_path(self.attention(self.attention_norm(tokens)))
+    def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
+        """All tokens, or only the `first` ones, after they have looked at all tokens."""
+        mixed = self.attention(self.attention_norm(tokens), first)
+        tokens = tokens[:, :first] + self._drop_path(mixed)
         return tokens + self._drop_path(self.mlp(self.mlp_norm(tokens)))
 
     def _drop_path(self, branch: Tensor) -> Tensor:
@@ -151,21 +155,19 @@ class AST(nn.Module):
         return self.head(self.head_norm(self.embed(fbank, own_length)))
 
     def embed(self, fbank: Tensor, own_length: bool = False) -> Tensor:
-        """One vector a clip, (B, D): what the head's LayerNorm receives."""
-        return self._pooled(self.forward_features(fbank, own_length)).mean(dim=1)
+        """One vector a clip, (B, D): what the head's LayerNorm receives.
+
+        The last block computes only those special tokens that are averaged, if they are.
+        """
+        first = None if self.config.pooling == "patches" else self.config.num_special_tokens
+        return self._pooled(self._encode(fbank, own_length, first)).mean(dim=1)
 
     def forward_features(self, fbank: Tensor, own_length: bool = False) -> Tensor:
         """All tokens after the final norm, (B, N, D): CLS, [DIST], patches frequency-major.
 
         In training, `patchout` leaves fewer of them.
         """
-        tokens = self._embed_patches(fbank, own_length)
-        for block in self.blocks:
-            if self.config.gradient_checkpointing and self.training:
-                tokens = checkpoint(block, tokens, use_reentrant=False)
-            else:
-                tokens = block(tokens)
-        return self.norm(tokens)
+        return self._encode(fbank, own_length)
 
     def attention(self, fbank: Tensor) -> Tensor:
         """Every block's attention map, (B, depth, H, N, N); row = the token that looks."""
@@ -231,6 +233,17 @@ class AST(nn.Module):
         """Those of all tokens that the clip's vector is the mean of."""
         special = self.config.num_special_tokens
         return tokens[:, special:] if self.config.pooling == "patches" else tokens[:, :special]
+
+    def _encode(self, fbank: Tensor, own_length: bool, first: int | None = None) -> Tensor:
+        """All tokens, or only the `first` ones, after the final norm."""
+        tokens = self._embed_patches(fbank, own_length)
+        for number, block in enumerate(self.blocks, 1):
+            wanted = first if number == len(self.blocks) else None
+            if self.config.gradient_checkpointing and self.training:
+                tokens = checkpoint(block, tokens, wanted, use_reentrant=False)
+            else:
+                tokens = block(tokens, wanted)
+        return self.norm(tokens)
 
     def _embed_patches(self, fbank: Tensor, own_length: bool = False) -> Tensor:
         self._check_shape(fbank, own_length)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -81,20 +81,28 @@ def measure(recipe: Recipe, classes: int, batch_size: int, device: str = "auto")
 def count(recipe: Recipe, classes: int) -> tuple[int | None, int, int]:
     """Patches (None for a baseline), parameters, and FLOPs of one clip's way through the network.
 
-    Of an AST nothing is computed. The fused attention of some CPUs is unknown to PyTorch's counter,
-    so attention runs as the two matrix products that it is.
+    Of an AST nothing is computed.
     """
     place = "meta" if recipe.model == "ast" else "cpu"
     with torch.device(place):
         model = starting_model(_from_scratch(recipe), _names(classes)).eval()
         fbank = torch.zeros(1, recipe.num_frames, recipe.num_mel_bins)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        model(fbank)
     patches = None  # a baseline has none
     if isinstance(model, AST):
         patches = model.config.num_tokens - model.config.num_special_tokens
-    return patches, sum(p.numel() for p in model.parameters()), counter.get_total_flops()
+    return patches, sum(p.numel() for p in model.parameters()), count_flops(model, fbank)
+
+
+def count_flops(model: nn.Module, fbank: Tensor) -> int:
+    """Those of the matrix products and convolutions that the network computes for this input.
+
+    The fused attention of some CPUs is unknown to PyTorch's counter, so attention runs as the two
+    matrix products that it is.
+    """
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(fbank)
+    return counter.get_total_flops()
 
 
 def _from_scratch(recipe: Recipe) -> Recipe:

@@ -90,8 +90,24 @@ def test_embed_is_what_the_head_receives(distilled, pooling):
     special = 2 if distilled else 1
     tokens = model.forward_features(fbank)
     wanted = tokens[:, special:] if pooling == "patches" else tokens[:, :special]
-    assert torch.allclose(model.embed(fbank), wanted.mean(dim=1))
+    torch.testing.assert_close(model.embed(fbank), wanted.mean(dim=1))
     assert torch.equal(model(fbank), model.head(model.head_norm(model.embed(fbank))))
+
+
+@pytest.mark.parametrize(("pooling", "tokens"), [("cls", 2), ("patches", 12)])
+def test_the_last_block_computes_only_tokens_that_the_head_sees(pooling, tokens):
+    """Value and gradients are those of computing them all."""
+    model = AST(small(pooling=pooling)).double()
+    fbank = torch.randn(2, 64, 32, dtype=torch.float64)
+    shapes = []
+    model.blocks[-1].mlp.register_forward_hook(lambda *call: shapes.append(tuple(call[2].shape)))
+    results = []
+    for vector in (model._pooled(model.forward_features(fbank)).mean(dim=1), model.embed(fbank)):
+        gradients = torch.autograd.grad(vector.square().sum(), [*model.blocks.parameters()])
+        results.append([vector, *gradients])
+    for plain, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, plain)
+    assert shapes == [(2, 12, 24), (2, tokens, 24)]
 
 
 def test_attention_rows_sum_to_one_and_explain_the_tokens():

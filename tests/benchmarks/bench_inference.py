@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 
+import networks
 from measuring import Case, Contestant, options, run
-from networks import flops, our_inference, their_inference
+from networks import our_inference, their_inference
 
 CASES = (("base384", 1024, 2), ("base384", 128, 8), ("tiny224", 512, 8))  # preset, frames, batch
 
@@ -42,15 +43,14 @@ def contestants(preset: str, frames: int, batch: int, device: str) -> list[Conte
             ("bf16", True),
         )
     }
-    return [
-        Contestant(
-            name, our_inference, arguments, _rivals(theirs, arguments), arguments["precision"]
-        )
-        for name, arguments in ours.items()
-    ] + [
-        Contestant(name, their_inference, arguments, dtype=arguments["precision"])
-        for name, arguments in theirs.items()
-    ]
+    found = []
+    for name, work in ours.items():
+        rivals, flops = _rivals(theirs, work), networks.flops(networks.ours, preset, frames)
+        found.append(Contestant(name, our_inference, work, rivals, work["precision"], flops))
+    for name, work in theirs.items():
+        flops = networks.flops(networks.theirs, preset, frames)
+        found.append(Contestant(name, their_inference, work, (), work["precision"], flops))
+    return found
 
 
 def _rivals(theirs: dict[str, dict], ours: dict) -> tuple[str, ...]:
@@ -72,7 +72,6 @@ def main() -> None:
             f"inference, {preset}, {frames} frames, {batch} clips",
             batch,
             contestants(preset, frames, batch, arguments.device),
-            flops(preset, frames),
         )
         for preset, frames, batch in CASES
         if not arguments.frames or frames in arguments.frames

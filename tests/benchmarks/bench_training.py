@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 
+import networks
 from measuring import Case, Contestant, options, run
-from networks import flops, our_training, their_training
+from networks import our_training, their_training
 
 CASES = (("base384", 512, 2), ("tiny224", 512, 8), ("tiny224", 128, 16))  # preset, frames, batch
 BACKWARD = 3  # a step's FLOPs, in those of its forward pass
@@ -29,9 +30,11 @@ def contestants(preset: str, frames: int, batch: int, device: str) -> list[Conte
             step = {**size, "precision": precision, "compiled": compiled}
             name = f"{precision}{', compiled' * compiled}"
             rival = f"transformers {name}"
-            found.append(Contestant(f"ours {name}", our_training, step, (rival,), precision))
+            work = BACKWARD * networks.flops(networks.ours, preset, frames)
+            found.append(Contestant(f"ours {name}", our_training, step, (rival,), precision, work))
             if has_theirs:
-                found.append(Contestant(rival, their_training, step, dtype=precision))
+                work = BACKWARD * networks.flops(networks.theirs, preset, frames)
+                found.append(Contestant(rival, their_training, step, (), precision, work))
     if frames == 512:
         step = {**size, "precision": "fp32"}
         found += [
@@ -50,7 +53,6 @@ def main() -> None:
             f"training step, {preset}, {frames} frames, {batch} clips",
             batch,
             contestants(preset, frames, batch, arguments.device),
-            BACKWARD * flops(preset, frames),
         )
         for preset, frames, batch in CASES
     ]

@@ -14,11 +14,12 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+import networks
 import torch
 from bench_frontend import our_frontend
 from bench_training import BACKWARD
 from measuring import Case, Contestant, as_text, matrix_rate, memory, options, run_case, write
-from networks import flops, our_inference, our_training, their_inference, their_training
+from networks import our_inference, our_training, their_inference, their_training
 
 from train.recipes import RECIPES
 
@@ -32,6 +33,7 @@ def network(
 ) -> Case:
     """Ours and theirs, compiled and not."""
     preset, batch, found = arguments.preset, arguments.batch_size, []
+    passes = BACKWARD if kind == "training step" else 1
     for compiled in (False, True):
         size = {
             "preset": preset,
@@ -43,11 +45,12 @@ def network(
         }
         suffix = ", compiled" * compiled
         rival = f"transformers bf16{suffix}"
-        found.append(Contestant(f"ours bf16{suffix}", ours, size, (rival,), "bf16"))
+        work = passes * networks.flops(networks.ours, preset, frames)
+        found.append(Contestant(f"ours bf16{suffix}", ours, size, (rival,), "bf16", work))
         if importlib.util.find_spec("transformers"):
-            found.append(Contestant(rival, other, size, dtype="bf16"))
-    work = flops(preset, frames) * (BACKWARD if kind == "training step" else 1)
-    return Case(f"{kind}, {preset}, {frames} frames, {batch} clips", batch, found, work)
+            work = passes * networks.flops(networks.theirs, preset, frames)
+            found.append(Contestant(rival, other, size, (), "bf16", work))
+    return Case(f"{kind}, {preset}, {frames} frames, {batch} clips", batch, found)
 
 
 def memory_by_batch(arguments: argparse.Namespace) -> dict[str, dict[int, int | None]]:

@@ -42,6 +42,7 @@ class Contestant:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     against: tuple[str, ...] = ()  # the fastest of these is what the ratio is to
     dtype: str | None = None  # of the matrix products, for the share of the machine's rate
+    flops: float | None = None  # a clip; a multiplication and an addition are two
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,6 @@ class Case:
     name: str
     clips: int  # a call
     contestants: Sequence[Contestant]
-    flops: float | None = None  # a clip; a multiplication and an addition are two
 
 
 def options(description: str, **defaults: Any) -> argparse.ArgumentParser:
@@ -107,10 +107,11 @@ def run_case(
         if rivals := [name for name in contestant.against if name in medians]:
             best = min(rivals, key=medians.get)
             row |= {"ratio": medians[best] / medians[contestant.name], "to": best}
-        if case.flops and contestant.dtype:
-            row["share"] = case.flops * speed / rates[contestant.dtype]
+        if contestant.flops:
+            row["flops"] = contestant.flops
+            row["share"] = contestant.flops * speed / rates[contestant.dtype]
         rows.append(row)
-    return {"case": case.name, "clips": case.clips, "flops": case.flops, "rows": rows}
+    return {"case": case.name, "clips": case.clips, "rows": rows}
 
 
 def wanted(contestant: Contestant, arguments: argparse.Namespace) -> bool:
