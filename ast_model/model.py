@@ -16,10 +16,11 @@ from ast_model.config import ASTConfig
 ATTENTION_MAPS = ("rollout", "last")
 
 # PyTorch's fused attention on a CPU makes little of bfloat16. Two matrix products with a softmax
-# between them are faster in training where sequences are short and, where the CPU multiplies tiles
-# of bfloat16, always.
+# between them are faster in training, unless a long sequence makes them take memory, and, where the
+# CPU multiplies tiles of bfloat16, always. The maps of one head at a time stay in cache.
 HAS_BF16_TILES = torch.cpu.get_capabilities().get("amx_bf16", False)
-SHORT_SEQUENCE = 256  # tokens
+LONG_SEQUENCE = 640  # tokens: 10 MB a clip and block of 12 heads, kept for the backward pass
+ALL_HEADS_AT_ONCE = 256  # tokens, at most
 
 
 class PatchEmbedding(nn.Module):
@@ -50,7 +51,7 @@ class Attention(nn.Module):
         query = query[:, :, :first]
         dropout = self.dropout if self.training else 0.0
         if not dropout and _products_are_faster(query):
-            mixed = _scores(query, key).softmax(dim=-1) @ value
+            mixed = _attend_by_products(query, key, value)
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, D)
@@ -67,14 +68,23 @@ class Attention(nn.Module):
 
 
 def _scores(query: Tensor, key: Tensor) -> Tensor:
-    """(B, H, N, N), before the softmax."""
+    """(…, N, N), before the softmax."""
     return (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+
+
+def _attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """(B, H, N, D / H), as `scaled_dot_product_attention`."""
+    if query.shape[-2] <= ALL_HEADS_AT_ONCE or torch.compiler.is_compiling():
+        return _scores(query, key).softmax(dim=-1) @ value
+    heads = zip(*(part.flatten(0, 1) for part in (query, key, value)), strict=True)
+    mixed = [_scores(q, k).softmax(dim=-1) @ v for q, k, v in heads]
+    return torch.stack(mixed).unflatten(0, query.shape[:2])
 
 
 def _products_are_faster(query: Tensor) -> bool:
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return False
-    return HAS_BF16_TILES or (query.requires_grad and query.shape[-2] <= SHORT_SEQUENCE)
+    return HAS_BF16_TILES or (query.requires_grad and query.shape[-2] <= LONG_SEQUENCE)
 
 
 class MLP(nn.Module):

@@ -19,7 +19,7 @@ from train.device import autocast
 from train.distributed import gather, is_writer, processes_here, share
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict_logits(
     model: AST,
     frontend: Frontend,
@@ -43,11 +43,14 @@ def predict_logits(
     loader = DataLoader(dataset, batch_size, collate_fn=collate, num_workers=workers)
     logits, targets = [], []
     quiet = None if is_writer() else True
-    with tqdm(total=len(own), desc="evaluate", unit="clip", leave=False, disable=quiet) as bar:
+    bar = tqdm(total=len(own), desc="evaluate", unit="clip", leave=False, disable=quiet)
+    with (
+        bar,
+        autocast(device, precision),
+    ):  # around all: under no_grad it casts weights once
         for batch in loader:
             fbank = frontend(batch.waveforms.to(device, non_blocking=True), batch.lengths)
-            with autocast(device, precision):
-                logits.append(model(fbank).float().cpu())
+            logits.append(model(fbank).float().cpu())
             targets.append(batch.targets)
             bar.update(len(batch.targets))
     parts = zip(*gather((logits, targets)), strict=True)

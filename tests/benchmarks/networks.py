@@ -49,7 +49,7 @@ def flops(make: Callable[..., nn.Module], preset: str, frames: int) -> int:
 def our_inference(
     preset: str, frames: int, batch: int, device: str, precision: str, compiled: bool = False
 ) -> Work:
-    """As `ast-audio evaluate --precision` computes."""
+    """As `ast-audio evaluate --precision` computes, which casts weights to bf16 less often."""
     model = ours(preset, frames, device).eval()
     if precision == "int8":
         quantise(model)
