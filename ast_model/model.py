@@ -6,6 +6,8 @@ Axes of a patch, a stride and a grid are (frequency, time).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +23,9 @@ ATTENTION_MAPS = ("rollout", "last")
 HAS_BF16_TILES = torch.cpu.get_capabilities().get("amx_bf16", False)
 LONG_SEQUENCE = 640  # tokens: 10 MB a clip and block of 12 heads, kept for the backward pass
 ALL_HEADS_AT_ONCE = 256  # tokens, at most
+
+# In inference on a CPU, of the widest activation: large ones cost more than small matrices save.
+BYTES_AT_ONCE = 2**24
 
 
 class PatchEmbedding(nn.Module):
@@ -167,10 +172,16 @@ class AST(nn.Module):
     def embed(self, fbank: Tensor, own_length: bool = False) -> Tensor:
         """One vector a clip, (B, D): what the head's LayerNorm receives.
 
-        The last block computes only those special tokens that are averaged, if they are.
+        The last block computes only those special tokens that are averaged, if they are. Without
+        gradients, a CPU takes a few clips of the batch at a time.
         """
+        self._check_shape(fbank, own_length)
         first = None if self.config.pooling == "patches" else self.config.num_special_tokens
-        return self._pooled(self._encode(fbank, own_length, first)).mean(dim=1)
+        vectors = [
+            self._pooled(self._encode(part, own_length, first)).mean(dim=1)
+            for part in self._parts(fbank)
+        ]
+        return torch.cat(vectors)
 
     def forward_features(self, fbank: Tensor, own_length: bool = False) -> Tensor:
         """All tokens after the final norm, (B, N, D): CLS, [DIST], patches frequency-major.
@@ -243,6 +254,14 @@ class AST(nn.Module):
         """Those of all tokens that the clip's vector is the mean of."""
         special = self.config.num_special_tokens
         return tokens[:, special:] if self.config.pooling == "patches" else tokens[:, :special]
+
+    def _parts(self, fbank: Tensor) -> Sequence[Tensor]:
+        """The batch, or a few clips of it at a time where that is faster."""
+        if fbank.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return [fbank]
+        tokens = self.config.num_tokens * fbank.shape[1] / self.config.num_frames
+        hidden = self.config.width * self.config.mlp_ratio
+        return fbank.split(max(1, int(BYTES_AT_ONCE / (4 * tokens * hidden))))
 
     def _encode(self, fbank: Tensor, own_length: bool, first: int | None = None) -> Tensor:
         """All tokens, or only the `first` ones, after the final norm."""

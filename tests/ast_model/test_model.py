@@ -110,6 +110,19 @@ def test_the_last_block_computes_only_tokens_that_the_head_sees(pooling, tokens)
     assert shapes == [(2, 12, 24), (2, tokens, 24)]
 
 
+@pytest.mark.parametrize(("gradient", "parts"), [(True, [7]), (False, [3, 3, 1])])
+def test_a_cpu_takes_a_few_clips_at_a_time_without_gradients(monkeypatch, gradient, parts):
+    model = AST(small()).eval()
+    monkeypatch.setattr("ast_model.model.BYTES_AT_ONCE", 3.5 * 4 * 12 * 4 * 24)  # 3.5 clips' hidden
+    seen = sequences(model)
+    fbank = torch.randn(7, 64, 32)
+    with torch.set_grad_enabled(gradient):
+        vectors = model.embed(fbank)
+    assert [len(tokens) for tokens in seen] == parts
+    for vector, clip in zip(vectors, fbank, strict=True):
+        torch.testing.assert_close(vector, model.embed(clip[None])[0])
+
+
 def test_attention_rows_sum_to_one_and_explain_the_tokens():
     model = AST(small()).eval()
     fbank = torch.randn(2, 64, 32)
