@@ -124,7 +124,7 @@ def inference_loop(training: Training, batch: Batch) -> Callable[[], Tensor]:
     model, frontend = training.model.eval(), training.frontend
     device = next(model.parameters()).device
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step() -> Tensor:
         fbank = frontend(batch.waveforms.to(device), batch.lengths)
         with autocast(device, training.recipe.precision):
