@@ -47,7 +47,9 @@ def contestants(preset: str, frames: int, batch: int, device: str) -> list[Conte
 
 
 def main() -> None:
-    arguments = options(__doc__).parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--frames", type=int, nargs="*", help="cases of these lengths only")
+    arguments = parser.parse_args()
     cases = [
         Case(
             f"training step, {preset}, {frames} frames, {batch} clips",
@@ -55,6 +57,7 @@ def main() -> None:
             contestants(preset, frames, batch, arguments.device),
         )
         for preset, frames, batch in CASES
+        if not arguments.frames or frames in arguments.frames
     ]
     run("training", cases, arguments)
 

@@ -88,6 +88,7 @@ def run_case(
     case: Case, arguments: argparse.Namespace, device: torch.device, rates: Mapping[str, float]
 ) -> dict[str, Any]:
     """A row for each contestant."""
+    torch.compiler.reset()  # an earlier case's shapes would make this one's dynamic
     contestants = [contestant for contestant in case.contestants if wanted(contestant, arguments)]
     rounds = race([c.make(**c.arguments) for c in contestants], arguments.rounds, device)
     medians = {
