@@ -44,10 +44,8 @@ def predict_logits(
     logits, targets = [], []
     quiet = None if is_writer() else True
     bar = tqdm(total=len(own), desc="evaluate", unit="clip", leave=False, disable=quiet)
-    with (
-        bar,
-        autocast(device, precision),
-    ):  # around all: under no_grad it casts weights once
+    # Around all batches: under no_grad, not under inference_mode, autocast casts weights once.
+    with bar, autocast(device, precision):
         for batch in loader:
             fbank = frontend(batch.waveforms.to(device, non_blocking=True), batch.lengths)
             logits.append(model(fbank).float().cpu())
