@@ -76,9 +76,9 @@ def test_the_ensemble_scores_the_mean_of_the_epochs_probabilities(
 
 
 @pytest.mark.parametrize("change", [
-    {"average_epochs": (1, 3)}, {"ema_decay": 0.9}, {"checkpoint_ensemble": True},
-    {"layer_decay": 0.75}, {"freeze_backbone": True}, {"loss": "bce", "focal_gamma": 2.0},
-    {"class_weights": True, "warmup_epochs": 0.0, "warmup_steps": 3},
+    {"average_epochs": (1, 3), "checkpoint_ensemble": True},
+    {"ema_decay": 0.9, "layer_decay": 0.75}, {"freeze_backbone": True, "class_weights": True},
+    {"loss": "bce", "focal_gamma": 2.0, "warmup_epochs": 0.0, "warmup_steps": 3},
 ], ids=lambda change: next(iter(change)))  # fmt: skip
 def test_an_interruption_changes_none_of_it(recipe, manifest, tmp_path, monkeypatch, change):
     recipe = replace(recipe, epochs=3, **change)

@@ -102,6 +102,7 @@ def test_kernels_of_the_compiler_compute_the_same(recipe, manifest, tmp_path, gr
     assert graphs == [0, 0, 0, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_evaluate_and_predict_say_the_same_compiled(
     run_folder, corpus_folder, sounds, run_command, tmp_path, traced
 ):

@@ -210,6 +210,7 @@ OPTIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_torchrun_cross_validates(corpus_folder, tmp_path):
     words = ["crossval", "demo", "--data", corpus_folder, "--folds", "2", "--out", tmp_path]
     result = torchrun("-m", "train", *words, *OPTIONS)
