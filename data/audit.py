@@ -123,12 +123,8 @@ def audit(
         f"{len(manifest.classes)} classes",
         *_durations(clips, seconds),
         *_sample_rates(headers),
+        *_mean_and_std(measured, expected),
     ]
-    if measured and expected:
-        facts.append(
-            f"mean {measured[0]:.4f}, std {measured[1]:.4f}; "
-            f"the recipe has {expected[0]:.4f}, {expected[1]:.4f}"
-        )
     unreadable = {path: " ".join(str(error).split()) for path, error in failures.items()}
     return Audit(tuple(facts), tuple(notes), tuple(errors), unreadable, training, held_out)
 
@@ -272,6 +268,17 @@ def _low_rates(headers: np.ndarray, sample_rate: int) -> list[str]:
         f"where the model, at {sample_rate} Hz, looks up to {sample_rate // 2} Hz"
         for rate, count in sorted(rates.items())
         if rate < sample_rate
+    ]
+
+
+def _mean_and_std(
+    measured: tuple[float, float] | None, expected: tuple[float, float] | None
+) -> list[str]:
+    if not (measured and expected):
+        return []
+    return [
+        f"mean {measured[0]:.4f}, std {measured[1]:.4f}; "
+        f"the recipe has {expected[0]:.4f}, {expected[1]:.4f}"
     ]
 
 

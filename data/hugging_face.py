@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from data.cache import cache_folder
-from data.manifest import PARTS, Clip, Clips, Manifest
+from data.manifest import PARTS, Manifest
 from data.split import PART_NAMES
-from data.table import divisions, find_column, parse_labels, sort_classes
+from data.table import divisions, find_column, labelled, parse_labels, sort_classes
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 SAVED_TO_DISK = ("dataset_dict.json", "state.json")  # written by save_to_disk
@@ -93,11 +93,8 @@ def hugging_face(
         cells, label_separator = [_named(cell, names) for cell in cells], ""
     labels, multi_label = parse_labels(cells, places, label_separator)
     classes = tuple(names or sort_classes(label for clip in labels for label in clip))
-    index = {name: target for target, name in enumerate(classes)}
-    clips = Clips.of(
-        Clip(row.file, tuple(sorted(index[label] for label in clip)), **row.fields)
-        for row, clip in zip(rows, labels, strict=True)
-    )
+    files, fields = [row.file for row in rows], [row.fields for row in rows]
+    clips = labelled(files, labels, classes, fields)
     return Manifest(Path(source).name, clips, classes, multi_label)
 
 

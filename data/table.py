@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from data.files import existing
 from data.manifest import Clip, Clips, Manifest
@@ -94,12 +94,22 @@ def table(
         [row[columns["label_column"]] for _, row in rows], places, label_separator
     )
     classes = sort_classes(label for clip in labels for label in clip)
+    fields = (divisions(row, columns, place) for place, row in rows)
+    return Manifest(path.stem, labelled(files, labels, classes, fields), classes, multi_label)
+
+
+def labelled(
+    files: Iterable[Path],
+    labels: Iterable[Iterable[str]],
+    classes: Sequence[str],
+    fields: Iterable[Mapping[str, Any]],
+) -> Clips:
+    """Clips of these files, their labels as indices of `classes`, with fold, part and group."""
     index = {name: target for target, name in enumerate(classes)}
-    clips = Clips.of(
-        Clip(file, tuple(sorted(index[label] for label in clip)), **divisions(row, columns, place))
-        for file, clip, (place, row) in zip(files, labels, rows, strict=True)
+    return Clips.of(
+        Clip(file, tuple(sorted(index[label] for label in clip)), **own)
+        for file, clip, own in zip(files, labels, fields, strict=True)
     )
-    return Manifest(path.stem, clips, classes, multi_label)
 
 
 def _files(path: Path, root: str | Path | None, places: list[str], names: list) -> list[Path]:
