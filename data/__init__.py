@@ -1,14 +1,14 @@
 """From files on disk to batches of waveforms. Knows nothing of networks."""
 
 from data.audio import load_audio, stream_audio
-from data.audioset import audioset
-from data.esc50 import esc50
-from data.folder import folder
-from data.hugging_face import hugging_face
+from data.corpora.audioset import audioset
+from data.corpora.esc50 import esc50
+from data.corpora.folder import folder
+from data.corpora.hugging_face import hugging_face
+from data.corpora.speech_commands import speech_commands
+from data.corpora.synthetic import synthetic
+from data.corpora.table import table
 from data.manifest import Clip, Clips, Manifest
-from data.speech_commands import speech_commands
-from data.synthetic import synthetic
-from data.table import table
 
 __all__ = [
     "Clip",

@@ -10,13 +10,13 @@ import numpy as np
 
 from data import Manifest
 from data.cache import ClipCache
+from data.files import atomic_file
 from train.distributed import is_writer
 from train.loop import train
 from train.plots import confusion, learning_curves
 from train.recipe import Recipe
-from train.run import read_predictions, write_table
+from train.run_folder import read_predictions, write_table
 from train.training import Row
-from weights.files import atomic_file
 
 
 def cross_validate(

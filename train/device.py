@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
+import sys
+import time
+from pathlib import Path
+
 import torch
+from torch import nn
 
 from train.distributed import own_gpu, world_size
 
@@ -54,3 +62,64 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision for the model: parameters stay fp32, matrix products run in `precision`."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision in ("fp16", "bf16"))
+
+
+def compile_in_place(*models: nn.Module) -> None:
+    """Compile models at their next call; `state_dict`, saving and copies stay as they are.
+
+    Every size of a batch but 1 runs in one graph, so that a smaller last batch costs nothing. There
+    is one graph for training, one for evaluation, and where a batch of 1 occurs, one more. Random
+    numbers are drawn as without compiling, so results differ by rounding alone.
+    """
+    for model in models:
+        model.compile(dynamic=True, options={"fallback_random": True})
+
+
+def require_compiler(precision: str) -> None:
+    """Raises ValueError for int8, and where torch.compile has no C++ compiler to call."""
+    if precision == "int8":
+        raise ValueError(
+            "8-bit integers run through kernels that torch.compile cannot look into: leave out "
+            "--compile, or --precision int8"
+        )
+    default = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    name = os.environ.get("CXX", default)  # as PyTorch looks for it
+    if shutil.which(name) is None:
+        raise ValueError(
+            f"--compile needs a C++ compiler, and there is no {name}: install one, name another in "
+            "the environment variable CXX, or leave --compile out"
+        )
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, after what the device was given to do is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: on a GPU the most that was allocated there, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux, whose ru_maxrss begins at the peak of the process that started us
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024  # "VmHWM: 1234 kB"
+    import resource  # there is none on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024  # bytes there, KiB elsewhere
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU's and how many threads compute."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name, information = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if information.is_file():
+        lines = information.read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        name = names[0] if names else name
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}"

@@ -21,8 +21,8 @@ from data import Clip, Manifest
 from data.cache import ClipCache
 from data.dataset import Batch, ClipDataset, collate
 from data.sampling import clip_weights, epoch_batches
-from train.compilation import compile_in_place, require_compiler
-from train.device import choose_device, choose_precision
+from data.splits import Division, divide
+from train.device import choose_device, choose_precision, compile_in_place, require_compiler
 from train.distributed import (
     barrier,
     by_writer,
@@ -34,13 +34,13 @@ from train.distributed import (
     world_size,
     writer_first,
 )
-from train.division import Division, divide
-from train.evaluate import default_workers, predict_logits
-from train.inspection import inspect
+from train.evaluation import default_workers, predict_logits
+from train.loss import inverse_frequency
 from train.metrics import evaluate_scores
-from train.objective import inverse_frequency
+from train.preflight import inspect
 from train.recipe import Recipe
-from train.results import (
+from train.run_folder import load_state, open_run, save_state
+from train.run_log import (
     Scorer,
     announce,
     one_hot,
@@ -50,7 +50,6 @@ from train.results import (
     save_results,
     to_probabilities,
 )
-from train.run import load_state, open_run, save_state
 from train.step import train_step
 from train.training import Row, Training, build
 

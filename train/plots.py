@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from weights.files import atomic_file
+from data.files import atomic_file
 
 # From the palette of Okabe and Ito, told apart with any kind of colour vision.
 BLUE, VERMILION = "#0072B2", "#D55E00"

@@ -12,9 +12,8 @@ from data.augment import add_noise, cutmix, roll, spec_augment
 from data.dataset import Batch
 from train.device import autocast
 from train.distributed import mean_over_ranks, rank, reduction, world_size
-from train.objective import objective
-from train.optimizer import set_learning_rate
-from train.schedule import learning_rate
+from train.loss import objective
+from train.optim import learning_rate, set_learning_rate
 from train.training import Training
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weights.files import atomic_file
+from data.files import atomic_file
 
 if TYPE_CHECKING:
     import pyarrow

@@ -13,9 +13,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ast_model import AST, Frontend
 from ast_model.baseline import Baseline
-from train.optimizer import make_optimizer
+from train.init_model import empty_model, starting_model
+from train.optim import make_optimizer
 from train.recipe import Recipe
-from train.start import empty_model, starting_model
 
 Row = dict[str, float]
 

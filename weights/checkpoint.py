@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
-from ast_model.position import fit_positions
+from ast_model.positions import fit_positions
 from weights.names import is_head
 
 STATISTICS = {

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from data.archives import megabytes
 from data.cache import cache_folder
-from data.download import DownloadError, download, require_hash
+from data.download.fetch import DownloadError, download, require_hash
+from data.download.unpack import megabytes
 from weights.folder import CONFIG, PICKLED_WEIGHTS, PREPROCESSOR, WEIGHTS
 
 

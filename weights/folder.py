@@ -22,8 +22,8 @@ from torch import Tensor
 
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from ast_model.baseline import Baseline, BaselineConfig
+from data.files import atomic_folder
 from weights.checkpoint import AUDIOSET_CLASSES, STATISTICS, Checkpoint, collect, say
-from weights.files import atomic_folder
 from weights.names import HUB_PREFIX, hub_names
 from weights.tensors import read_tensors
 

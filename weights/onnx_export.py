@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ast_model import AudioClassifier
-from weights.files import atomic_file
+from data.files import atomic_file
 
 
 def export_onnx(classifier: AudioClassifier, path: str | Path, with_frontend: bool = True) -> None:

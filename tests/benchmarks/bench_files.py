@@ -25,7 +25,7 @@ import data
 import weights
 from ast_model.quantise import quantise
 from data.cache import ClipCache
-from train.evaluate import predict_logits
+from train.evaluation import predict_logits
 
 SAMPLE_RATE = 16_000  # Hz
 FRAMES = 512  # of ESC-10's clips of 5 s

@@ -33,7 +33,7 @@ from measuring import write
 from torch.utils.data import DataLoader, Dataset
 
 from data import Clip, Clips
-from data.audioset import ClipIndex, read_part, read_segments
+from data.corpora.audioset import ClipIndex, read_part, read_segments
 from data.dataset import ClipDataset
 
 FORMS: dict[str, Callable[[Iterable[Clip]], Sequence[Clip]]] = {"columns": Clips.of, "tuple": tuple}

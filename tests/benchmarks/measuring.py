@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 
-from train.machine import clock, device_name, peak_memory
-from weights.files import atomic_file
+from data.files import atomic_file
+from train.device import clock, device_name, peak_memory
 
 PACKAGES = ("torch", "torchaudio", "transformers", "kaldi-native-fbank")
 WIDTH = 2048  # of the square matrices that the machine's rate is measured with

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ast_model import AST, ASTConfig
 from ast_model.quantise import quantise
-from train.cost import count_flops
 from train.device import autocast
+from train.experiments.cost import count_flops
 
 Work = Callable[[], object]
 CLASSES = {"base384": 527, "tiny224": 50}

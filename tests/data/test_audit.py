@@ -9,10 +9,10 @@ import soundfile
 
 import data.audit
 from data.audit import audit, read_header
-from data.esc50 import esc50
-from data.folder import folder
+from data.corpora.esc50 import esc50
+from data.corpora.folder import folder
 from data.manifest import Clip, Manifest
-from data.split import stratified_split
+from data.splits import stratified_split
 
 CLASSES = ("cow", "owl")
 

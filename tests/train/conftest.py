@@ -12,7 +12,7 @@ from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data import synthetic
 from train.cli import main
 from train.recipes.demo import DEMO
-from train.run import write_json, write_table
+from train.run_folder import write_json, write_table
 
 TINY = [
     "--corpus", "esc50", "--num-frames", "64", "--frequency-mask", "8",

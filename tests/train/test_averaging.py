@@ -11,7 +11,7 @@ import weights
 from data import Manifest, load_audio
 from train import loop
 from train.loop import train
-from train.run import load_state, read_predictions
+from train.run_folder import load_state, read_predictions
 
 
 def run(recipe, manifest, folder):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from data import synthetic
-from train.evaluate import predict_logits
+from train.evaluation import predict_logits
 from train.loop import train
 from train.metrics import evaluate_scores
 from train.recipes.demo import DEMO

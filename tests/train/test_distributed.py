@@ -23,7 +23,7 @@ from data.sampling import epoch_batches
 from train import distributed, loop
 from train.cli import main
 from train.device import choose_device
-from train.evaluate import default_workers
+from train.evaluation import default_workers
 from train.loop import train
 from train.step import _derived_seed
 
@@ -45,7 +45,7 @@ def train_until(steps, recipe, manifest, folder):
 
     fold, minutes = 1 if manifest.folds else None, 0.0 if steps else 10.0
     no_plots = {name: lambda *_: None for name in ("learning_curves", "confusion")}  # a third of it
-    with patch.object(loop, "train_step", train_step), patch.multiple("train.results", **no_plots):
+    with patch.object(loop, "train_step", train_step), patch.multiple("train.run_log", **no_plots):
         try:
             return train(recipe, manifest, fold, folder, device="cpu", checkpoint_minutes=minutes)
         except Interruption:
@@ -243,7 +243,7 @@ def test_every_rank_draws_its_own_numbers_and_rank_0_those_of_a_single_process()
 
 def test_processes_of_one_machine_share_its_cores(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 16)
-    monkeypatch.setattr("train.evaluate.processes_here", lambda: 4)
+    monkeypatch.setattr("train.evaluation.processes_here", lambda: 4)
     assert default_workers(torch.device("cuda")) == 4
 
 

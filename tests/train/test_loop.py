@@ -20,7 +20,7 @@ from data.corpora import open_corpus
 from train import loop
 from train.loop import train
 from train.recipes.esc10 import ESC10_SCRATCH
-from train.run import load_state, read_predictions
+from train.run_folder import load_state, read_predictions
 from train.training import build
 
 CPU = torch.device("cpu")
@@ -328,7 +328,7 @@ def test_an_unreadable_file_in_the_middle_of_an_epoch_stops_and_is_named(
     corpus, broken = damaged
     sound = next(clip for clip in manifest.clips if clip.path.name == broken[1].path.name)
     clips = tuple(sound if clip.path == broken[1].path else clip for clip in corpus.clips)
-    monkeypatch.setattr("train.inspection.SAMPLED_CLIPS", 1)
+    monkeypatch.setattr("train.preflight.SAMPLED_CLIPS", 1)
     with pytest.raises(ValueError, match=r"broken\.flac"):
         run(recipe, replace(corpus, clips=clips), tmp_path / "run")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import weights
 from ast_model import Frontend, FrontendConfig
-from ast_model.position import fit_positions
+from ast_model.positions import fit_positions
 
 CLASSES = ("dog", "rain", "sea waves")
 

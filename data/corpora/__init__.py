@@ -1,0 +1,63 @@
+"""The corpora by name, as recipes and the command line call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from data.corpora.audioset import audioset
+from data.corpora.esc50 import esc50
+from data.corpora.folder import folder
+from data.corpora.hugging_face import hugging_face
+from data.corpora.speech_commands import speech_commands
+from data.corpora.synthetic import synthetic
+from data.corpora.table import table
+from data.manifest import Manifest
+
+CORPORA: dict[str, Callable[..., Manifest]] = {
+    "esc50": partial(esc50, subset="esc50"),
+    "esc10": partial(esc50, subset="esc10"),
+    "speech_commands": speech_commands,
+    "audioset_balanced": partial(audioset, subset="balanced"),
+    "audioset_full": partial(audioset, subset="full"),
+    "folder": folder,
+    "table": table,
+    "hugging_face": hugging_face,
+    "synthetic": synthetic,
+}
+
+
+COLUMNS = (
+    "path_column",
+    "label_column",
+    "fold_column",
+    "split_column",
+    "group_column",
+    "label_separator",
+)
+"""What can be said of data that come in columns; without, columns of usual names are taken."""
+
+
+def open_corpus(name: str, root: str | Path, **columns: str) -> Manifest:
+    """The manifest of a corpus that lies in the folder `root` (`synthetic` is written there).
+
+    Args:
+        name: a key of `CORPORA`.
+        root: its folder; of `table` the file, of `hugging_face` a hub id as well.
+        columns: any of `COLUMNS`, for `table` and `hugging_face`.
+
+    Raises:
+        FileNotFoundError, ValueError: the folder or its tables are not as the corpus has them.
+    """
+    if name not in CORPORA:
+        raise ValueError(f"corpus {name!r} is unknown; use one of {', '.join(CORPORA)}")
+    if columns and name not in ("table", "hugging_face"):
+        given = ", ".join(f"--{column.replace('_', '-')}" for column in columns)
+        raise ValueError(f"{given} are for --corpus table or hugging_face; {name} has no columns")
+    if name == "hugging_face":
+        if "split_column" in columns:
+            raise ValueError("a Hugging Face data set has splits, no column of them; leave it out")
+        if "path_column" in columns:
+            columns["audio_column"] = columns.pop("path_column")
+    return CORPORA[name](Path(root), **columns)

@@ -1,0 +1,292 @@
+"""Audio data sets in the form of Hugging Face, from their Hub or from disk; clips become files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from data.cache import cache_folder
+from data.corpora.table import divisions, find_column, labelled, parse_labels, sort_classes
+from data.manifest import PARTS, Manifest
+from data.splits import PART_NAMES
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+SAVED_TO_DISK = ("dataset_dict.json", "state.json")  # written by save_to_disk
+SUFFIXES = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"FORM": ".aiff"}
+
+
+def hugging_face(
+    source: str | Path,
+    config: str | None = None,
+    revision: str | None = None,
+    splits: Mapping[str, str] | None = None,
+    audio_column: str | None = None,
+    label_column: str | None = None,
+    fold_column: str | None = None,
+    group_column: str | None = None,
+    label_separator: str | None = None,
+    cache: str | Path | None = None,
+    streaming: bool = False,
+) -> Manifest:
+    """A Hugging Face audio data set, its clips written to files; nothing is decoded.
+
+    The bytes of each clip go to `cache` unchanged, once, in a file named by their hash. Files of a
+    local folder that are not inside Parquet or Arrow files are used where they lie.
+
+    Args:
+        source: an id on the Hub, "owner/name"; or a folder that `save_to_disk` wrote, a folder of
+            Parquet files, a folder in the form "audiofolder", or one Parquet file.
+        config: which of the data set's configurations (subsets), where it has several.
+        revision: branch, tag or commit on the Hub.
+        splits: the part that each split to be used stands for, as {"train.100": "train"}; None: all
+            splits, which must have the usual names of parts. A data set of the one split "train" is
+            taken as not divided.
+        audio_column: None finds the one that holds audio.
+        label_column, fold_column, group_column, label_separator: as for `data.table`. The labels
+            may be of type ClassLabel, text, integer, or lists of these (multi-label).
+        cache: folder for the clips; None: `hugging_face` beside the cache of decoded clips.
+        streaming: keep no copy of a data set from the Hub beside the clips.
+
+    Returns:
+        A manifest with the classes in the order of the ClassLabel, else sorted as by `data.table`.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: the package `datasets` is missing (extra `hf`) or cannot open the source; a
+            split, column or label is not as above; a clip without audio, or outside the data set.
+    """
+    source = str(source)
+    data, audio_type = _open(source, config, revision, streaming)
+    parts = _parts(source, list(data), splits)
+    features = _features(source, {name: data[name] for name in parts})
+    if set(parts.values()) != {None}:
+        if fold_column:
+            raise ValueError(
+                f"{source} has the splits {', '.join(parts)} already: expected no fold_column, "
+                "or with splits only those of one part"
+            )
+        fold_column = ""
+    given = {"label_column": label_column, "fold_column": fold_column, "group_column": group_column}
+    columns = {"audio": _audio_column(source, features, audio_column)}
+    others = [name for name in features if name != columns["audio"]]
+    for argument, column in given.items():
+        columns[argument] = find_column(others, argument, column, source)
+
+    folder = cache_folder("hugging_face") if cache is None else Path(cache)
+    print(f"{source}: clips that are not files by themselves go to {folder}", file=sys.stderr)
+    rows = list(_rows(source, data, parts, columns, audio_type, folder))
+    if not rows:
+        raise ValueError(f"{source} has no clips in {', '.join(parts)}: expected some")
+    cells, places = [row.cell for row in rows], [row.place for row in rows]
+    names = _class_names(features[columns["label_column"]])
+    if names:
+        cells, label_separator = [_named(cell, names) for cell in cells], ""
+    labels, multi_label = parse_labels(cells, places, label_separator)
+    classes = tuple(names or sort_classes(label for clip in labels for label in clip))
+    files, fields = [row.file for row in rows], [row.fields for row in rows]
+    clips = labelled(files, labels, classes, fields)
+    return Manifest(Path(source).name, clips, classes, multi_label)
+
+
+def _open(
+    source: str, config: str | None, revision: str | None, streaming: bool
+) -> tuple[dict[str, Any], Any]:
+    """The splits by name, and the type to read their audio as: bytes or a path, not decoded."""
+    try:
+        import datasets
+        from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+    except ImportError as error:
+        raise ValueError(
+            f"{source}: Hugging Face data sets need the package datasets; "
+            "install it with `pip install 'ast-audio[hf]'`"
+        ) from error
+    local = Path(source).absolute()
+    if not local.exists() and not HUB_ID.fullmatch(source):
+        raise FileNotFoundError(
+            f"no {source}: expected a file, a folder, or an id on the Hub as owner/name"
+        )
+    with _in_one_line(source):
+        if any((local / name).is_file() for name in SAVED_TO_DISK):
+            data = datasets.load_from_disk(str(local))
+            splits = data if isinstance(data, dict) else {"train": data}
+            return splits, datasets.Audio(decode=False)
+        if local.is_file():
+            builder = datasets.load_dataset_builder("parquet", data_files=str(local))
+        elif local.is_dir():
+            builder = datasets.load_dataset_builder(str(local), config)
+        else:
+            builder = datasets.load_dataset_builder(source, config, revision=revision)
+            _announce(source, builder, streaming)
+        # As Audio, the files of an "audiofolder" would have to be decoded.
+        is_folder = isinstance(builder, AudioFolder)
+        audio_type = datasets.Value("string") if is_folder else datasets.Audio(decode=False)
+        # Local data are read where they are: a copy would only cost space.
+        if streaming or is_folder or local.exists():
+            return builder.as_streaming_dataset(), audio_type
+        builder.download_and_prepare()
+        return builder.as_dataset(), audio_type
+
+
+def _announce(source: str, builder: Any, streaming: bool) -> None:
+    size = builder.info.download_size
+    amount = f"{size / 1e6:.0f} MB" if size else "an unknown amount"
+    place = "without keeping it" if streaming else f"to {builder.cache_dir}"
+    print(f"{source}: fetching {amount} from huggingface.co {place}", file=sys.stderr)
+
+
+@contextmanager
+def _in_one_line(source: str) -> Iterator[None]:
+    """Whatever the package raises, as one ValueError of one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(
+            f"{source} cannot be read as a Hugging Face data set ({reason}): check the name, "
+            "the configuration, and the connection if it is on the Hub"
+        ) from error
+
+
+def _parts(
+    source: str, names: list[str], splits: Mapping[str, str] | None
+) -> dict[str, str | None]:
+    """The part that each split to be read stands for."""
+    if not splits:
+        if names == ["train"]:  # what the package calls data that are not divided
+            return {"train": None}
+        splits = {name: PART_NAMES.get(name.lower(), "") for name in names}
+    for name, part in splits.items():
+        if name not in names or part not in PARTS:
+            raise ValueError(
+                f"{source}, split {name!r} as {part!r}: expected splits among {', '.join(names)} "
+                "and parts among train, valid, test; say which is which with splits"
+            )
+    return dict(splits)
+
+
+def _features(source: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The columns and their types, which are the same in all splits."""
+    (first, *others) = [split.features or {} for split in data.values()]
+    if any(other != first for other in others):
+        raise ValueError(
+            f"{source}: the splits {', '.join(data)} differ in their columns or classes: "
+            "expected the same in all; choose some with splits"
+        )
+    return first
+
+
+def _audio_column(source: str, features: dict[str, Any], given: str | None) -> str:
+    found = [
+        name
+        for name, feature in features.items()
+        if (_holds_audio(feature) if given is None else name == given)
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"{source} has {len(found)} columns that can be the audio: expected one; "
+            f"name it with audio_column, one of {', '.join(map(repr, features))}"
+        )
+    return found[0]
+
+
+def _holds_audio(feature: Any) -> bool:
+    # Parquet that was written without the package says no more than what the column consists of.
+    return type(feature).__name__ == "Audio" or (isinstance(feature, dict) and "bytes" in feature)
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """The names of a ClassLabel or of a list of them; None for other types."""
+    feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
+    return getattr(feature, "names", None)
+
+
+def _named(cell: Any, names: list[str]) -> Any:
+    """Names in place of a ClassLabel's indices; None in place of -1 (no label) and the like."""
+    if isinstance(cell, list):
+        return [_named(label, names) for label in cell]
+    return None if cell is None or cell not in range(len(names)) else names[cell]
+
+
+class _Row(NamedTuple):
+    place: str  # for errors
+    file: Path
+    cell: Any  # label or labels
+    fields: dict[str, Any]  # fold, part and group of the clip
+
+
+def _rows(
+    source: str,
+    data: dict[str, Any],
+    parts: dict[str, str | None],
+    columns: dict[str, str | None],
+    audio_type: Any,
+    folder: Path,
+) -> Iterator[_Row]:
+    used = list(dict.fromkeys(filter(None, columns.values())))
+    for name, part in parts.items():
+        with _in_one_line(source):
+            examples = data[name].select_columns(used).cast_column(columns["audio"], audio_type)
+            examples = iter(tqdm(examples, f"{source} {name}", unit="clip", disable=None))
+        for number in count(1):
+            with _in_one_line(source):
+                example = next(examples, None)
+            if example is None:
+                break
+            place = f"{source}, split {name}, example {number}"
+            yield _Row(
+                place,
+                _clip_file(example[columns["audio"]], source, folder, place),
+                example[columns["label_column"]],
+                divisions(example, columns, place) | {"part": part},
+            )
+
+
+def _clip_file(audio: Any, source: str, folder: Path, place: str) -> Path:
+    """The clip as a file: its own where it lies in the local source, else one in `folder`."""
+    path = audio if isinstance(audio, str) else (audio or {}).get("path")
+    content = None if isinstance(audio, str) else (audio or {}).get("bytes")
+    if content:
+        return _store(content, folder)
+    if not path:
+        raise ValueError(f"{place} has no audio: expected its bytes or the path of its file")
+    if path.startswith(f"hf://datasets/{source}@"):
+        from huggingface_hub import HfFileSystem
+
+        with _in_one_line(source):
+            return _store(HfFileSystem().read_bytes(path), folder)
+    root = Path(source).absolute()
+    file = Path(os.path.normpath(root / path))
+    if not (file.is_relative_to(root) and file.is_file()):
+        raise ValueError(
+            f"{place}: {path!r} is no file of this data set: expected the audio inside it; "
+            "write the data set anew with its audio embedded"
+        )
+    return file
+
+
+def _store(content: bytes, folder: Path) -> Path:
+    """The file with this content: there already, or written under another name and renamed."""
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    # libsndfile goes by the content; the suffix is for people and their players.
+    suffix = SUFFIXES.get(content[:4], ".mp3" if content[:3] == b"ID3" else ".audio")
+    path = folder / digest[:2] / (digest + suffix)
+    if not (path.is_file() and path.stat().st_size == len(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(".tmp", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    return path

@@ -1,0 +1,340 @@
+"""A table of clips (CSV, TSV, Parquet): a row for each file, with its labels and its part."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from data.files import existing
+from data.manifest import Clip, Clips, Manifest
+from data.splits import PART_NAMES
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+USUAL_NAMES = {
+    "path_column": "path file filename filepath fname audio audiofile audiofilename audiopath wav "
+    "wavfile wavpath slicefilename",
+    "label_column": "label labels class classes classname category categories target targets "
+    "species primarylabel tag tags",
+    "fold_column": "fold kfold",
+    "split_column": "split part subset set partition",
+    "group_column": "group groupid speaker speakerid clientid site siteid session sessionid",
+}
+"""Column names in use, in lower case without spaces, hyphens and underscores."""
+
+PARQUET = (".parquet", ".pq")
+COLUMN_SEPARATORS = (",", "\t", ";", "|")
+LABEL_SEPARATORS = (";", "|")  # these are hardly ever part of a name; a comma may well be
+
+
+def table(
+    path: str | Path,
+    root: str | Path | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    fold_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    separator: str | None = None,
+    label_separator: str | None = None,
+) -> Manifest:
+    """The clips that a table lists; no audio is decoded.
+
+    Columns are known by their usual names (`USUAL_NAMES`) or by the arguments. A fold is an
+    integer, a split one of train, valid and test or of their other names, a group any text.
+
+    Several labels in a cell, separated by `;` or `|`, or a list in Parquet, make the data
+    multi-label; a cell without a label is then a clip of no class. What a comma in a label means
+    must be said by `label_separator`.
+
+    Args:
+        path: `.parquet` or `.pq` (needs pyarrow), else text in UTF-8 with a header line.
+        root: folder that relative paths start from; None: the table's own.
+        path_column, label_column: None finds them.
+        fold_column, split_column, group_column: None finds them, "" goes without.
+        separator: of the columns of a text; None: the most frequent of comma, tab, `;` and `|` in
+            its header line.
+        label_separator: of the labels in a cell; "": each cell is one label, whatever it holds.
+
+    Returns:
+        A manifest with the clips in the order of the table and the classes sorted by name, or by
+        value if all of them are integers.
+
+    Raises:
+        FileNotFoundError: no such table, or files that it names are missing.
+        ValueError: columns missing or ambiguous, a cell that is not as above, a file listed twice,
+            or a table that cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no table {path}: expected a CSV, TSV or Parquet file")
+    given = (path_column, label_column, fold_column, split_column, group_column)
+    names = _header(path, separator)
+    columns = {
+        argument: find_column(names, argument, column, str(path))
+        for argument, column in zip(USUAL_NAMES, given, strict=True)
+    }
+    if columns["fold_column"] and columns["split_column"]:
+        raise ValueError(
+            f"{path} has folds in {columns['fold_column']!r} and parts in "
+            f"{columns['split_column']!r}: expected one of them; set fold_column or split_column "
+            "to '' to leave it out"
+        )
+    rows = list(_rows(path, separator, [column for column in columns.values() if column]))
+    if not rows:
+        raise ValueError(f"{path} has no rows: expected one for each clip")
+    places = [place for place, _ in rows]
+    files = _files(path, root, places, [row[columns["path_column"]] for _, row in rows])
+    labels, multi_label = parse_labels(
+        [row[columns["label_column"]] for _, row in rows], places, label_separator
+    )
+    classes = sort_classes(label for clip in labels for label in clip)
+    fields = (divisions(row, columns, place) for place, row in rows)
+    return Manifest(path.stem, labelled(files, labels, classes, fields), classes, multi_label)
+
+
+def labelled(
+    files: Iterable[Path],
+    labels: Iterable[Iterable[str]],
+    classes: Sequence[str],
+    fields: Iterable[Mapping[str, Any]],
+) -> Clips:
+    """Clips of these files, their labels as indices of `classes`, with fold, part and group."""
+    index = {name: target for target, name in enumerate(classes)}
+    return Clips.of(
+        Clip(file, tuple(sorted(index[label] for label in clip)), **own)
+        for file, clip, own in zip(files, labels, fields, strict=True)
+    )
+
+
+def _files(path: Path, root: str | Path | None, places: list[str], names: list) -> list[Path]:
+    """The file of each row: present, and no other row's."""
+    folder = path.parent if root is None else Path(root)
+    lines: dict[str, str] = {}
+    files, missing = [], []
+    for place, name in zip(places, names, strict=True):
+        if isinstance(name, dict | bytes):
+            raise ValueError(
+                f"{path} holds the audio itself, not paths: open it with data.hugging_face"
+            )
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{place}: expected the path of an audio file, not {name!r}")
+        file = existing(folder / name)
+        if file is None:
+            missing.append(name)
+            continue
+        first = lines.setdefault(os.path.normpath(file), place)
+        if first != place:
+            raise ValueError(
+                f"{place}: {name!r} is listed in {first} already: expected one row for a file; "
+                "remove one, or write all labels of the file into one cell as dog;cat"
+            )
+        files.append(file)
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} lacks {len(missing)} of the {len(names)} files that {path} names, the first "
+            f"is {missing[0]!r}: complete the data, or say with root where the paths start"
+        )
+    return files
+
+
+# What a table shares with other data that come in columns.
+
+
+def find_column(names: Sequence[str], argument: str, given: str | None, source: str) -> str | None:
+    """The column that an argument of `table` names or, where it is None, the one of a usual name.
+
+    None where there is no fold, split or group.
+    """
+    optional = argument not in ("path_column", "label_column")
+    if given == "" and optional:
+        return None
+    usual = USUAL_NAMES[argument].split()
+    found = [name for name in names if (_plain(name) in usual if given is None else name == given)]
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        raise ValueError(
+            f"{source}: the columns {_listed(found)} could each be meant: "
+            f"expected one; name it with {argument}"
+        )
+    if given is None and optional:
+        return None
+    wanted = "of a usual name" if given is None else repr(given)
+    raise ValueError(f"{source} has no column {wanted}: give {argument}, one of {_listed(names)}")
+
+
+def _plain(name: str) -> str:
+    return name.lower().translate(str.maketrans("", "", " -_"))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:20])) + (" ..." if len(names) > 20 else "")
+
+
+def parse_labels(
+    cells: Sequence[object], places: Sequence[str], separator: str | None
+) -> tuple[list[tuple[str, ...]], bool]:
+    """The names in each label cell, as `table` describes them, and whether they are multi-label.
+
+    Args:
+        cells: text, numbers, None, or lists of them.
+        places: where each cell is, for the error.
+        separator: `label_separator` of `table`.
+    """
+    if any(isinstance(cell, list) for cell in cells):
+        lists = [cell if isinstance(cell, list) else [cell] for cell in cells]
+        return [tuple({_text(name): None for name in cell if _text(name)}) for cell in lists], True
+    texts = [_text(cell) for cell in cells]
+    for text, place in zip(texts, places, strict=True):
+        if text.startswith("[") and text.endswith("]") and separator != "":
+            raise ValueError(
+                f"{place}: {text!r} is a list written as text: expected labels as in dog;cat; "
+                "write them so, or set label_separator to '' if it is one class"
+            )
+    if separator is None:
+        separator = _label_separator(texts)
+    if separator:
+        split = ([name.strip() for name in text.split(separator)] for text in texts)
+        return [tuple({name: None for name in names if name}) for names in split], True
+    for text, place in zip(texts, places, strict=True):
+        if not text:
+            raise ValueError(f"{place} has no label: expected one; add it or remove the row")
+    return [(text,) for text in texts], False
+
+
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def _label_separator(texts: list[str]) -> str:
+    """What separates labels, or "" where every cell is one label; an error where that is open."""
+    found = [separator for separator in LABEL_SEPARATORS if any(separator in t for t in texts)]
+    if len(found) == 1:
+        return found[0]
+    doubtful = next((text for text in texts if found or "," in text), None)
+    if doubtful is None:
+        return ""
+    raise ValueError(
+        f"the label {doubtful!r} may be one class or several: "
+        "expected `;` or `|` between labels; set label_separator, or '' if it is one class"
+    )
+
+
+def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Every name once, in alphabetical order, or by value where all of them are integers."""
+    unique = sorted(set(names))
+    try:
+        return tuple(sorted(unique, key=int))
+    except ValueError:
+        return tuple(unique)
+
+
+def divisions(
+    row: dict[str, object], columns: dict[str, str | None], place: str
+) -> dict[str, object]:
+    """The fields `fold`, `part` and `group` of a row's clip.
+
+    Raises:
+        ValueError: a fold is no integer, or a split has no part's name.
+    """
+    fold, part, group = (
+        _text(row[columns[argument]]) if columns.get(argument) else None
+        for argument in ("fold_column", "split_column", "group_column")
+    )
+    if part is not None and part.lower() not in PART_NAMES:
+        raise ValueError(
+            f"{place}: split {part!r}: expected train, valid or test; correct it, "
+            "or set split_column to '' to go without"
+        )
+    try:
+        number = None if fold is None else int(fold)
+    except ValueError:
+        raise ValueError(
+            f"{place}: fold {fold!r}: expected an integer; correct it, "
+            "or set fold_column to '' to go without"
+        ) from None
+    return {
+        "fold": number,
+        "part": None if part is None else PART_NAMES[part.lower()],
+        "group": group or None,
+    }
+
+
+# Reading the two kinds of file.
+
+
+def _header(path: Path, separator: str | None) -> list[str]:
+    if path.suffix.lower() in PARQUET:
+        with _open_parquet(path) as file:
+            return file.schema_arrow.names
+    with _open_text(path) as file:
+        return next(csv.reader(file, delimiter=_separator(path, separator)), [])
+
+
+def _rows(
+    path: Path, separator: str | None, columns: list[str]
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Of every row its place, for errors, and the cells of these columns."""
+    if path.suffix.lower() in PARQUET:
+        with _open_parquet(path) as file:
+            for number, row in enumerate(file.read(columns).to_pylist(), start=1):
+                yield f"{path}, row {number}", row
+        return
+    with _open_text(path) as file:
+        reader = csv.reader(file, delimiter=_separator(path, separator), strict=True)
+        header = next(reader)
+        indices = [header.index(column) for column in columns]
+        for cells in reader:
+            if not cells:
+                continue  # an empty line, as at the end of many files
+            place = f"{path}, line {reader.line_num}"
+            if len(cells) != len(header):
+                raise ValueError(
+                    f"{place}: {len(cells)} cells: expected {len(header)} as in the header; "
+                    "correct the line, or quote cells that hold the separator"
+                )
+            yield place, {column: cells[i] for column, i in zip(columns, indices, strict=True)}
+
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[TextIO]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield file
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not a table in UTF-8 with one kind of separator ({error}): save it anew"
+        ) from error
+
+
+def _separator(path: Path, given: str | None) -> str:
+    if given is None:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline(2**16)
+        return max(COLUMN_SEPARATORS, key=header.count)
+    if len(given) != 1 or given in '\r\n"':
+        raise ValueError(f"separator {given!r}: expected one character, as ',' or a tab")
+    return given
+
+
+@contextmanager
+def _open_parquet(path: Path) -> Iterator[ParquetFile]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise ValueError(
+            f"{path}: reading Parquet needs pyarrow; install it with `pip install pyarrow`"
+        ) from error
+    try:
+        with ParquetFile(path) as file:
+            yield file
+    except (ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a Parquet file ({reason}): save it anew") from error

@@ -1,0 +1,163 @@
+"""A folder of class folders: classes, parts, and nothing left out in silence."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from data.corpora.folder import folder
+
+
+def lay_out(root: Path, *names: str) -> Path:
+    """Empty files: nothing here may decode them."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def refusal(root: Path, error: type[Exception] = ValueError) -> str:
+    with pytest.raises(error) as caught:
+        folder(root)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_classes_are_the_folders_by_name_with_all_their_files_at_any_depth(tmp_path):
+    root = lay_out(tmp_path / "farm", "owl/b.WAV", "owl/far/down/a.ogg", "cow/x.mp3", "cow/y.flac")
+    manifest = folder(root)
+    assert (manifest.name, manifest.classes, manifest.multi_label) == (
+        "farm",
+        ("cow", "owl"),
+        False,
+    )
+    assert [(clip.path.relative_to(root).as_posix(), clip.targets) for clip in manifest.clips] == [
+        ("cow/x.mp3", (0,)),
+        ("cow/y.flac", (0,)),
+        ("owl/b.WAV", (1,)),
+        ("owl/far/down/a.ogg", (1,)),
+    ]
+    assert all(clip.part is None and clip.fold is None for clip in manifest.clips)
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("train", "valid", "test"), ("train", "valid", "test")),
+        (("Training", "validation", "testing"), ("train", "valid", "test")),
+        (("test", "train"), ("train", "test")),
+        (("train", "dev", "eval"), ("train", "valid", "test")),
+    ],
+)
+def test_folders_of_parts_come_in_the_order_train_valid_test(tmp_path, names, parts):
+    manifest = folder(lay_out(tmp_path, *(f"{name}/{c}/1.wav" for name in names for c in "ab")))
+    assert manifest.classes == ("a", "b")
+    assert [clip.part for clip in manifest.clips] == [part for part in parts for _ in "ab"]
+    assert [clip.targets for clip in manifest.clips] == [(0,), (1,)] * len(parts)
+
+
+def test_a_class_that_only_one_part_has_keeps_its_index_in_the_others(tmp_path):
+    manifest = folder(lay_out(tmp_path, "train/a/1.wav", "train/b/1.wav", "test/b/2.wav"))
+    assert [(clip.part, clip.targets) for clip in manifest.clips] == [
+        ("train", (0,)),
+        ("train", (1,)),
+        ("test", (1,)),
+    ]
+
+
+def test_train_is_a_class_where_it_holds_audio_beside_other_classes(tmp_path):
+    manifest = folder(lay_out(tmp_path, "train/1.wav", "airplane/1.wav"))
+    assert manifest.classes == ("airplane", "train")
+    assert {clip.part for clip in manifest.clips} == {None}
+
+
+def test_parts_beside_a_class_are_refused(tmp_path):
+    message = refusal(lay_out(tmp_path, "train/a/1.wav", "test/a/1.wav", "extra/1.wav"))
+    assert "'test'" in message
+    assert "'extra'" in message
+
+
+def test_two_folders_for_one_part_are_refused(tmp_path):
+    message = refusal(lay_out(tmp_path, "train/a/1.wav", "val/a/1.wav", "dev/a/1.wav"))
+    assert "'val'" in message
+    assert "'dev'" in message
+
+
+def test_what_is_left_out_is_counted_in_one_line(tmp_path, capsys):
+    names = ("a/1.wav", "a/1.txt", "a/2.TXT", "a/cover.jpg", "a/.DS_Store", "a/README", "LICENSE")
+    root = lay_out(tmp_path, *names, "a/._1.wav", "a/.trash/2.wav", "table.csv", ".git/HEAD")
+    (root / "a" / "link").symlink_to(root)
+    assert len(folder(root).clips) == 1
+    assert capsys.readouterr().err == (
+        f"{root}: left out as not audio: 1 '.csv', 1 '.jpg', 2 '.txt', 4 hidden, "
+        "1 linked folder, 2 without extension\n"
+    )
+
+
+def test_nothing_is_said_where_nothing_is_left_out(tmp_path, capsys):
+    folder(lay_out(tmp_path, "a/1.wav"))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_class_folder_may_be_a_link(tmp_path):
+    lay_out(tmp_path, "elsewhere/1.wav", "root/b/1.wav")
+    (tmp_path / "root" / "a").symlink_to(tmp_path / "elsewhere")
+    assert [clip.targets for clip in folder(tmp_path / "root").clips] == [(0,), (1,)]
+
+
+def test_a_broken_link_to_audio_is_a_clip_for_the_audit_to_report(tmp_path):
+    lay_out(tmp_path, "a/1.wav")
+    (tmp_path / "a" / "2.wav").symlink_to("gone.wav")
+    assert len(folder(tmp_path).clips) == 2
+
+
+def test_an_empty_class_is_refused_with_its_name(tmp_path):
+    message = refusal(lay_out(tmp_path, "a/1.wav", "b/1.m4a", "c/.keep"))
+    assert "2 of 3 classes" in message
+    assert "'b'" in message
+
+
+def test_a_class_without_audio_in_one_part_only_is_not_empty(tmp_path):
+    assert len(folder(lay_out(tmp_path, "train/a/1.wav", "test/a/.keep")).clips) == 1
+
+
+@pytest.mark.parametrize(
+    "names", [("a/1.wav", "x.wav"), ("train/1.wav",), ("train/a/1.wav", "x.wav")]
+)
+def test_audio_outside_of_the_classes_is_refused(tmp_path, names):
+    assert "1 audio files outside of any class" in refusal(lay_out(tmp_path, *names))
+
+
+def test_no_class_folders(tmp_path):
+    assert "no class folders" in refusal(tmp_path)
+
+
+def test_no_folder_and_a_file(tmp_path):
+    assert "no folder" in refusal(tmp_path / "absent", FileNotFoundError)
+    assert "is a file" in refusal(lay_out(tmp_path, "x.zip") / "x.zip")
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    lay_out(tmp_path, "a/1.wav", "a/locked/2.wav")
+    scandir = os.scandir
+
+    def deny(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(PermissionError):
+        folder(tmp_path)
+
+
+def test_the_name_of_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(lay_out(tmp_path / "birds", "a/1.wav"))
+    assert folder(".").name == "birds"
+
+
+def test_ten_spoken_digits(recordings, capsys):
+    manifest = folder(recordings / "spoken_digits")
+    assert (len(manifest.clips), len(manifest.classes)) == (2000, 10)
+    assert "left out as not audio: 2 '.txt'" in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""Files and folders appear whole or not at all."""
+
+import pytest
+
+from data.files import atomic_file, atomic_folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with atomic_file(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["a.txt"]
+
+
+def test_whoever_reads_the_old_file_reads_it_to_its_end(tmp_path):
+    """Renamed into place: a reader, or a crash, never meets a file half old and half new."""
+    (tmp_path / "a").write_text("old")
+    with (tmp_path / "a").open() as reader:
+        with atomic_file(tmp_path / "a") as temporary:
+            temporary.write_text("new")
+        assert reader.read() == "old"
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_folder_replaces_the_old_one(tmp_path):
+    for content in ("old", "new"):
+        with atomic_folder(tmp_path / "model") as temporary:
+            (temporary / content).touch()
+    assert names(tmp_path) == ["model"]
+    assert names(tmp_path / "model") == ["new"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("bug")])
+def test_a_failure_leaves_everything_as_it_was(tmp_path, error):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").touch()
+    for manager, path in ((atomic_file, "file"), (atomic_folder, "folder")):
+        with pytest.raises(type(error)), manager(tmp_path / path):
+            raise error
+    assert names(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "old"
+    assert names(tmp_path / "folder") == ["old"]
+
+
+def test_a_full_disk_says_what_to_do(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"could not write .*a: No space left on device; free space"),
+        atomic_file(tmp_path / "a"),
+    ):
+        raise OSError(28, "No space left on device")

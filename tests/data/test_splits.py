@@ -1,0 +1,244 @@
+"""Splits: every class in every part in proportion, groups whole, the same for the same seed."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.manifest import Clip, Manifest
+from data.splits import divide, stratified_folds, stratified_split
+
+
+def corpus(*targets: tuple[int, ...], groups: list | None = None) -> Manifest:
+    groups = groups or [None] * len(targets)
+    clips = (
+        Clip(Path(f"{number}.wav"), labels, group=group)
+        for number, (labels, group) in enumerate(zip(targets, groups, strict=True))
+    )
+    classes = tuple(f"class {n}" for n in range(1 + max(max(t, default=0) for t in targets)))
+    return Manifest("corpus", tuple(clips), classes, any(len(labels) != 1 for labels in targets))
+
+
+def counts(manifest: Manifest, field: str) -> dict[int, Counter]:
+    """For every class, how many clips of it each part or fold has."""
+    table = defaultdict(Counter)
+    for clip in manifest.clips:
+        for target in clip.targets:
+            table[target][getattr(clip, field)] += 1
+    return dict(table)
+
+
+def test_every_class_is_split_in_the_given_proportions():
+    manifest = stratified_split(corpus(*[(0,)] * 100, *[(1,)] * 40), valid=0.1, test=0.2)
+    assert counts(manifest, "part") == {
+        0: {"train": 70, "valid": 10, "test": 20},
+        1: {"train": 28, "valid": 4, "test": 8},
+    }
+
+
+def test_only_the_parts_change():
+    before = corpus(*[(0,)] * 10, *[(1,)] * 10)
+    after = stratified_split(before)
+    assert [(clip.path, clip.targets) for clip in after.clips] == [
+        (clip.path, clip.targets) for clip in before.clips
+    ]
+    assert (after.name, after.classes) == (before.name, before.classes)
+
+
+def test_the_seed_decides_and_nothing_else():
+    manifest = corpus(*[(0,)] * 50)
+    assert stratified_split(manifest) == stratified_split(manifest)
+    assert stratified_split(manifest, seed=1) != stratified_split(manifest)
+    assert stratified_folds(manifest, seed=1) != stratified_folds(manifest)
+
+
+def test_three_clips_are_enough_for_three_parts_and_two_are_not():
+    manifest = stratified_split(corpus(*[(0,)] * 3, *[(1,)] * 90))
+    assert counts(manifest, "part")[0] == {"train": 1, "valid": 1, "test": 1}
+    with pytest.raises(ValueError, match=r"'class 0' with 2 clips.*expected 3"):
+        stratified_split(corpus(*[(0,)] * 2, *[(1,)] * 90))
+
+
+def test_a_part_of_fraction_zero_is_not_made():
+    manifest = stratified_split(corpus(*[(0,)] * 2, *[(1,)] * 2), valid=0.5, test=0)
+    assert counts(manifest, "part") == {0: {"train": 1, "valid": 1}, 1: {"train": 1, "valid": 1}}
+
+
+def test_groups_stay_whole_and_every_class_is_in_every_part():
+    # four speakers say both words, unevenly: two of them must train
+    groups = [f"speaker {n % 4}" for n in range(120)]
+    manifest = stratified_split(corpus(*[(n % 3 % 2,) for n in range(120)], groups=groups))
+    parts = {clip.group: set() for clip in manifest.clips}
+    for clip in manifest.clips:
+        parts[clip.group].add(clip.part)
+    assert sorted(map(sorted, parts.values())) == [["test"], ["train"], ["train"], ["valid"]]
+
+
+def test_a_class_of_too_few_groups_is_refused():
+    groups = ["a", "b"] * 30
+    with pytest.raises(ValueError, match="'class 0' with 2 clips or groups"):
+        stratified_split(corpus(*[(0,)] * 60, groups=groups))
+
+
+def test_large_groups_train_where_small_ones_can_be_held_out():
+    groups = ["large"] * 80 + ["small"] * 10 + ["tiny"] * 10
+    manifest = stratified_split(corpus(*[(0,)] * 100, groups=groups))
+    assert counts(manifest, "part")[0] == {"train": 80, "valid": 10, "test": 10}
+
+
+def test_folds_are_even_in_every_class():
+    manifest = stratified_folds(corpus(*[(0,)] * 50, *[(1,)] * 12), folds=5)
+    assert manifest.folds == (1, 2, 3, 4, 5)
+    assert set(counts(manifest, "fold")[0].values()) == {10}
+    assert set(counts(manifest, "fold")[1].values()) == {2, 3}
+    sizes = Counter(clip.fold for clip in manifest.clips)
+    assert set(sizes.values()) == {12, 13}
+
+
+def test_what_is_left_of_many_small_classes_makes_no_fold_larger():
+    manifest = stratified_folds(corpus(*[(n // 7,) for n in range(70)]), folds=5)
+    assert set(Counter(clip.fold for clip in manifest.clips).values()) == {14}
+
+
+def test_multi_label_follows_the_rarest_class():
+    targets = [(0,)] * 60 + [(0, 1)] * 20 + [(0, 1, 2)] * 10 + [()] * 10
+    manifest = stratified_split(corpus(*targets))
+    assert counts(manifest, "part") == {
+        0: {"train": 72, "valid": 9, "test": 9},
+        1: {"train": 24, "valid": 3, "test": 3},
+        2: {"train": 8, "valid": 1, "test": 1},
+    }
+    assert Counter(clip.part for clip in manifest.clips if not clip.targets) == {
+        "train": 8,
+        "valid": 1,
+        "test": 1,
+    }
+
+
+def test_one_clip_of_no_class_is_no_obstacle():
+    assert len(stratified_split(corpus((), *[(0,)] * 30)).clips) == 31
+
+
+def test_classes_that_bind_each_other_are_in_every_part_or_an_error_says_so():
+    # three clips each: where class 0 and class 2 go leaves class 1 a choice or none
+    manifest = corpus((0, 1), (0,), (0, 2), (1, 2), (2,), (1,))
+    outcomes = set()
+    for seed in range(40):
+        try:
+            table = counts(stratified_split(manifest, seed=seed), "part")
+        except ValueError as error:
+            assert "is not in all 3 parts" in str(error)
+            outcomes.add("refused")
+        else:
+            assert all(len(parts) == 3 for parts in table.values())
+            outcomes.add("split")
+    assert outcomes == {"split", "refused"}
+
+
+@pytest.mark.parametrize(("valid", "test"), [(-0.1, 0.1), (0.5, 0.5), (float("nan"), 0.1)])
+def test_fractions_out_of_range(valid, test):
+    with pytest.raises(ValueError, match="expected fractions"):
+        stratified_split(corpus(*[(0,)] * 10), valid, test)
+
+
+def test_one_fold_is_refused():
+    with pytest.raises(ValueError, match="1 folds: expected at least 2"):
+        stratified_folds(corpus(*[(0,)] * 10), folds=1)
+
+
+@pytest.mark.parametrize("split", [stratified_split, stratified_folds])
+def test_a_split_of_its_own_is_not_overwritten(split):
+    divided = stratified_split(corpus(*[(0,)] * 10))
+    with pytest.raises(ValueError, match="parts or folds of its own"):
+        split(divided)
+
+
+@given(
+    sizes=st.lists(st.integers(3, 40), min_size=1, max_size=8),
+    valid=st.floats(0.01, 0.4),
+    test=st.floats(0.01, 0.4),
+    seed=st.integers(0, 2**32),
+)
+def test_no_class_is_off_by_a_clip_or_more_beyond_the_one_that_every_part_gets(
+    sizes, valid, test, seed
+):
+    manifest = corpus(*[(target,) for target, size in enumerate(sizes) for _ in range(size)])
+    table = counts(stratified_split(manifest, valid, test, seed), "part")
+    for target, size in enumerate(sizes):
+        for part, share in (("valid", valid), ("test", test)):
+            assert abs(table[target][part] - max(1, size * share)) <= 1
+        assert table[target]["train"] >= 1
+
+
+@given(st.data())
+def test_groups_never_straddle_folds(data):
+    num_groups = data.draw(st.integers(12, 30))
+    clips = data.draw(
+        st.lists(st.tuples(st.integers(0, 2), st.integers(0, num_groups - 1)), max_size=60)
+    )
+    clips += [(target, group) for target in range(3) for group in range(num_groups)]
+    manifest = corpus(*[(t,) for t, _ in clips], groups=[str(group) for _, group in clips])
+    fold_of = {}
+    for clip in stratified_folds(manifest, folds=4).clips:
+        assert fold_of.setdefault(clip.group, clip.fold) == clip.fold
+    assert Counter(fold_of.values()).keys() == {1, 2, 3, 4}
+
+
+def manifest(parts):
+    clips = [Clip(Path(f"{i}.wav"), (i % 2,), part=part) for i, part in enumerate(parts)]
+    return Manifest("made", tuple(clips), ("a", "b"))
+
+
+def test_a_fold_is_held_out_against_the_others():
+    clips = tuple(Clip(Path(f"{i}.wav"), (0,), fold=1 + i % 3) for i in range(6))
+    corpus = Manifest("folds", clips, ("a",))
+    division = divide(corpus, 2, seed=0)
+    assert {clip.fold for clip in division.held_out} == {2}
+    assert {clip.fold for clip in division.training} == {1, 3}
+    assert (division.test, division.fold, division.held_out_name) == ((), 2, "fold 2")
+    assert divide(corpus, None, seed=0).fold == 1
+
+
+def test_official_parts_are_kept():
+    corpus = manifest(["train", "train", "valid", "test", "test"])
+    division = divide(corpus, None, seed=0)
+    assert [len(part) for part in (division.training, division.held_out, division.test)] == [
+        2,
+        1,
+        2,
+    ]
+    assert (division.fold, division.held_out_name) == (None, "valid")
+
+
+def test_training_and_validation_parts_alone_leave_no_test():
+    division = divide(manifest(["train", "train", "valid"]), None, seed=0)
+    assert (len(division.held_out), division.test, division.held_out_name) == (1, (), "valid")
+
+
+def test_without_a_validation_part_the_test_part_is_watched_and_named():
+    division = divide(manifest(["train", "train", "test"]), None, seed=0)
+    assert (len(division.held_out), division.test, division.held_out_name) == (1, (), "test")
+
+
+def test_undivided_clips_are_split_by_the_seed():
+    corpus = manifest([None] * 100)
+    division = divide(corpus, None, seed=0)
+    sizes = [len(part) for part in (division.training, division.held_out, division.test)]
+    assert sizes == [80, 10, 10]
+    parts = (division.training, division.held_out, division.test)
+    assert len({clip.path for part in parts for clip in part}) == 100
+    assert divide(corpus, None, seed=0) == division
+    assert divide(corpus, None, seed=1) != division
+
+
+def test_a_fold_of_a_corpus_without_folds_is_refused():
+    with pytest.raises(ValueError, match="made has no folds, so leave --fold 1 out"):
+        divide(manifest(["train", "test"]), 1, seed=0)
+
+
+def test_a_corpus_without_training_clips_is_refused():
+    with pytest.raises(ValueError, match="no 'train' clips"):
+        divide(replace(manifest(["test", "valid"])), None, seed=0)

@@ -1,0 +1,61 @@
+"""`ast-audio bench`: which scripts it runs, with which words."""
+
+import pytest
+
+from train.cli import bench
+from train.cli.options import BenchOptions
+
+SCRIPT = """
+import sys
+from pathlib import Path
+Path(__file__).with_suffix(".txt").write_text(" ".join(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    """A folder of benchmarks that write down what they are given."""
+    for name in ("bench_frontend", "bench_files", "bench_manifest", "gpu"):
+        (tmp_path / f"{name}.py").write_text(SCRIPT)
+    monkeypatch.setattr(bench, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_every_benchmark_gets_what_it_takes(scripts, run_command, tmp_path):
+    words = ("--data", "clips", "--rounds", "2", "--threads", "1", "--no-compiled", "--out", "new")
+    code, _, err = run_command("bench", "frontend", "files", "manifest", "gpu", *words)
+    assert code == 0, err
+    common = "--rounds 2 --no-compiled --threads 1"
+    assert {file.stem: file.read_text() for file in scripts.glob("*.txt")} == {
+        "bench_frontend": f"--out new/frontend.json {common}",
+        "bench_files": f"--out new/files.json --data clips {common}",
+        "bench_manifest": "--out new/manifest.json",
+        "gpu": f"--out new/gpu.json {common}",
+    }
+
+
+def test_without_recordings_it_says_what_is_left_out(scripts, capsys):
+    bench.bench(BenchOptions(names=("files",)))
+    assert "without --data FOLDER, ESC-10's recordings are left out" in capsys.readouterr().out
+
+
+def test_a_benchmark_that_fails_is_named(scripts):
+    (scripts / "bench_files.py").write_text("raise SystemExit(1)")
+    with pytest.raises(ValueError, match="benchmark files failed"):
+        bench.bench(BenchOptions(names=("files",)))
+
+
+def test_without_the_repository_it_says_where_the_benchmarks_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "FOLDER", tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="the benchmarks are in the repository"):
+        bench.bench(BenchOptions())
+
+
+def test_the_benchmarks_that_can_be_named_are_there():
+    from typing import get_args
+
+    from train.cli.options import Benchmark
+
+    for name in get_args(Benchmark):
+        script = "gpu.py" if name == "gpu" else f"bench_{name}.py"
+        assert (bench.FOLDER / script).is_file(), name

@@ -1,0 +1,122 @@
+"""Tables: rows become recipes, and tables that compare nothing or the wrong thing are refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from train.experiments.table import Row, Table
+from train.experiments.tables import TABLES, load_table
+from train.recipes.audioset import AUDIOSET_BALANCED
+from train.recipes.esc10 import ESC10_SCRATCH
+
+ROWS = (Row("low", {"learning_rate": 1e-4}), Row("high", {"learning_rate": 1e-3}))
+
+
+def test_rows_change_their_fields_and_no_other(recipe):
+    recipes = Table("rate", "Rate", ROWS, "low").recipes(recipe)
+    assert recipes == {
+        "low": replace(recipe, learning_rate=1e-4),
+        "high": replace(recipe, learning_rate=1e-3),
+    }
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_papers_tables_fit_its_recipe_and_a_small_one(name):
+    assert len(TABLES[name].with_checkpoint(None).recipes(AUDIOSET_BALANCED)) >= 2
+    recipe = (
+        replace(ESC10_SCRATCH, start_from="somewhere") if name == "positions" else ESC10_SCRATCH
+    )
+    recipes = TABLES[name].with_checkpoint(None).recipes(recipe)
+    assert {changed.corpus for changed in recipes.values()} == {"esc10"}
+
+
+def test_overlap_has_the_papers_patches():
+    recipes = TABLES["overlap"].recipes(AUDIOSET_BALANCED).values()
+    tokens = [recipe.model_config(527).num_tokens for recipe in recipes]
+    assert [count - 2 for count in tokens] == [512, 657, 850, 1212]
+
+
+def test_a_checkpoint_takes_its_row():
+    table = TABLES["pretraining"]
+    assert [row.name for row in table.with_checkpoint(None).rows] == ["none", "imagenet"]
+    recipes = table.with_checkpoint("runs/digits/last").recipes(ESC10_SCRATCH)
+    assert recipes["checkpoint"].start_from == "runs/digits/last"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda: TABLES["overlap"].with_checkpoint("x"), "no row of table overlap .* --start-from"),
+        (
+            lambda: TABLES["pretraining"].part(["none", "checkpoint"], None).with_checkpoint(None),
+            "row checkpoint of table pretraining needs --checkpoint",
+        ),
+        (lambda: TABLES["overlap"].part(["overlap3"], None), "has no row 'overlap3'; its rows: ov"),
+        (
+            lambda: TABLES["overlap"].part(["overlap0", "overlap2"], None),
+            "no row 'overlap6' to compare with; make one of overlap0, overlap2",
+        ),
+        (lambda: Table("t", "T", ROWS, "middle"), "table t has no row 'middle' to compare with"),
+        (lambda: Table("t", "T", ROWS[:1], "low"), "compares nothing: give it two rows"),
+        (lambda: Table("t", "T", (*ROWS, Row("LOW", {})), "low"), "two rows 'low'; rename one"),
+        (lambda: Row("../up", {}), "row '../up' names a folder"),
+    ],
+)
+def test_tables_that_cannot_be_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        change()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"strides": (16, 16)}, "no recipe has a field 'strides'; did you mean 'stride'?"),
+        ({"zebra": 1}, "no recipe has a field 'zebra'; `train RECIPE --help`"),
+        ({"seed": 1}, "changes seed, which all rows share"),
+        ({"corpus": "esc10"}, "changes corpus, which all rows share"),
+        ({"dropout": 2.0}, "row odd of table t: dropout 2.0 is not in"),
+        ({"epochs": "ten"}, "row odd of table t: recipe demo: epochs is 'ten'"),
+        ({}, "rows same and odd of table t are the same recipe; change or remove one"),
+        ({"positions": "reinit"}, "started from scratch, positions and channels have no effect"),
+    ],
+)
+def test_rows_that_cannot_be_trained_are_refused(recipe, changes, message):
+    table = Table("t", "T", (Row("same", {}), Row("odd", changes)), "same")
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as refused:
+        table.recipes(recipe)
+    assert message in str(refused.value)
+
+
+def test_a_table_of_ones_own_is_a_python_file(recipe, tmp_path):
+    file = tmp_path / "rate.py"
+    file.write_text(
+        "from train.experiments.table import Row, Table\n"
+        "rows = [Row(f'rate{k}', {'learning_rate': 10.0**-k}) for k in (3, 4)]\n"
+        "TABLE = Table('rate', 'Learning rate', rows, 'rate3')\n"
+    )
+    recipes = load_table(str(file)).recipes(recipe)
+    assert {name: r.learning_rate for name, r in recipes.items()} == {"rate3": 1e-3, "rate4": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("TABLE = 1", "has no TABLE = Table"),
+        ("TABLE = [", "SyntaxError"),
+        (
+            "from train.experiments.table import *\nTABLE = Table('t', 'T', [], 'a')",
+            "t compares nothing",
+        ),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path, content, message):
+    (tmp_path / "table.py").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_table(str(tmp_path / "table.py"))
+
+
+def test_an_unknown_table_is_refused():
+    with pytest.raises(ValueError, match="table 'overlp' is unknown; use one of overlap, pre"):
+        load_table("overlp")
+    with pytest.raises(FileNotFoundError, match=r"table mine\.py does not exist"):
+        load_table("mine.py")

@@ -1,0 +1,151 @@
+"""A table's report: from finished runs alone, and no claim that the runs do not bear out."""
+
+import csv
+from dataclasses import asdict, replace
+
+import pytest
+from matplotlib.image import imread
+
+from train.experiments import table_report as ablation_report
+from train.experiments.cost import Cost
+from train.experiments.table import Row, Table
+from train.experiments.table_report import report
+from train.run_folder import write_json
+
+TABLE = Table(
+    "rate",
+    "Learning rate",
+    (
+        Row("low", {"learning_rate": 1e-4}, balanced=0.1, full=0.2),
+        Row("middle", {"learning_rate": 1e-3}, balanced=0.3),
+        Row("high", {"learning_rate": 1e-2}),
+    ),
+    "low",
+)
+SCORES = {"low": (0.50, 0.52, 0.51), "middle": (0.50, 0.53, 0.50), "high": (0.60, 0.63, 0.60)}
+COST = Cost(12, 5_000_000, 2_500_000_000, "a chip", "fp32", 8, 10.0, 10**9, 30.0, 5 * 10**8)
+
+
+@pytest.fixture
+def recipes(recipe):
+    return TABLE.recipes(recipe)
+
+
+@pytest.fixture
+def out(recipes, fake_run, tmp_path, monkeypatch):
+    """Three rows of three seeds."""
+    for name, scores in SCORES.items():
+        for seed, score in enumerate(scores):
+            run = tmp_path / name / f"seed{seed}" / "fold1"
+            fake_run(run, score, replace(recipes[name], seed=seed))
+    measured = []
+
+    def measure(recipe, classes, batch_size, device):
+        measured.append((recipe.learning_rate, classes, batch_size))
+        return replace(COST, batch_size=batch_size)
+
+    monkeypatch.setattr(ablation_report, "measure", measure)
+    monkeypatch.setattr(ablation_report, "_measured_here", measured, raising=False)
+    return tmp_path
+
+
+def rows(text):
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    header, _, *body = lines
+    # the two columns of one name: the score's interval, then the difference's
+    header = [f"{name} 2" if name in header[:i] else name for i, name in enumerate(header)]
+    return {row[0]: dict(zip(header, row, strict=True)) for row in body}
+
+
+def test_rows_have_scores_differences_costs_and_the_papers_figures(recipes, out):
+    table = rows(report(TABLE, recipes, out))
+    low, middle, high = table["low"], table["middle"], table["high"]
+    assert (low["accuracy (%)"], low["difference"], low["runs"]) == (
+        "51.00 ± 1.00",
+        "reference",
+        "3",
+    )
+    assert low["95 % interval"] == "48.52 to 53.48"  # 51 ± 4.3027 * 1 / sqrt(3)
+    assert (middle["difference"], high["difference"]) == ("+0.00", "+10.00")
+    assert high["95 % interval 2"] == "+7.52 to +12.48"
+    assert high["p"] == "0.003"
+    assert (low["patches"], low["GFLOPs"], low["training GB"]) == ("12", "2.50", "1.00")
+    assert low["paper: AudioSet balanced mAP"] == "0.100"
+    assert (middle["paper: AudioSet full mAP"], high["paper: AudioSet full mAP"]) == ("-", "-")
+
+
+def test_it_says_where_no_difference_was_shown(recipes, out):
+    text = report(TABLE, recipes, out)
+    assert "- middle against low: the interval covers zero: no difference was shown." in text
+    assert "- high against low: the interval does not cover zero: higher." in text
+    assert "over fold 1 and seeds 0, 1, 2." in text
+    assert "accuracy on the held-out clips, last epoch" in text
+
+
+def test_it_leaves_markdown_csv_and_a_plot(recipes, out):
+    text = report(TABLE, recipes, out)
+    assert (out / "table.md").read_text(encoding="utf-8") == text
+    with (out / "table.csv").open() as file:
+        low, _, high = csv.DictReader(file)
+    assert (low["row"], low["difference"], low["runs"]) == ("low", "", "3")
+    assert float(high["difference"]) == pytest.approx(0.1)
+    assert float(high["score_sd"]) == pytest.approx(0.0173, abs=1e-4)
+    assert float(high["flops"]) == COST.flops
+    assert imread(out / "table.png").shape[0] > 300
+
+
+def test_costs_are_measured_once_and_again_for_another_batch(recipes, out):
+    measured = ablation_report._measured_here
+    report(TABLE, recipes, out)
+    assert measured == [(rate, 3, 8) for rate in (1e-4, 1e-3, 1e-2)]
+    report(TABLE, recipes, out)
+    report(TABLE, recipes, out, cost_batch=8)
+    assert len(measured) == 3
+    assert "batches of 4 on a chip, fp32" in report(TABLE, recipes, out, cost_batch=4)
+    assert len(measured) == 6
+    (out / "low" / "cost.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"cost\.json is of another version; delete it"):
+        report(TABLE, recipes, out)
+
+
+def test_what_makes_rows_hard_to_compare_is_said(recipes, fake_run, out):
+    write_json(out / "low" / "cost.json", asdict(replace(COST, device="another chip")))
+    bf16 = replace(recipes["high"], seed=3, precision="bf16")
+    auto = {name: replace(recipe, precision="auto") for name, recipe in recipes.items()}
+    fake_run(out / "high" / "seed3" / "fold1", 0.6, bf16)
+    fake_run(out / "middle" / "seed3" / "fold1", None, replace(recipes["middle"], seed=3))
+    text = report(TABLE, auto, out)
+    assert "measured on different devices" in text
+    assert "Runs differ in precision (bf16, fp32)." in text
+    assert "not finished, so not counted: 1 of middle." in text
+
+
+def test_a_row_that_was_not_run_is_no_claim(recipes, out):
+    for run in (out / "high").glob("seed*/fold1/results.json"):
+        run.unlink()
+    text = report(TABLE, recipes, out)
+    assert "- high: not run." in text
+    assert rows(text)["high"]["accuracy (%)"] == "not run"
+
+
+def test_without_the_reference_nothing_is_compared(recipes, out):
+    for run in (out / "low").glob("seed*/fold1/results.json"):
+        run.unlink()
+    text = report(TABLE, recipes, out)
+    assert "- high against low: 0 pairs of runs, too few to tell." in text
+    assert rows(text)["high"]["difference"] == "-"
+
+
+def test_runs_that_are_not_of_the_table_are_refused(recipe, recipes, fake_run, out):
+    with pytest.raises(ValueError, match="has no finished run of table rate; run it first"):
+        report(TABLE, recipes, out / "elsewhere")
+    run = out / "low" / "seed0" / "fold1"
+    fake_run(run, 0.5, recipes["low"], clips="others")
+    with pytest.raises(ValueError, match="not of the same data"):
+        report(TABLE, recipes, out)
+    fake_run(run, 0.5, replace(recipes["low"], epochs=9))
+    with pytest.raises(ValueError, match=r"holds a run of another recipe \(epochs 9 -> 2\)"):
+        report(TABLE, recipes, out)
+    (run / "recipe.json").write_text('{"recipe": {"name": "old"}, "fold": 1}')
+    with pytest.raises(ValueError, match="is not a recipe of this version: missing fields"):
+        report(TABLE, recipes, out)

@@ -1,0 +1,391 @@
+"""`ast-audio convert`: every kind of source, what is written and said, what is refused."""
+
+import shutil
+
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+
+import weights
+from ast_model import AST, ASTConfig, Frontend, FrontendConfig
+from train.cli import main
+from train.inference.export import read_class_names
+from train.run_folder import read_json, write_json, write_table
+
+transformers = pytest.importorskip("transformers", reason="pip install ast-audio[hf]")
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install ast-audio[hf]")
+
+WIDTH, FRAMES = 24, 64
+CLASSES = ("dog", "rain", "sea waves")
+FILES = ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"]
+BLOCK = {
+    "norm1": (WIDTH,),
+    "attn.qkv": (3 * WIDTH, WIDTH),
+    "attn.proj": (WIDTH, WIDTH),
+    "norm2": (WIDTH,),
+    "mlp.fc1": (4 * WIDTH, WIDTH),
+    "mlp.fc2": (WIDTH, 4 * WIDTH),
+}
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A folder that transformers wrote."""
+    torch.manual_seed(0)
+    config = transformers.ASTConfig(
+        hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=3, intermediate_size=4 * WIDTH,
+        max_length=FRAMES, num_labels=3,
+    )  # fmt: skip
+    model = randomised(transformers.ASTForAudioClassification(config))
+    model.save_pretrained(tmp_path / "theirs")
+    transformers.ASTFeatureExtractor(max_length=FRAMES).save_pretrained(tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+@pytest.fixture
+def authors(tmp_path):
+    """A .pth of the authors' names: 12 x 5 patches, 24 numbers and 3 heads a token."""
+    modules = {
+        "v.patch_embed.proj": (WIDTH, 1, 16, 16),
+        **{f"v.blocks.{n}.{name}": shape for n in range(2) for name, shape in BLOCK.items()},
+        "v.norm": (WIDTH,),
+        "mlp_head.0": (WIDTH,),
+        "mlp_head.1": (3, WIDTH),
+    }
+    shapes = {"v.cls_token": (1, 1, WIDTH), "v.dist_token": (1, 1, WIDTH)}
+    shapes["v.pos_embed"] = (1, 2 + 12 * 5, WIDTH)
+    for name, shape in modules.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    generator = torch.Generator().manual_seed(0)
+    state = {f"module.{k}": 0.3 * torch.randn(s, generator=generator) for k, s in shapes.items()}
+    torch.save(state, tmp_path / "ast.pth")
+    return tmp_path / "ast.pth"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder of three epochs, the second the best, started from a private path."""
+    folder = tmp_path / "run"
+    recipe = {"name": "mine", "corpus": "esc50", "start_from": "/home/me/private/start.pth"}
+    write_json(folder / "recipe.json", {"recipe": recipe, "fold": 2, "clips": "0" * 64})
+    rows = [
+        {"epoch": n, "learning_rate": 1e-4, "train_loss": 1.0, "accuracy": value, "mAP": 0.5}
+        for n, value in ((1, 0.25), (2, 0.75), (3, 0.5))
+    ]
+    write_table(folder / "metrics.csv", rows)
+    (folder / "predictions.csv").write_text("clip,target,dog\na.wav,dog,1\nb.wav,dog,0.5\n")
+    for seed, name in enumerate(("best", "last")):
+        write_model(folder / name, seed)
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path):
+    noise = torch.randn(20_000, generator=torch.Generator().manual_seed(0)) / 10
+    soundfile.write(tmp_path / "clip.wav", noise.numpy(), 22_050)
+    return tmp_path / "clip.wav"
+
+
+@pytest.fixture
+def fails(capsys):
+    """Runs a conversion that must fail with one line, which it returns."""
+
+    def check(*words):
+        capsys.readouterr()
+        assert main(["convert", *map(str, words)]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert sum(line.startswith("ast-audio: ") for line in lines) == 1
+        return lines[-1].removeprefix("ast-audio: ")
+
+    return check
+
+
+def randomised(model, seed=0):
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.3)
+    return model.eval()
+
+
+def write_model(folder, seed=0, **changes):
+    sizes = {"num_classes": 3, "num_frames": FRAMES, "width": WIDTH, "heads": 3, "depth": 2}
+    model = randomised(AST(ASTConfig(**sizes | changes)), seed)
+    weights.save(folder, model, Frontend(FrontendConfig(FRAMES)), CLASSES)
+    return folder
+
+
+def convert(*words):
+    assert main(["convert", *map(str, words)]) == 0
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def same_weights(one, other):
+    one, other = (load_file(folder / "model.safetensors") for folder in (one, other))
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_folder_of_transformers_is_converted_and_verified(theirs, tmp_path, clip, capsys):
+    convert(theirs, tmp_path / "new", "--verify", clip)
+    assert sorted(content(tmp_path / "new")) == FILES
+    assert same_weights(theirs, tmp_path / "new")
+    out = capsys.readouterr().out
+    count = sum(tensor.numel() for tensor in load_file(theirs / "model.safetensors").values())
+    described = f"(0.1 MB): {count:,} parameters, 3 classes, 64 frames\n"
+    assert out.startswith(f"wrote {tmp_path / 'new'} {described}")
+    assert f"{clip} here and in transformers, which read {theirs}\n" in out
+    assert "1e-03 absolute" in out and "1e-04 relative" in out
+
+
+def test_a_hub_id_is_fetched_and_named(theirs, tmp_path, clip, monkeypatch, capsys):
+    monkeypatch.setattr("train.inference.export.fetch", {"owner/model@v1": theirs}.get)
+    convert("owner/model@v1", tmp_path / "new", "--verify", clip)
+    assert f"which read {theirs}\n" in capsys.readouterr().out
+    assert "Converted from owner/model@v1." in (tmp_path / "new" / "README.md").read_text()
+
+
+def test_the_authors_file_is_converted_and_verified(authors, tmp_path, clip, capsys):
+    words = ["--heads", "3", "--num-frames", "64", "--stride", "10", "10", "--verify", clip]
+    convert(authors, tmp_path / "new", *words)
+    assert f"which read {tmp_path / 'new'}\n" in capsys.readouterr().out
+    ours, stored = weights.load(tmp_path / "new").model, torch.load(authors)
+    assert torch.equal(
+        ours.blocks[1].attention.qkv.weight, stored["module.v.blocks.1.attn.qkv.weight"]
+    )
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert "Converted from ast.pth." in card and str(tmp_path) not in card
+    assert "num\\_frames 64, stride (10, 10)" in card
+
+
+def test_a_copy_that_scores_otherwise_fails_after_its_table(
+    theirs, tmp_path, clip, monkeypatch, fails
+):
+    """What is written is spoilt on its way: one weight of the head."""
+    whole = weights.save
+
+    def spoilt(folder, *arguments):
+        whole(folder, *arguments)
+        tensors = load_file(folder / "model.safetensors")
+        tensors["classifier.dense.weight"][0, 0] += 1
+        save_file(tensors, folder / "model.safetensors")
+
+    monkeypatch.setattr(weights, "save", spoilt)
+    message = fails(theirs, tmp_path / "new", "--verify", clip)
+    assert "was written, but transformers does not agree with it" in message
+
+
+def test_a_run_is_converted_with_its_recipe_and_last_score(run, tmp_path):
+    convert(run, tmp_path / "new")
+    assert same_weights(run / "last", tmp_path / "new")
+    card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
+    scores = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert scores == {"accuracy": 0.5, "mAP": 0.5}
+    assert "esc50, fold 2, held out from training, 2 clips. " in card.text
+    assert "The figures are of the last epoch, 3." in card.text
+    assert '"start_from": "start.pth"' in card.text and "private" not in card.text
+
+
+@pytest.mark.parametrize(("kind", "accuracy"), [("best", 0.75), ("last", 0.5)])
+def test_best_and_last_bring_the_score_of_their_own_epoch(run, tmp_path, kind, accuracy):
+    convert(run / kind, tmp_path / "new")
+    assert same_weights(run / kind, tmp_path / "new")
+    card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
+    assert card.data.eval_results[0].metric_value == accuracy
+    assert ("so they flatter" in card.text) == (kind == "best")
+
+
+def test_the_recipes_metric_says_which_epoch_best_is_of(run, tmp_path):
+    record = read_json(run / "recipe.json")
+    record["recipe"]["metric"] = "mAP"
+    write_json(run / "recipe.json", record)
+    convert(run / "best", tmp_path / "new")
+    assert "epoch 1, chosen because its mAP" in (tmp_path / "new" / "README.md").read_text()
+
+
+def test_the_score_on_a_test_part_goes_first(run, tmp_path):
+    test = {"best": {"accuracy": 0.125}, "last": {"accuracy": 0.0625}}
+    write_json(run / "results.json", {"held out": "valid", "last": {}, "best": {}, "test": test})
+    (run / "test_predictions.csv").write_text("clip,target,dog\na.wav,dog,1\n")
+    convert(run / "best", tmp_path / "new")
+    card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
+    assert [result.metric_value for result in card.data.eval_results] == [0.125]
+    assert "Measured on esc50, test, 1 clips. Neither training nor" in card.text
+
+
+def test_a_model_of_averaged_weights_brings_its_own_score(run, tmp_path):
+    write_model(run / "averaged", seed=2)
+    write_json(run / "results.json", {"held out": "valid", "averaged": {"accuracy": 0.625}})
+    convert(run / "averaged", tmp_path / "new")
+    card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
+    assert [result.metric_value for result in card.data.eval_results] == [0.625]
+    assert "esc50, valid, held out from training" in card.text and "mean of several" in card.text
+
+
+def test_a_run_without_folds_and_without_scores_claims_none(run, tmp_path):
+    write_json(run / "recipe.json", read_json(run / "recipe.json") | {"fold": None})
+    convert(run, tmp_path / "new")
+    assert "esc50, a part, held out" in (tmp_path / "new" / "README.md").read_text()
+    (run / "metrics.csv").unlink()
+    convert(run, tmp_path / "new")
+    assert "No score is recorded." in (tmp_path / "new" / "README.md").read_text()
+
+
+def test_a_model_changed_by_the_conversion_has_no_score(run, tmp_path, capsys):
+    convert(run, tmp_path / "new", "--num-classes", "5", "--stride", "16", "16")
+    config = weights.load(tmp_path / "new").model.config
+    assert (config.num_classes, config.stride) == (5, (16, 16))
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert "No score is recorded." in card and "num\\_classes 5, stride (16, 16)" in card
+
+
+def test_a_run_without_an_epoch_yet_is_named(run, tmp_path, fails):
+    shutil.rmtree(run / "last")
+    assert f"the run {run} has no last/ yet" in fails(run, tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("recipe.json", "[]"), ("recipe.json", "{"), ("metrics.csv", "epoch\n"),
+     ("metrics.csv", "epoch,accuracy\n1,high\n"), ("results.json", "[]"),
+     ("results.json", '{"test": {}}')],
+)  # fmt: skip
+def test_a_damaged_run_is_refused_in_one_line(run, tmp_path, fails, name, text):
+    (run / name).write_text(text)
+    assert str(run) in fails(run, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_onnx_is_written_with_and_without_the_front_end(run, tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install ast-audio[onnx]")
+    for flag, name in (("--frontend", "waveform"), ("--no-frontend", "fbank")):
+        convert(run, tmp_path / "m.onnx", flag)
+        assert f"64 frames; {name} in, logits out" in capsys.readouterr().out
+        session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+        assert [argument.name for argument in session.get_inputs()] == [name]
+
+
+def test_classes_are_named_by_lines(theirs, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("Hund\nMale speech, man\n\nMöwe\n", encoding="utf-8")
+    convert(theirs, tmp_path / "new", "--classes", names)
+    assert weights.load(tmp_path / "new").classes == ("Hund", "Male speech, man", "Möwe")
+    assert same_weights(theirs, tmp_path / "new")
+
+
+def test_classes_are_named_by_a_table_in_the_order_of_its_index(tmp_path):
+    names = tmp_path / "names.csv"
+    names.write_text('index,mid,display_name\n2,/m/c,c\n0,/m/a,"a, b"\n1,/m/b,b\n')
+    assert read_class_names(names) == ["a, b", "b", "c"]
+
+
+def test_audiosets_table_of_classes_is_read(recordings):
+    names = read_class_names(recordings / "audioset" / "class_labels_indices.csv")
+    assert len(names) == 527 and names[1] == "Male speech, man speaking"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"a\nb\n", "names 2 classes, the model has 3"),
+        (b"a\nb\nb\n", "twice"),
+        (b"\xff\xfe\x00", "no list of class names"),
+        (b"index,display_name\n0,a\n2,b\n3,c\n", "an index or a name is missing"),
+        (b"index,display_name\n0,a\n1,b\n2\n", "an index or a name is missing"),
+        (b"index,display_name\n0,a\n1,b\nx,c\n", "no list of class names"),
+        (b"mid,display_name\n0,a\n1,b\n2,c\n", "no list of class names ('index')"),
+        (b'index,display_name\n0,a\n1,"b\n', "no list of class names"),
+        (b"", "names 0 classes"),
+    ],
+)
+def test_bad_class_names_are_refused(theirs, tmp_path, fails, text, message):
+    (tmp_path / "names").write_bytes(text)
+    assert message in fails(theirs, tmp_path / "new", "--classes", tmp_path / "names")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_model_is_replaced_and_anything_else_is_kept(theirs, tmp_path, fails):
+    write_model(tmp_path / "old")
+    convert(theirs, tmp_path / "old")
+    assert same_weights(theirs, tmp_path / "old")
+    (tmp_path / "empty").mkdir()
+    convert(theirs, tmp_path / "empty")
+    (tmp_path / "old" / "notes.txt").write_text("mine")
+    before = content(tmp_path / "old")
+    assert "something other than a model (notes.txt)" in fails(theirs, tmp_path / "old")
+    assert content(tmp_path / "old") == before
+    (tmp_path / "readme").mkdir()
+    (tmp_path / "readme" / "README.md").touch()
+    assert "no config.json" in fails(theirs, tmp_path / "readme")
+    (tmp_path / "file").touch()
+    assert "is a file" in fails(theirs, tmp_path / "file")
+    (tmp_path / "folder.onnx").mkdir()
+    assert "is a folder" in fails(theirs, tmp_path / "folder.onnx")
+
+
+def test_source_and_destination_must_lie_apart(theirs, run, tmp_path, fails):
+    for source, destination in (
+        (theirs, theirs),
+        (theirs, theirs / "new"),
+        (theirs, tmp_path),
+        (theirs, theirs / ".." / "theirs"),
+        (run, run / "hub"),
+        (run / "best", run / "last"),
+    ):
+        assert "lie in one another" in fails(source, destination)
+    assert "belongs to a run" in fails(theirs, run / "last")
+    assert same_weights(run / "last", write_model(tmp_path / "same", seed=1))
+
+
+def test_options_that_would_do_nothing_are_refused(theirs, tmp_path, clip, fails):
+    assert "--heads is for a .pth" in fails(theirs, tmp_path / "new", "--heads", "3")
+    assert "--no-frontend is for" in fails(theirs, tmp_path / "new", "--no-frontend")
+    assert "--verify compares" in fails(theirs, tmp_path / "m.onnx", "--verify", clip)
+
+
+def test_what_cannot_be_verified_is_not_written(theirs, tmp_path, clip, fails):
+    bare = write_model(tmp_path / "bare", distilled=False)
+    new = tmp_path / "new"
+    assert "cannot be compared with transformers" in fails(bare, new, "--verify", clip)
+    assert "nowhere.wav" in fails(theirs, new, "--verify", tmp_path / "nowhere.wav")
+    assert not new.exists()
+
+
+def test_a_backbone_without_a_head_is_verified_by_its_copy(theirs, tmp_path, clip, capsys):
+    transformers.ASTModel.from_pretrained(theirs).save_pretrained(tmp_path / "backbone")
+    convert(tmp_path / "backbone", tmp_path / "new", "--verify", clip)
+    assert f"which read {tmp_path / 'new'}\n" in capsys.readouterr().out
+
+
+def test_behind_a_hamming_window_the_table_says_why_features_differ(run, tmp_path, clip, capsys):
+    convert(run, tmp_path / "new", "--verify", clip)
+    out = capsys.readouterr().out
+    assert "any: transformers has no hamming window; both logits are of ours" in out
+
+
+def test_an_image_model_of_timm_becomes_an_untrained_ast(tmp_path, capsys):
+    timm = pytest.importorskip("timm")
+    name = "deit_tiny_distilled_patch16_224"
+    theirs = timm.create_model(name)
+    torch.save(theirs.state_dict(), tmp_path / "deit.pth")
+    words = ["convert", name, str(tmp_path / "ast"), "--file", str(tmp_path / "deit.pth")]
+    assert main(words) == 2
+    assert "knows images: give --num-classes" in capsys.readouterr().err
+    words += ["--num-classes", "3", "--num-frames", "128", "--channels", "sum"]
+    assert main(words) == 0
+    model = weights.load(tmp_path / "ast").model
+    assert (model.config.num_frames, model.config.num_classes) == (128, 3)
+    assert torch.equal(model.blocks[3].mlp.expand.weight, theirs.blocks[3].mlp.fc1.weight)
+    kernel = theirs.patch_embed.proj.weight
+    assert torch.equal(model.patch_embedding.projection.weight, kernel.sum(1, keepdim=True))
+    assert f"Converted from {name}".replace("_", "\\_") in (tmp_path / "ast/README.md").read_text()
+
+
+def test_options_of_image_models_are_refused_for_others(tmp_path, capsys):
+    (tmp_path / "ast.pth").touch()
+    words = ["convert", str(tmp_path / "ast.pth"), str(tmp_path / "out"), "--channels", "sum"]
+    assert main(words) == 2
+    assert "--file and --channels are for models of timm" in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""Where a run's first weights come from."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import weights
+from ast_model import AST, Frontend, FrontendConfig
+from train import init_model as start
+from train.init_model import starting_model
+from train.recipes.esc50 import ESC50, ESC50_IMAGENET
+
+timm = pytest.importorskip("timm")
+
+CLASSES = ("dog", "rain")
+
+
+@pytest.fixture
+def recipe():
+    return replace(
+        ESC50_IMAGENET,
+        preset="tiny224",
+        num_frames=128,
+        time_mask=96,
+        dropout=0.1,
+        drop_path=0.2,
+        start_from="scratch",
+    )
+
+
+@pytest.fixture
+def saved(recipe, tmp_path):
+    """A model folder of the recipe's own architecture, trained on the same classes."""
+    torch.manual_seed(7)
+    model = AST(recipe.model_config(2))
+    frontend = Frontend(FrontendConfig(num_frames=128, window="hanning"))
+    weights.save(tmp_path / "model", model, frontend, CLASSES)
+    return tmp_path / "model", model
+
+
+@pytest.fixture
+def deit_file(tmp_path):
+    model = timm.create_model("deit_tiny_distilled_patch16_224")
+    torch.save(model.state_dict(), tmp_path / "deit.pth")
+    return model, str(tmp_path / "deit.pth")
+
+
+def test_scratch_is_random(recipe):
+    model = starting_model(recipe, CLASSES)
+    assert model.config == recipe.model_config(2)
+    assert 0.018 < model.blocks[0].mlp.expand.weight.std() < 0.021
+
+
+@pytest.mark.parametrize("name", ["imagenet", "deit_tiny_distilled_patch16_224"])
+def test_imagenet_is_the_presets_deit(recipe, deit_file, name):
+    theirs, file = deit_file
+    recipe = replace(recipe, start_from=name, start_file=file, channels="sum", positions="nearest")
+    model = starting_model(recipe, CLASSES)
+    assert model.config == recipe.model_config(2)
+    assert torch.equal(model.blocks[11].mlp.contract.weight, theirs.blocks[11].mlp.fc2.weight)
+    kernel = theirs.patch_embed.proj.weight
+    assert torch.equal(model.patch_embedding.projection.weight, kernel.sum(1, keepdim=True))
+
+
+def test_imagenet_without_a_dist_token_is_the_deit_without_distillation(
+    recipe, monkeypatch, deit_file
+):
+    asked = []
+    monkeypatch.setattr(weights, "from_timm", lambda config, name, *rest: asked.append(name))
+    starting_model(replace(recipe, start_from="imagenet", distilled=False), CLASSES)
+    starting_model(replace(recipe, start_from="imagenet"), CLASSES)
+    assert asked == ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"]
+
+
+def test_every_preset_has_its_deit():
+    for name in start.IMAGENET.values():
+        assert weights.is_timm_name(name)
+        assert weights.is_timm_name(name.replace("_distilled", ""))
+
+
+def test_audioset_is_the_published_model(monkeypatch):
+    asked = []
+
+    def load(source, **requests):
+        asked.append((source, requests["num_frames"], requests["stride"]))
+        raise FileNotFoundError
+
+    monkeypatch.setattr(weights, "load", load)
+    with pytest.raises(FileNotFoundError):
+        starting_model(ESC50, CLASSES)
+    assert asked == [("MIT/ast-finetuned-audioset-10-10-0.4593", 512, (10, 10))]
+
+
+def test_a_saved_model_of_the_same_classes_keeps_its_head(recipe, saved):
+    folder, trained = saved
+    recipe = replace(recipe, start_from=str(folder), dropout=0.3, drop_path=0.4, patchout=(1, 2))
+    model = starting_model(recipe, CLASSES)
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    config = model.config
+    assert (config.dropout, config.drop_path, config.patchout) == (0.3, 0.4, (1, 2))
+    assert model.blocks[11].drop_path == 0.4
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_other_classes_make_a_new_head(recipe, saved):
+    folder, trained = saved
+    torch.manual_seed(1)
+    model = starting_model(replace(recipe, start_from=str(folder)), ("cat", "rain"))
+    assert torch.equal(model.blocks[0].attention.qkv.weight, trained.blocks[0].attention.qkv.weight)
+    assert not torch.equal(model.head.weight, trained.head.weight)
+    assert starting_model(replace(recipe, start_from=str(folder)), "abc").head.out_features == 3
+
+
+def test_another_length_stride_and_pooling_are_the_recipes(recipe, saved):
+    recipe = replace(recipe, num_frames=200, stride=(16, 16), pooling="patches")
+    model = starting_model(replace(recipe, start_from=str(saved[0])), CLASSES)
+    assert model.config.grid == (8, 12)
+    assert model.config.pooling == "patches"
+
+
+def test_another_window_is_noted(recipe, saved, capsys):
+    starting_model(replace(recipe, start_from=str(saved[0])), CLASSES)
+    assert "--window hanning keeps theirs" in capsys.readouterr().out
+    starting_model(replace(recipe, start_from=str(saved[0]), window="hanning"), CLASSES)
+    assert "note" not in capsys.readouterr().out
+
+
+def test_another_size_is_refused_with_the_option_to_change(recipe, saved):
+    recipe = replace(recipe, preset="small224", start_from=str(saved[0]))
+    with pytest.raises(ValueError, match=r"width 384 \(theirs 192\).*change --preset"):
+        starting_model(recipe, CLASSES)
+
+
+def test_options_of_image_models_are_refused_elsewhere(recipe, saved):
+    for change in ({"channels": "sum"}, {"start_file": "deit.pth"}):
+        with pytest.raises(ValueError, match="belong to a start_from that is a model of timm"):
+            starting_model(replace(recipe, start_from=str(saved[0]), **change), CLASSES)
+        with pytest.raises(ValueError, match="belong to a start_from that is a model of timm"):
+            starting_model(replace(recipe, **change), CLASSES)  # from scratch

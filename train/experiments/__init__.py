@@ -1,0 +1,1 @@
+"""Tables of runs: trained, compared, and held against the paper's."""

@@ -1,0 +1,35 @@
+"""Which ImageNet weights (paper, section 3.1.3, "Impact of ImageNet Pretraining").
+
+    ast-audio ablate imagenet-weights audioset_balanced --data datasets/audioset
+
+All base384 with the recipe's overlap, save ViT-L, which the paper trains without.
+"""
+
+from train.experiments.table import Row, Table
+
+
+def _start(name: str, distilled: bool = False) -> dict[str, str | bool]:
+    return {"preset": "base384", "start_from": name, "distilled": distilled}
+
+
+IMAGENET_WEIGHTS = Table(
+    name="imagenet-weights",
+    title="ImageNet weights",
+    rows=(
+        Row("vit-b", _start("vit_base_patch16_384"), balanced=0.320),
+        Row(
+            "vit-l",
+            {
+                "preset": "large384",
+                "start_from": "vit_large_patch16_384",
+                "distilled": False,
+                "patch": (16, 16),
+                "stride": (16, 16),
+            },
+            balanced=0.330,
+        ),
+        Row("deit", _start("deit_base_patch16_384"), balanced=0.330),
+        Row("deit-distilled", _start("deit_base_distilled_patch16_384", True), balanced=0.347),
+    ),
+    reference="deit-distilled",
+)

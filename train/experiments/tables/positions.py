@@ -1,0 +1,22 @@
+"""How learned positions come onto the grid.
+
+Paper, section 3.1.3, "Impact of Positional Embedding Adaptation".
+
+    ast-audio ablate positions audioset_balanced --data datasets/audioset
+    ast-audio ablate positions RECIPE --data FOLDER --start-from MODEL
+
+Needs a start that has positions. Nearest and bilinear differ only along an axis that grows.
+"""
+
+from train.experiments.table import Row, Table
+
+POSITIONS = Table(
+    name="positions",
+    title="Adaptation of the positional embedding",
+    rows=(
+        Row("reinit", {"positions": "reinit"}, balanced=0.305),
+        Row("nearest", {"positions": "nearest"}, balanced=0.346),
+        Row("bilinear", {"positions": "bilinear"}, balanced=0.347),
+    ),
+    reference="bilinear",
+)

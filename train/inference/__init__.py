@@ -1,0 +1,1 @@
+"""A trained model on files: classes, vectors, pictures, scores, other formats."""

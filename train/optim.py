@@ -1,0 +1,88 @@
+"""The optimiser and its parameter groups."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import torch
+from torch import nn
+
+from train.recipe import Recipe
+
+HEAD = ("head_norm.", "head.")
+
+
+def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Adam or AdamW over the parameters that are trained; with `freeze_backbone` the head's alone.
+
+    A group's `scale` is its factor on the schedule's learning rate: `layer_decay` to the power of
+    the group's distance from the head (BEiT's rule: the head 0, the last block 1, …, the patch
+    embedding with tokens and positions depth + 1).
+
+    Raises:
+        ValueError: `layer_decay` or `freeze_backbone` for a model that is no AST.
+    """
+    groups = [
+        {"params": parameters, "scale": recipe.layer_decay**distance}
+        for distance, parameters in sorted(_by_distance(recipe, model).items())
+    ]
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return kind(
+        groups,
+        recipe.learning_rate,
+        recipe.betas,
+        weight_decay=recipe.weight_decay,
+        fused=True,  # one kernel for all parameters of a group, on a CPU too
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The schedule's rate, times each group's scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+
+
+def _by_distance(recipe: Recipe, model: nn.Module) -> dict[int, list[nn.Parameter]]:
+    """Trained parameters by their distance from the head; frozen ones lose their gradient."""
+    if recipe.layer_decay == 1 and not recipe.freeze_backbone:
+        return {0: list(model.parameters())}
+    if not hasattr(model, "blocks"):
+        raise ValueError("layer_decay and freeze_backbone know an AST's layers; use --model ast")
+    depth = len(model.blocks)
+    groups: dict[int, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        distance = _distance(name, depth)
+        if recipe.freeze_backbone and distance:
+            parameter.requires_grad_(False)
+        else:
+            groups.setdefault(distance, []).append(parameter)
+    return groups
+
+
+def _distance(name: str, depth: int) -> int:
+    if name.startswith((*HEAD, "norm.")):
+        return 0
+    block = re.match(r"blocks\.(\d+)\.", name)
+    return depth - int(block[1]) if block else depth + 1
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Learning rate of an optimiser step, counted from 0.
+
+    Step schedule (authors' code): `learning_rate` for `decay_from` epochs, then times `decay` at
+    the start of the next and of every `decay_every`th further one. Cosine: from `learning_rate`
+    after the warm-up down to zero after the last step. The warm-up rises linearly and its first
+    step is not zero.
+    """
+    warmup_steps = recipe.warmup_steps or round(recipe.warmup_epochs * steps_per_epoch)
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    if recipe.schedule == "step":
+        epoch = step // steps_per_epoch
+        late = epoch - recipe.decay_from
+        factor = recipe.decay ** (1 + late // recipe.decay_every if late >= 0 else 0)
+    else:
+        steps = max(recipe.epochs * steps_per_epoch - warmup_steps, 1)
+        progress = max(step - warmup_steps, 0) / steps
+        factor = 0.5 * (1 + math.cos(math.pi * progress))
+    return recipe.learning_rate * warmup * factor
