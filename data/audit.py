@@ -79,8 +79,8 @@ def audit(
     """Whether these clips can be trained on and the held-out ones tell how good the result is.
 
     Errors are: files missing or unreadable, clips shorter than a window of 25 ms, classes without
-    training clips, and files in both parts (of the same content, whatever their names). Only the
-    headers are read, and the content of files that have the same size as one of the other part:
+    training clips, and files in both splits (of the same content, whatever their names). Only the
+    headers are read, and the content of files that have the same size as one of the other split:
     damage inside a file shows when it is decoded.
 
     Args:
@@ -182,7 +182,7 @@ def _short_clips(clips: Clips, seconds: np.ndarray) -> list[str]:
 
 def _untrained_classes(manifest: Manifest, training: Clips) -> list[str]:
     if not training:
-        return [f"{manifest.name} leaves no clips to train on: check the fold or the parts"]
+        return [f"{manifest.name} leaves no clips to train on: check the fold or the splits"]
     absent = set(range(len(manifest.classes))) - _classes_of(training)
     if not absent:
         return []
@@ -216,7 +216,7 @@ def _duplicates(
         return []
     return [
         f"{len(pairs)} held-out clips are trained on as well, the first is {pairs[0][0]} = "
-        f"{pairs[0][1]}: a score on them shows memory, not skill; remove them from one part"
+        f"{pairs[0][1]}: a score on them shows memory, not skill; remove them from one split"
     ]
 
 

@@ -22,16 +22,16 @@ NO_GROUP = b"\xff"  # a byte that no text has in UTF-8
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording: its file, the indices of its classes, and which part of the corpus it is in.
+    """One recording: its file, the indices of its classes, and which split of the corpus it is in.
 
-    A corpus has folds (each held out once), or parts ("train", "valid", "test"), or neither.
+    A corpus has folds (each held out once), or splits ("train", "validation", "test"), or neither.
     """
 
     path: Path
     targets: tuple[int, ...]
     fold: int | None = None
-    part: str | None = None
-    group: str | None = None  # clips of one speaker, site or recording: never in two parts
+    split: str | None = None
+    group: str | None = None  # clips of one speaker, site or recording: never in two splits
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Columns(NamedTuple):
     name: Ragged  # of bytes
     targets: Ragged  # of class indices
     fold: Few
-    part: Few
+    split: Few
     group: Ragged  # of bytes
 
 
@@ -87,7 +87,7 @@ class Clips(Sequence[Clip]):
         """The same clips in columns, consumed one by one; `clips` itself if it is so already."""
         if isinstance(clips, cls):
             return clips
-        folder, fold, part = _FewWriter(), _FewWriter(), _FewWriter()
+        folder, fold, split = _FewWriter(), _FewWriter(), _FewWriter()
         name, group = _RaggedWriter(bytearray()), _RaggedWriter(bytearray())
         targets = _RaggedWriter(array("i"))
         for clip in clips:
@@ -96,9 +96,9 @@ class Clips(Sequence[Clip]):
             name.append(_encode(tail))
             targets.append(clip.targets)
             fold.append(clip.fold)
-            part.append(clip.part)
+            split.append(clip.split)
             group.append(NO_GROUP if clip.group is None else _encode(clip.group))
-        writers = folder, name, targets, fold, part, group
+        writers = folder, name, targets, fold, split, group
         columns = Columns(*(writer.column() for writer in writers))
         return cls(columns, _compact(np.arange(len(columns.fold.codes))))
 
@@ -110,12 +110,12 @@ class Clips(Sequence[Clip]):
         if isinstance(index, slice | np.ndarray):
             return Clips(self._columns, self._rows[index])
         row = self._rows.item(index)
-        folder, name, targets, fold, part, group = self._columns
+        folder, name, targets, fold, split, group = self._columns
         return Clip(
             Path(folder[row] + _decode(name[row])),
             tuple(targets[row].tolist()),
             fold[row],
-            part[row],
+            split[row],
             _group(group[row]),
         )
 
@@ -145,8 +145,8 @@ class Clips(Sequence[Clip]):
     @property
     def nbytes(self) -> int:
         """Bytes of the columns, whatever was selected of them, and of the selection."""
-        folder, name, targets, fold, part, group = self._columns
-        arrays = (self._rows, targets.content, *(few.codes for few in (folder, fold, part)))
+        folder, name, targets, fold, split, group = self._columns
+        arrays = (self._rows, targets.content, *(few.codes for few in (folder, fold, split)))
         ends = (ragged.ends for ragged in (name, targets, group))
         texts = len(name.content) + len(group.content) + sum(map(len, folder.values))
         return texts + sum(numbers.nbytes for numbers in (*arrays, *ends))
@@ -154,12 +154,12 @@ class Clips(Sequence[Clip]):
     # Whole columns, without making the clips.
 
     def values(self, field: str) -> set[Any]:
-        """What occurs as `fold` or `part`."""
+        """What occurs as `fold` or `split`."""
         column: Few = getattr(self._columns, field)
         return {column.values[code] for code in np.unique(column.codes[self._rows])}
 
     def having(self, field: str, value: int | str | None) -> np.ndarray:
-        """Which clips have this `fold` or `part`: (clips,) bool."""
+        """Which clips have this `fold` or `split`: (clips,) bool."""
         column: Few = getattr(self._columns, field)
         code = column.values.index(value) if value in column.values else -1
         return column.codes[self._rows] == code

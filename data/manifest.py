@@ -1,4 +1,4 @@
-"""Which file holds which classes and belongs to which part: the one form every corpus takes."""
+"""Which file holds which classes and belongs to which split: the one form every corpus takes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from data.clips import Clip, Clips
 
-__all__ = ["PARTS", "Clip", "Clips", "Manifest"]
+__all__ = ["SPLITS", "Clip", "Clips", "Manifest"]
 
-PARTS = ("train", "valid", "test")
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,22 @@ class Manifest:
         return tuple(sorted(self.clips.values("fold") - {None}))
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """The parts that occur, in the order of `PARTS`."""
-        present = self.clips.values("part")
-        return tuple(part for part in PARTS if part in present)
+    def splits(self) -> tuple[str, ...]:
+        """The splits that occur, in the order of `SPLITS`."""
+        present = self.clips.values("split")
+        return tuple(split for split in SPLITS if split in present)
 
-    def part(self, name: str) -> Clips:
-        """The clips of one part: "train", "valid" or "test".
+    def in_split(self, name: str) -> Clips:
+        """The clips of one split: "train", "validation" or "test".
 
         Raises:
             ValueError: no clip belongs to it.
         """
-        clips = self.clips[self.clips.having("part", name)]
+        clips = self.clips[self.clips.having("split", name)]
         if not clips:
             raise ValueError(
                 f"{self.name} has no {name!r} clips; "
-                f"it has the parts {', '.join(self.parts) or 'none'}"
+                f"it has the splits {', '.join(self.splits) or 'none'}"
             )
         return clips
 

@@ -1,4 +1,4 @@
-"""Which part of the data a clip is in: the usual names of the parts, and splits where none is."""
+"""Which split of the data a clip is in: the usual names of the splits, and splits where none is."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.manifest import PARTS, Clips, Manifest
+from data.manifest import SPLITS, Clips, Manifest
 
-PART_NAMES = {
+SPLIT_NAMES = {
     "train": "train",
     "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "dev": "valid",
+    "valid": "validation",
+    "val": "validation",
+    "validation": "validation",
+    "dev": "validation",
     "test": "test",
     "testing": "test",
     "eval": "test",
@@ -26,29 +26,29 @@ PART_NAMES = {
 
 
 def stratified_split(
-    manifest: Manifest, valid: float = 0.1, test: float = 0.1, seed: int = 0
+    manifest: Manifest, validation: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> Manifest:
-    """The same clips divided into train, valid and test, every class in the given proportions.
+    """The same clips divided into train, validation and test, every class in the given proportions.
 
-    Clips of one group stay together. Every class is in every part. The result depends on the order
+    Clips of one group stay together. Every class is in every split. The result depends on the order
     of the clips and the seed alone.
 
     Args:
-        valid, test: fractions of the clips, from 0 (no such part); together below 1.
+        validation, test: fractions of the clips, from 0 (no such split); together below 1.
 
     Raises:
-        ValueError: a fraction out of range; the manifest has parts or folds already; a class has
-            fewer clips or groups than there are parts.
+        ValueError: a fraction out of range; the manifest has splits or folds already; a class has
+            fewer clips or groups than there are splits.
     """
-    if not (valid >= 0 and test >= 0 and valid + test < 1):
+    if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise ValueError(
-            f"valid {valid}, test {test}: expected fractions from 0 that leave some for training"
+            f"validation {validation}, test {test}: expected fractions from 0 that leave some for training"
         )
-    shares = {"train": 1 - valid - test, "valid": valid, "test": test}
-    parts = [part for part in PARTS if shares[part] > 0]
-    places = _stratify(manifest, [shares[part] for part in parts], seed, "parts")
+    shares = {"train": 1 - validation - test, "validation": validation, "test": test}
+    splits = [split for split in SPLITS if shares[split] > 0]
+    places = _stratify(manifest, [shares[split] for split in splits], seed, "splits")
     pairs = zip(manifest.clips, places, strict=True)
-    clips = Clips.of(replace(clip, part=parts[place]) for clip, place in pairs)
+    clips = Clips.of(replace(clip, split=splits[place]) for clip, place in pairs)
     return replace(manifest, clips=clips)
 
 
@@ -58,7 +58,7 @@ def stratified_folds(manifest: Manifest, folds: int = 5, seed: int = 0) -> Manif
     Groups, classes and randomness are treated as in `stratified_split`.
 
     Raises:
-        ValueError: fewer than 2 folds; the manifest has parts or folds already; a class has fewer
+        ValueError: fewer than 2 folds; the manifest has splits or folds already; a class has fewer
             clips or groups than there are folds.
     """
     if folds < 2:
@@ -78,9 +78,9 @@ class _Unit(NamedTuple):
 
 def _stratify(manifest: Manifest, shares: Sequence[float], seed: int, what: str) -> list[int]:
     """For every clip the place (an index of `shares`) it goes to."""
-    if (manifest.clips.values("part") | manifest.clips.values("fold")) - {None}:
+    if (manifest.clips.values("split") | manifest.clips.values("fold")) - {None}:
         raise ValueError(
-            f"{manifest.name} has parts or folds of its own: expected clips without; use those"
+            f"{manifest.name} has splits or folds of its own: expected clips without; use those"
         )
     units = _units(manifest)
     units = [units[index] for index in np.random.default_rng(seed).permutation(len(units))]
@@ -154,21 +154,21 @@ def _assign(units: list[_Unit], shares: Sequence[float]) -> list[tuple[_Unit, in
 
 
 @dataclass(frozen=True)
-class Division:
-    """The clips of one run. With folds, or without a third part, there is no test."""
+class Splits:
+    """The clips of one run. With folds, or without a third split, there is no test."""
 
-    training: Clips
-    held_out: Clips  # scored after every epoch; chooses the best one
+    train: Clips
+    validation: Clips  # scored after every epoch; chooses the best one
     test: Clips  # scored once, at the end
     fold: int | None  # the fold held out
-    held_out_name: str  # "fold 1", "valid" or "test"
+    validation_name: str  # "fold 1", "validation" or "test"
 
 
-def divide(manifest: Manifest, fold: int | None, seed: int) -> Division:
-    """One fold against the others; else the parts train, valid and test; else a new split.
+def split_clips(manifest: Manifest, fold: int | None, seed: int) -> Splits:
+    """One fold against the others; else the splits train, validation and test; else a new split.
 
-    A corpus with training and test clips alone (AudioSet) is watched on its test part, as the
-    authors do. One without folds and parts is split 80 : 10 : 10 at random, stratified by class
+    A corpus with training and test clips alone (AudioSet) is watched on its test split, as the
+    authors do. One without folds and splits is split 80 : 10 : 10 at random, stratified by class
     and kept together by group, a function of `seed`.
 
     Raises:
@@ -178,14 +178,14 @@ def divide(manifest: Manifest, fold: int | None, seed: int) -> Division:
     none = manifest.clips[:0]
     if manifest.folds:
         fold = manifest.folds[0] if fold is None else fold
-        training, held_out = manifest.split(fold)
-        return Division(training, held_out, none, fold, f"fold {fold}")
+        train, validation = manifest.split(fold)
+        return Splits(train, validation, none, fold, f"fold {fold}")
     if fold is not None:
         raise ValueError(f"{manifest.name} has no folds, so leave --fold {fold} out")
-    if not manifest.parts:
+    if not manifest.splits:
         manifest = stratified_split(manifest, seed=seed)
-    training = manifest.part("train")
-    if "valid" in manifest.parts:
-        test = manifest.part("test") if "test" in manifest.parts else none
-        return Division(training, manifest.part("valid"), test, None, "valid")
-    return Division(training, manifest.part("test"), none, None, "test")
+    train = manifest.in_split("train")
+    if "validation" in manifest.splits:
+        test = manifest.in_split("test") if "test" in manifest.splits else none
+        return Splits(train, manifest.in_split("validation"), test, None, "validation")
+    return Splits(train, manifest.in_split("test"), none, None, "test")

@@ -41,25 +41,25 @@ class WaveformAugmentation:
         ValueError: a probability is not between 0 and 1; background noise has no folder.
     """
 
-    gaussian_snr: float = 0.0
+    gaussian_snr_prob: float = 0.0
     """White noise 10 to 20 dB below the clip. Helps against recorders' hiss; hurts where faint,
     noise-like sounds (rain, wind, breath) are the classes."""
-    gain: float = 0.0
+    gain_prob: float = 0.0
     """6 dB quieter to 6 dB louder. Helps where the distance to the microphone varies; hurts where
     loudness tells the classes apart."""
-    gain_transition: float = 0.0
+    gain_transition_prob: float = 0.0
     """A fade between two such levels. Helps with sources that move; hurts where swelling or fading
     is what a class sounds like."""
-    clipping: float = 0.0
+    clipping_prob: float = 0.0
     """Up to 30 % of the samples clipped. Helps with overdriven recordings; hurts where distortion
     is a class (machine faults) and on clean studio sound."""
-    time_stretch: float = 0.0
+    time_stretch_prob: float = 0.0
     """Slower (0.8) to faster (1.2) at the same pitch; the length changes. Helps with speech and
     calls; hurts where tempo or rhythm is the class, and lengthened clips lose their end."""
-    pitch_shift: float = 0.0
+    pitch_shift_prob: float = 0.0
     """Four semitones down to four up at the same tempo. Helps with voices and few individuals;
     hurts where pitch is the class (notes, bird species, a machine's speed)."""
-    background_noise: float = 0.0
+    background_noise_prob: float = 0.0
     """A recording from `noise_folder` 3 to 30 dB below the clip. Helps most where the recordings to
     come are noisier than those trained on; hurts if the noise holds sounds of the classes."""
     noise_folder: str = ""
@@ -71,9 +71,9 @@ class WaveformAugmentation:
                 raise ValueError(f"{name} {value!r}: expected a probability from 0 to 1")
         if not isinstance(self.noise_folder, str):
             raise ValueError(f"noise_folder {self.noise_folder!r}: expected a path as text")
-        if self.background_noise and not self.noise_folder:
+        if self.background_noise_prob and not self.noise_folder:
             raise ValueError(
-                f"background_noise {self.background_noise} without noise_folder: expected a folder "
+                f"background_noise_prob {self.background_noise_prob} without noise_folder: expected a folder "
                 "of recordings"
             )
 
@@ -117,15 +117,17 @@ class WaveformAugmenter:
         self.sample_rate = sample_rate
         self.load = load
         transforms = [
-            audiomentations.AddGaussianSNR(**GAUSSIAN_SNR, p=settings.gaussian_snr),
-            audiomentations.Gain(**GAIN, p=settings.gain),
-            audiomentations.GainTransition(**GAIN_TRANSITION, p=settings.gain_transition),
-            audiomentations.ClippingDistortion(**CLIPPING, p=settings.clipping),
-            audiomentations.TimeStretch(**TIME_STRETCH, p=settings.time_stretch),
-            audiomentations.PitchShift(**PITCH_SHIFT, p=settings.pitch_shift),
-            audiomentations.Lambda(self._add_background, p=settings.background_noise),
+            audiomentations.AddGaussianSNR(**GAUSSIAN_SNR, p=settings.gaussian_snr_prob),
+            audiomentations.Gain(**GAIN, p=settings.gain_prob),
+            audiomentations.GainTransition(**GAIN_TRANSITION, p=settings.gain_transition_prob),
+            audiomentations.ClippingDistortion(**CLIPPING, p=settings.clipping_prob),
+            audiomentations.TimeStretch(**TIME_STRETCH, p=settings.time_stretch_prob),
+            audiomentations.PitchShift(**PITCH_SHIFT, p=settings.pitch_shift_prob),
+            audiomentations.Lambda(self._add_background, p=settings.background_noise_prob),
         ]
-        self.noises = _recordings(Path(settings.noise_folder)) if settings.background_noise else []
+        self.noises = (
+            _recordings(Path(settings.noise_folder)) if settings.background_noise_prob else []
+        )
         self.transform = audiomentations.Compose(transforms, shuffle=True)
 
     def __call__(self, waveform: Tensor, seed: int) -> Tensor:

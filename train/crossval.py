@@ -11,7 +11,7 @@ import numpy as np
 from data import Manifest
 from data.cache import ClipCache
 from data.files import atomic_file
-from train.distributed import is_writer
+from train.distributed import is_main_process
 from train.loop import train
 from train.plots import confusion, learning_curves
 from train.recipe import Recipe
@@ -56,7 +56,7 @@ def cross_validate(
     }
     table = summary(runs)
     text = markdown(recipe.name, table)
-    if is_writer():
+    if is_main_process():
         write_table(folder / "crossval.csv", table)
         with atomic_file(folder / "crossval.md") as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -46,7 +46,7 @@ def process_group() -> Iterator[None]:
     store, own_rank, size = next(dist.rendezvous("env://"))
     dist.init_process_group(backend, timeout=PATIENCE, world_size=size, rank=own_rank, store=store)
     try:
-        with nullcontext() if is_writer() else redirect_stdout(io.StringIO()):
+        with nullcontext() if is_main_process() else redirect_stdout(io.StringIO()):
             yield
     except Exception:
         if not _is_first_to_fail(store):
@@ -72,7 +72,7 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def processes_here() -> int:
+def local_world_size() -> int:
     """How many of them run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if dist.is_initialized() else 1
 
@@ -93,7 +93,7 @@ def own_gpu() -> torch.device:
     return torch.device("cuda", number)
 
 
-def is_writer() -> bool:
+def is_main_process() -> bool:
     """Whether this is the one process that prints and writes files."""
     return rank() == 0
 
@@ -118,12 +118,12 @@ def mean_over_ranks(value: float) -> float:
     return sum(values) / len(values)
 
 
-def by_writer(work: Callable[[], T]) -> T:
+def on_main_process(work: Callable[[], T]) -> T:
     """What `work` returns or raises in rank 0, in every process; the others wait for it."""
     if world_size() == 1:
         return work()
     outcome: list[tuple[T | None, Exception | None]] = [(None, None)]
-    if is_writer():
+    if is_main_process():
         try:
             outcome = [(work(), None)]
         except Exception as error:
@@ -136,14 +136,14 @@ def by_writer(work: Callable[[], T]) -> T:
 
 
 @contextmanager
-def writer_first() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """Rank 0 runs the block before the others do, so that they find what it fetched or made."""
-    if not is_writer():
+    if not is_main_process():
         barrier()
     try:
         yield
     finally:
-        if is_writer():
+        if is_main_process():
             barrier()
 
 

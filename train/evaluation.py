@@ -16,7 +16,7 @@ from data import Clip
 from data.cache import ClipCache
 from data.dataset import ClipDataset, collate
 from train.device import autocast
-from train.distributed import gather, is_writer, processes_here, share
+from train.distributed import gather, is_main_process, local_world_size, share
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def predict_logits(
     dataset = ClipDataset(own, num_classes, frontend.config.sample_rate, cache)
     loader = DataLoader(dataset, batch_size, collate_fn=collate, num_workers=workers)
     logits, targets = [], []
-    quiet = None if is_writer() else True
+    quiet = None if is_main_process() else True
     bar = tqdm(total=len(own), desc="evaluate", unit="clip", leave=False, disable=quiet)
     # Around all batches: under no_grad, not under inference_mode, autocast casts weights once.
     with bar, autocast(device, precision):
@@ -61,5 +61,5 @@ def default_workers(device: torch.device) -> int:
 
     Processes that train on one machine share its cores.
     """
-    cores = (os.cpu_count() or 1) // processes_here()
+    cores = (os.cpu_count() or 1) // local_world_size()
     return 0 if device.type == "cpu" else max(1, min(8, cores))

@@ -27,8 +27,8 @@ There is no large DeiT: large384 is a ViT, which has no DIST token."""
 AUDIOSET = "MIT/ast-finetuned-audioset-10-10-0.4593"
 
 
-def starting_model(recipe: Recipe, classes: Sequence[str]) -> AST | Baseline:
-    """The recipe's AST or baseline as `start_from` says.
+def initial_model(recipe: Recipe, classes: Sequence[str]) -> AST | Baseline:
+    """The recipe's AST or baseline as `init_from` says.
 
     Raises:
         FileNotFoundError, ValueError: the weights cannot be had, or are of another size than the
@@ -37,7 +37,7 @@ def starting_model(recipe: Recipe, classes: Sequence[str]) -> AST | Baseline:
     if recipe.model != "ast":
         return _baseline(recipe, len(classes))
     config = recipe.model_config(len(classes))
-    source = recipe.start_from
+    source = recipe.init_from
     if source == "imagenet":
         source = IMAGENET[recipe.preset]
         source = source if recipe.distilled else source.replace("_distilled", "")
@@ -45,12 +45,12 @@ def starting_model(recipe: Recipe, classes: Sequence[str]) -> AST | Baseline:
         source = AUDIOSET
     may_be_timm = source != "scratch" and "/" not in source and not Path(source).exists()
     if may_be_timm and weights.is_timm_name(source):
-        file = recipe.start_file or None
-        return weights.from_timm(config, source, recipe.channels, recipe.positions, file)
-    if recipe.start_file or recipe.channels != "mean":
+        file = recipe.init_file or None
+        return weights.from_timm(config, source, recipe.rgb_kernel, recipe.positions, file)
+    if recipe.init_file or recipe.rgb_kernel != "mean":
         raise ValueError(
-            "start_file and channels belong to a start_from that is a model of timm; "
-            f"{recipe.start_from!r} is none, so leave them out"
+            "init_file and rgb_kernel belong to an init_from that is a model of timm; "
+            f"{recipe.init_from!r} is none, so leave them out"
         )
     return AST(config) if source == "scratch" else _fine_tuned(recipe, config, source, classes)
 
@@ -61,13 +61,13 @@ def empty_model(config: dict[str, Any]) -> AST | Baseline:
 
 
 def _baseline(recipe: Recipe, num_classes: int) -> Baseline:
-    if recipe.start_from not in ("scratch", "imagenet"):
+    if recipe.init_from not in ("scratch", "imagenet"):
         raise ValueError(
-            f"the baseline {recipe.model} cannot start from {recipe.start_from!r}; "
-            "use --start-from scratch or imagenet"
+            f"the baseline {recipe.model} cannot start from {recipe.init_from!r}; "
+            "use --init-from scratch or imagenet"
         )
     config = BaselineConfig(recipe.model, num_classes, recipe.num_frames, recipe.num_mel_bins)
-    return Baseline(config, recipe.start_from == "imagenet", recipe.start_file or None)
+    return Baseline(config, recipe.init_from == "imagenet", recipe.init_file or None)
 
 
 def _fine_tuned(recipe: Recipe, config: ASTConfig, source: str, classes: Sequence[str]) -> AST:
@@ -88,7 +88,7 @@ def _fine_tuned(recipe: Recipe, config: ASTConfig, source: str, classes: Sequenc
     ]
     if wrong:
         raise ValueError(
-            f"start_from {source} does not fit a recipe of {', '.join(wrong)}; "
+            f"init_from {source} does not fit a recipe of {', '.join(wrong)}; "
             "change --preset, --patch or --distilled"
         )
     if loaded.frontend.config.window != recipe.window:

@@ -21,18 +21,18 @@ from data import Clip, Manifest
 from data.cache import ClipCache
 from data.dataset import Batch, ClipDataset, collate
 from data.sampling import clip_weights, epoch_batches
-from data.splits import Division, divide
+from data.splits import Splits, split_clips
 from train.device import choose_device, choose_precision, compile_in_place, require_compiler
 from train.distributed import (
     barrier,
-    by_writer,
     gather,
-    is_writer,
+    is_main_process,
+    main_process_first,
+    on_main_process,
     rank,
     replicated,
     synchronise_buffers,
     world_size,
-    writer_first,
 )
 from train.evaluation import default_workers, predict_logits
 from train.loss import inverse_frequency
@@ -78,7 +78,7 @@ def train(
 
     Args:
         recipe: what to train.
-        manifest: the data; `divide` says which clips train, are watched and test.
+        manifest: the data; `split_clips` says which clips train, are watched and test.
         fold: held out, of a corpus with folds; None for its first, and for other corpora.
         folder: the run folder; a new one, or that of the run to resume.
         device: "auto" (GPU where there is one), "cpu", "cuda", "cuda:1".
@@ -101,24 +101,22 @@ def train(
         require_compiler(recipe.precision)
     workers = default_workers(place) if workers is None else workers
     recipe = replace(recipe, precision=choose_precision(recipe.precision, place))
-    division = by_writer(
-        lambda: inspect(recipe, manifest, divide(manifest, fold, recipe.seed), cache)
+    splits = on_main_process(
+        lambda: inspect(recipe, manifest, split_clips(manifest, fold, recipe.seed), cache)
     )
-    with writer_first():  # it may fetch what the model starts from
+    with main_process_first():  # it may fetch what the model starts from
         training = build(recipe, manifest.classes, place, load_state(folder, place))
     require_one_place(training, folder)
     # after `build`, which refuses a bad start
-    by_writer(lambda: open_run(folder, recipe, manifest, division.fold))
+    on_main_process(lambda: open_run(folder, recipe, manifest, splits.fold))
     training.replica = replicated(training.model)
     if compile:
         compile_in_place(training.model, training.evaluated)
     if recipe.class_weights:
-        training.class_weights = inverse_frequency(division.training, len(manifest.classes)).to(
-            place
-        )
-    announce(training, division, folder)
+        training.class_weights = inverse_frequency(splits.train, len(manifest.classes)).to(place)
+    announce(training, splits, folder)
     if not training.finished:
-        train_epochs(training, division, manifest, folder, cache, workers, checkpoint_minutes)
+        train_epochs(training, splits, manifest, folder, cache, workers, checkpoint_minutes)
     barrier()  # everything is written
     return training.rows
 
@@ -135,7 +133,7 @@ def require_one_place(training: Training, folder: Path) -> None:
 
 def train_epochs(
     training: Training,
-    division: Division,
+    splits: Splits,
     manifest: Manifest,
     folder: Path,
     cache: ClipCache | None,
@@ -147,26 +145,24 @@ def train_epochs(
     with tensorboard(training, folder) as board:
         while not training.finished:
             start = time.monotonic()
-            train_epoch(
-                training, division.training, folder, cache, workers, 60 * checkpoint_minutes
-            )
+            train_epoch(training, splits.train, folder, cache, workers, 60 * checkpoint_minutes)
             if board:
                 report_skipped(training, folder)
             train_seconds = time.monotonic() - start
-            logits, scores = score(training.evaluated, division.held_out)
-            finish_epoch(training, division, manifest, logits, scores)
+            logits, scores = score(training.evaluated, splits.validation)
+            finish_epoch(training, splits, manifest, logits, scores)
             if board:
-                report(training, board, len(division.training) / train_seconds)
+                report(training, board, len(splits.train) / train_seconds)
                 save_epoch(training, folder, manifest.classes)
             if training.finished:
-                save_results(training, folder, manifest, division, logits, score)
+                save_results(training, folder, manifest, splits, logits, score)
             if board:
                 save_state(folder, training.state())  # last: it declares everything above as done
 
 
 def tensorboard(training: Training, folder: Path) -> AbstractContextManager[SummaryWriter | None]:
     """The run's curves, to go on with; None in processes other than the writer."""
-    if not is_writer():
+    if not is_main_process():
         return nullcontext()
     return SummaryWriter(str(folder / "tensorboard"), purge_step=training.epoch)
 
@@ -182,7 +178,9 @@ def scorer(training: Training, manifest: Manifest, cache: ClipCache | None, work
         logits, targets = predict_logits(*parts, cache, workers)
         arrays = logits.numpy(), targets.numpy()
         sigmoid = recipe.loss == "bce"
-        return logits, by_writer(lambda: evaluate_scores(*arrays, manifest.multi_label, sigmoid))
+        return logits, on_main_process(
+            lambda: evaluate_scores(*arrays, manifest.multi_label, sigmoid)
+        )
 
     return score
 
@@ -231,7 +229,7 @@ def train_epoch(
             training.clips += count
             bar.update(count)
             late = time.monotonic() - saved > checkpoint_seconds
-            if is_writer() and late and training.batch < len(batches):
+            if is_main_process() and late and training.batch < len(batches):
                 save_state(folder, training.state())
                 saved = time.monotonic()
 
@@ -245,7 +243,7 @@ def progress(training: Training, num_clips: int) -> tqdm:
         desc=f"epoch {training.epoch + 1}/{recipe.epochs}",
         unit="clip",
         leave=False,
-        disable=None if is_writer() else True,
+        disable=None if is_main_process() else True,
     )
 
 
@@ -259,7 +257,7 @@ def count_clips(training: Training, batch: Batch) -> int:
 
 
 def finish_epoch(
-    training: Training, division: Division, manifest: Manifest, logits: Tensor, scores: Row
+    training: Training, splits: Splits, manifest: Manifest, logits: Tensor, scores: Row
 ) -> None:
     """Add the epoch's row, and its model to the averages, and move on to the next epoch."""
     recipe = training.recipe
@@ -270,7 +268,7 @@ def finish_epoch(
         **scores,
     }
     if recipe.checkpoint_ensemble:
-        row[f"ensemble_{recipe.metric}"] = ensemble_score(training, division, manifest, logits)
+        row[f"ensemble_{recipe.metric}"] = ensemble_score(training, splits, manifest, logits)
     training.rows.append(row)
     training.epoch += 1
     training.batch = 0
@@ -280,14 +278,14 @@ def finish_epoch(
         training.average.update_parameters(training.evaluated)
 
 
-def ensemble_score(
-    training: Training, division: Division, manifest: Manifest, logits: Tensor
-) -> float:
+def ensemble_score(training: Training, splits: Splits, manifest: Manifest, logits: Tensor) -> float:
     """The recipe's metric for the mean of the probabilities of every epoch so far."""
     probabilities = to_probabilities(logits, training.recipe.loss == "bce")
     training.ensemble = probabilities + (0 if training.ensemble is None else training.ensemble)
-    targets = one_hot(division.held_out, len(manifest.classes))
+    targets = one_hot(splits.validation, len(manifest.classes))
     # ranked by themselves: neither log nor sigmoid changes the order of these
     mean = (training.ensemble / (training.epoch + 1)).numpy()
-    scores = by_writer(lambda: evaluate_scores(mean, targets, manifest.multi_label, sigmoid=True))
+    scores = on_main_process(
+        lambda: evaluate_scores(mean, targets, manifest.multi_label, sigmoid=True)
+    )
     return scores[training.recipe.metric]

@@ -13,7 +13,7 @@ from data import Clip
 from train.recipe import Recipe
 
 
-def objective(
+def training_loss(
     logits: Tensor, targets: Tensor, recipe: Recipe, class_weights: Tensor | None = None
 ) -> Tensor:
     """The loss summed over the clips, a scalar.

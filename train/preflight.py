@@ -11,7 +11,7 @@ from data import Clip, Clips, Manifest, load_audio
 from data.audit import audit
 from data.cache import ClipCache
 from data.dataset import ClipDataset, collate
-from data.splits import Division
+from data.splits import Splits
 from data.statistics import moments
 from train.recipe import Recipe
 
@@ -20,12 +20,12 @@ BATCH = 20
 
 
 def inspect(
-    recipe: Recipe, manifest: Manifest, division: Division, cache: ClipCache | None = None
-) -> Division:
+    recipe: Recipe, manifest: Manifest, splits: Splits, cache: ClipCache | None = None
+) -> Splits:
     """Print the audit of a run's clips, one line a finding.
 
     Returns:
-        The division, with `skip_unreadable` without the clips whose files are missing or broken.
+        The splits, with `skip_unreadable` without the clips whose files are missing or broken.
 
     Raises:
         ValueError: the recipe's loss cannot learn these labels, or the audit found an error.
@@ -38,8 +38,8 @@ def inspect(
     frontend = Frontend(recipe.frontend_config())
     found = audit(
         manifest,
-        division.training,
-        division.held_out + division.test,
+        splits.train,
+        splits.validation + splits.test,
         frontend.config.sample_rate,
         lambda clips: sampled_statistics(clips, frontend, len(manifest.classes), cache),
         (recipe.mean, recipe.std),
@@ -48,18 +48,18 @@ def inspect(
     print("\n".join(found.lines()))
     found.require_sound()
     if not recipe.skip_unreadable:
-        return division
+        return splits
     # A file may be broken behind a sound header. In training that is met when it comes; what is
     # scored has to be the same clips after every epoch.
     readable = {clip.path for clip in found.held_out}
     decodable = {path for path in readable if _decodes(path, frontend.config.sample_rate, cache)}
     held_out, test = (
         Clips.of(clip for clip in part if clip.path in decodable)
-        for part in (division.held_out, division.test)
+        for part in (splits.validation, splits.test)
     )
     for path in sorted(readable - decodable):
         print(f"unreadable, left out of the held-out clips: {path}")
-    return replace(division, training=found.training, held_out=held_out, test=test)
+    return replace(splits, train=found.training, validation=held_out, test=test)
 
 
 def _decodes(path: Path, sample_rate: int, cache: ClipCache | None) -> bool:

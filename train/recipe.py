@@ -57,12 +57,12 @@ class Recipe:
     """What stands between several classes of one clip."""
     model: str = "ast"
     """ast, or a timm image model as a baseline (tf_efficientnet_b3), on the same filterbank."""
-    start_from: str = "scratch"
+    init_from: str = "scratch"
     """Initial weights: scratch; imagenet (the preset's DeiT); audioset (the published AST); the
     name of a timm model; a model folder; a hub id; an authors' or SSAST .pth, or its name."""
-    start_file: str = ""
+    init_file: str = ""
     """Local file of a timm model's weights, instead of a download."""
-    channels: Literal["mean", "sum"] = "mean"
+    rgb_kernel: Literal["mean", "sum"] = "mean"
     """One kernel from a timm model's three colours: mean (paper) or sum (authors' code)."""
     positions: Literal["bilinear", "nearest", "reinit"] = "bilinear"
     """How learned positions come onto this recipe's grid; reinit makes them random."""
@@ -102,7 +102,7 @@ class Recipe:
     """Passes over the training clips."""
     batch_size: int = 48
     """Clips of one optimiser step."""
-    accumulation: int = 1
+    grad_accumulation_steps: int = 1
     """Parts that a batch is computed in, one after the other: same result, less memory."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """Adam (weight decay in the gradient) or AdamW (decoupled)."""
@@ -119,19 +119,19 @@ class Recipe:
     weight_decay: float = 5e-7
     """Adam's weight decay."""
     schedule: Literal["step", "cosine"] = "step"
-    """Step: times `decay` after epoch `decay_from` and every `decay_every` further. Cosine: to
+    """Step: times `lr_gamma` after epoch `lr_decay_from` and every `lr_decay_every` further. Cosine: to
     zero."""
-    decay: float = 0.85
+    lr_gamma: float = 0.85
     """Factor of the step schedule."""
-    decay_from: int = 5
+    lr_decay_from: int = 5
     """Epochs before the step schedule begins."""
-    decay_every: int = 1
+    lr_decay_every: int = 1
     """Epochs between two decays."""
     warmup_epochs: float = 0.0
     """Linear warm-up, in epochs."""
     warmup_steps: int = 0
     """Linear warm-up, in optimiser steps, where it is not given in epochs (AudioSet: 1,000)."""
-    clip_gradient: float = 0.0
+    max_grad_norm: float = 0.0
     """Largest norm of the gradient; 0 leaves it as it is."""
     loss: Literal["cross_entropy", "bce"] = "cross_entropy"
     """bce: a sigmoid for each class, for several labels a clip, and as the authors do but on
@@ -160,25 +160,25 @@ class Recipe:
     """Stop after so many epochs without a better one; 0 trains them all. It looks at the held-out
     clips, so needs a test part for an honest score."""
 
-    gaussian_snr: float = 0.0
+    gaussian_snr_prob: float = 0.0
     """Probability of Gaussian noise (extra `augment`, as the next six). Helps with noisy
     recordings."""
-    gain: float = 0.0
+    gain_prob: float = 0.0
     """Probability of another loudness. Helps where the distance to the microphone varies."""
-    gain_transition: float = 0.0
+    gain_transition_prob: float = 0.0
     """Probability of a loudness that changes within the clip. Helps with sources that move; hurts
     where a rise or fall of loudness is the class."""
-    clipping: float = 0.0
+    clipping_prob: float = 0.0
     """Probability of clipping distortion. Helps with overdriven recordings only."""
-    time_stretch: float = 0.0
+    time_stretch_prob: float = 0.0
     """Probability of another tempo. Hurts where rhythm tells the classes apart."""
-    pitch_shift: float = 0.0
+    pitch_shift_prob: float = 0.0
     """Probability of another pitch. Hurts where pitch tells the classes apart; slow."""
-    background_noise: float = 0.0
+    background_noise_prob: float = 0.0
     """Probability of a recording of `noise_folder` underneath. Helps where the model will hear such
     noise; hurts where that noise contains the classes."""
     noise_folder: str = ""
-    """Folder of recordings for `background_noise`."""
+    """Folder of recordings for `background_noise_prob`."""
     mixup_rate: float = 0.0
     """Share of clips mixed with another one, on waveforms."""
     cutmix_rate: float = 0.0
@@ -190,7 +190,7 @@ class Recipe:
     """SpecAugment: most frames masked; 0 for none."""
     noise: bool = False
     """Add uniform noise to the normalised spectrogram."""
-    roll_frames: int = 0
+    time_shift_frames: int = 0
     """Roll along time by up to this many frames either way; 0 for none (authors: 10)."""
 
     precision: Precision = "auto"
@@ -203,17 +203,17 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, expected in _field_types().items():
             _check_type(self.name, name, getattr(self, name), expected)
-        for name in ("epochs", "batch_size", "accumulation", "learning_rate"):
+        for name in ("epochs", "batch_size", "grad_accumulation_steps", "learning_rate"):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in ("mixup_rate", "cutmix_rate", "label_smoothing", *WAVEFORM_AUGMENTATIONS):
             self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
-        for name in ("weight_decay", "warmup_epochs", "warmup_steps", "clip_gradient"):
+        for name in ("weight_decay", "warmup_epochs", "warmup_steps", "max_grad_norm"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("roll_frames", "seed", "focal_gamma", "patience"):
+        for name in ("time_shift_frames", "seed", "focal_gamma", "patience"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("decay", "layer_decay"):
+        for name in ("lr_gamma", "layer_decay"):
             self._require(name, 0 < getattr(self, name) <= 1, "in (0, 1]")
-        for name in ("decay_from", "decay_every"):
+        for name in ("lr_decay_from", "lr_decay_every"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         self._require("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
         first, last = self.average_epochs

@@ -75,7 +75,7 @@ def fingerprint(manifest: Manifest) -> str:
     digest = hashlib.sha256("\n".join(manifest.classes).encode())
     for clip in manifest.clips:
         digest.update(
-            f"\n{clip.path.name} {clip.targets} {clip.fold} {clip.part}".encode(
+            f"\n{clip.path.name} {clip.targets} {clip.fold} {clip.split}".encode(
                 errors="surrogatepass"
             )
         )

@@ -16,8 +16,8 @@ from ast_model import AST
 from ast_model.baseline import Baseline
 from data import Clip, Manifest
 from data.files import atomic_file
-from data.splits import Division
-from train.distributed import barrier, is_writer
+from data.splits import Splits
+from train.distributed import barrier, is_main_process
 from train.metrics import confusion_matrix
 from train.plots import confusion, learning_curves
 from train.run_folder import (
@@ -34,7 +34,7 @@ from train.training import Row, Training
 Scorer = Callable[[AST | Baseline, Sequence[Clip]], tuple[Tensor, Row]]
 
 
-def announce(training: Training, division: Division, folder: Path) -> None:
+def announce(training: Training, splits: Splits, folder: Path) -> None:
     """What runs, on what, and from where."""
     recipe, model = training.recipe, training.model
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -45,11 +45,11 @@ def announce(training: Training, division: Division, folder: Path) -> None:
     kind = recipe.model
     if recipe.model == "ast":
         kind = f"{recipe.preset}, {model.config.num_tokens} tokens"
-    test = f", {len(division.test)} to test" if division.test else ""
+    test = f", {len(splits.test)} to test" if splits.test else ""
     print(
         f"{recipe.name}: {kind}, {parameters:,} parameters{frozen}; "
-        f"{len(division.training)} training clips, "
-        f"{len(division.held_out)} held out ({division.held_out_name}){test}; "
+        f"{len(splits.train)} training clips, "
+        f"{len(splits.validation)} held out ({splits.validation_name}){test}; "
         f"{name}, {recipe.precision}; {folder}"
         + (f"; resuming after epoch {training.epoch}" if training.epoch else ""),
         flush=True,
@@ -94,7 +94,7 @@ def save_results(
     training: Training,
     folder: Path,
     manifest: Manifest,
-    division: Division,
+    splits: Splits,
     logits: Tensor,
     score: Scorer,
 ) -> None:
@@ -109,22 +109,22 @@ def save_results(
     models = {"best": folder / "best", "last": folder / "last"}
     if training.average is not None:
         averaged = training.average.module
-        if is_writer():
+        if is_main_process():
             weights.save(folder / "averaged", averaged, training.frontend, classes, sigmoid)
-        held_out["averaged"] = score(averaged, division.held_out)[1]
+        held_out["averaged"] = score(averaged, splits.validation)[1]
         models["averaged"] = folder / "averaged"
-    results: dict[str, Any] = {"held out": division.held_out_name, **held_out}
+    results: dict[str, Any] = {"held out": splits.validation_name, **held_out}
     test_logits = None
-    if division.test:
+    if splits.test:
         barrier()  # the models are written
         device = next(training.model.parameters()).device
         results["test"] = {}
         for name, model_folder in models.items():
             model = weights.load(model_folder, device=device).model
-            logits_of_one, results["test"][name] = score(model, division.test)
+            logits_of_one, results["test"][name] = score(model, splits.test)
             test_logits = logits_of_one if name == "best" else test_logits
-    if is_writer():
-        draw_results(training, folder, manifest, division, logits, test_logits)
+    if is_main_process():
+        draw_results(training, folder, manifest, splits, logits, test_logits)
         write_json(folder / RESULTS, results)
 
 
@@ -132,7 +132,7 @@ def draw_results(
     training: Training,
     folder: Path,
     manifest: Manifest,
-    division: Division,
+    splits: Splits,
     logits: Tensor,
     test_logits: Tensor | None,
 ) -> None:
@@ -141,12 +141,12 @@ def draw_results(
     sigmoid = recipe.loss == "bce"
     if test_logits is not None:
         file = folder / "test_predictions.csv"
-        write_predictions(file, division.test, classes, to_probabilities(test_logits, sigmoid))
+        write_predictions(file, splits.test, classes, to_probabilities(test_logits, sigmoid))
     file = folder / "predictions.csv"
-    write_predictions(file, division.held_out, classes, to_probabilities(logits, sigmoid))
+    write_predictions(file, splits.validation, classes, to_probabilities(logits, sigmoid))
     learning_curves({folder.name: training.rows}, folder / "plots" / "learning_curves.png")
     if not manifest.multi_label:
-        matrix = confusion_matrix(logits.numpy(), one_hot(division.held_out, len(classes)))
+        matrix = confusion_matrix(logits.numpy(), one_hot(splits.validation, len(classes)))
         title = f"{recipe.name}, {folder.name}, epoch {training.epoch}"
         confusion(matrix, classes, folder / "plots" / "confusion.png", title)
 

@@ -12,7 +12,7 @@ from data.augment import add_noise, cutmix, roll, spec_augment
 from data.dataset import Batch
 from train.device import autocast
 from train.distributed import mean_over_ranks, rank, reduction, world_size
-from train.loss import objective
+from train.loss import training_loss
 from train.optim import learning_rate, set_learning_rate
 from train.training import Training
 
@@ -39,12 +39,12 @@ def train_step(
     if not math.isfinite(mean_loss):
         raise ValueError(
             f"the loss is {mean_loss} at step {step} (epoch {training.epoch + 1}); try "
-            f"--learning-rate {recipe.learning_rate / 10:.3g}, --clip-gradient 1 or "
+            f"--learning-rate {recipe.learning_rate / 10:.3g}, --max-grad-norm 1 or "
             "--precision fp32; the last checkpoint is intact"
         )
-    if recipe.clip_gradient:
+    if recipe.max_grad_norm:
         training.scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_gradient)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
     training.scaler.step(optimizer)
     training.scaler.update()
     if training.ema is not None:
@@ -68,12 +68,17 @@ def backward(training: Training, batch: Batch, count: int) -> float:
         fbank = torch.zeros(2, config.num_frames, config.num_mel_bins, device=device)
         targets = torch.zeros(2, config.num_classes, device=device)
     total = torch.zeros((), device=device)
-    chunks = [*zip(*(whole.chunk(recipe.accumulation) for whole in (fbank, targets)), strict=True)]
+    chunks = [
+        *zip(
+            *(whole.chunk(recipe.grad_accumulation_steps) for whole in (fbank, targets)),
+            strict=True,
+        )
+    ]
     for number, (fbank_part, target_part) in enumerate(chunks, start=1):
         with reduction(training.replica, number == len(chunks)):
             with autocast(device, recipe.precision):
                 logits = training.network(fbank_part)
-            loss = objective(logits.float(), target_part, recipe, training.class_weights)
+            loss = training_loss(logits.float(), target_part, recipe, training.class_weights)
             loss = loss / divisor
             training.scaler.scale(loss).backward()
         total += loss.detach()
@@ -97,8 +102,8 @@ def augmented(training: Training, batch: Batch, device: torch.device) -> tuple[T
     fbank = frontend.normalise(fbank)
     if recipe.noise:
         fbank = add_noise(fbank, chances[:, 4], batch.noise_seeds)
-    if recipe.roll_frames:
-        fbank = roll(fbank, chances[:, 5], recipe.roll_frames)
+    if recipe.time_shift_frames:
+        fbank = roll(fbank, chances[:, 5], recipe.time_shift_frames)
     return fbank, targets
 
 

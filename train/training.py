@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ast_model import AST, Frontend
 from ast_model.baseline import Baseline
-from train.init_model import empty_model, starting_model
+from train.init_model import empty_model, initial_model
 from train.optim import make_optimizer
 from train.recipe import Recipe
 
@@ -97,10 +97,10 @@ def build(
         state: what `Training.state` gave, to go on from there.
 
     Raises:
-        FileNotFoundError, ValueError: as `starting_model`.
+        FileNotFoundError, ValueError: as `initial_model`.
     """
     torch.manual_seed(recipe.seed)
-    model = empty_model(state["config"]) if state else starting_model(recipe, classes)
+    model = empty_model(state["config"]) if state else initial_model(recipe, classes)
     model = model.to(device)
     frontend = Frontend(recipe.frontend_config()).to(device)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")

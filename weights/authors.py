@@ -93,7 +93,7 @@ def _require_backbone(file: Path, stored: Mapping[str, Tensor]) -> None:
     if kernel is not None:
         raise ValueError(
             f"{file} is an image transformer of timm; start from it with "
-            "weights.from_timm(config, NAME, file=FILE), or --start-from NAME --start-file FILE"
+            "weights.from_timm(config, NAME, file=FILE), or --init-from NAME --init-file FILE"
         )
     kernel = stored.get("v.patch_embed.proj.weight")
     positions = stored.get("v.pos_embed")

@@ -84,7 +84,7 @@ def model_card(
         origin: hub id, published name or path of what it was converted from.
         requests: what was asked of the conversion, as of `weights.load`.
         recipe: every field of the training recipe, in JSON types; the text names `corpus` and
-            `start_from` where they are among them.
+            `init_from` where they are among them.
         score: of this very model.
     """
     parts = [
@@ -170,8 +170,8 @@ def _training(recipe: Mapping[str, Any] | None) -> list[str]:
     if recipe is None:
         return ["How it was trained is not recorded."]
     text = []
-    if "corpus" in recipe and "start_from" in recipe:
-        start = _text(_published(recipe["start_from"]))
+    if "corpus" in recipe and "init_from" in recipe:
+        start = _text(_published(recipe["init_from"]))
         text.append(f"Trained on {_text(recipe['corpus'])}, starting from {start}.")
     block = json.dumps(_published(recipe), indent=2)
     return [*text, f"The complete recipe:\n\n```json\n{block}\n```"]

@@ -105,7 +105,7 @@ def _open(name: str, file: str | Path | None) -> VisionTransformer:
         address = timm.models.get_pretrained_cfg(name)
         hub = f"https://huggingface.co/{address.hf_hub_id}" if address else "its publisher"
         remedy = (
-            f"get model.safetensors of {hub} and name it with file=PATH (--start-file PATH)"
+            f"get model.safetensors of {hub} and name it with file=PATH (--init-file PATH)"
             if file is None
             else f"give weights that timm made for {name}"
         )

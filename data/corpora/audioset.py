@@ -1,6 +1,6 @@
 """AudioSet (Gemmeke et al., 2017): several labels a clip, and every copy of it incomplete.
 
-A folder of AudioSet holds `class_labels_indices.csv` and a table for each part, of either form:
+A folder of AudioSet holds `class_labels_indices.csv` and a table for each split, of either form:
 
 - the AST authors' JSON, `{"data": [{"wav": path, "labels": "/m/09x0r,/m/05zppz"}]}`, whose paths
   are absolute or relative to the file's folder: `balanced_train*.json`, `unbalanced_train*.json`,
@@ -9,7 +9,7 @@ A folder of AudioSet holds `class_labels_indices.csv` and a table for each part,
   `eval_segments.csv`, with the clips anywhere in the folder, named `{YTID}` or `Y{YTID}`, or either
   with `_{start}`, in seconds (30 or 30.000) or milliseconds (30000).
 
-Where there are both, the JSON is taken. A part without a table is left out.
+Where there are both, the JSON is taken. A split without a table is left out.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def audioset(
     labels: str | Path | None = None,
     clips: str | Path | None = None,
 ) -> Manifest:
-    """The clips of AudioSet that are here, with parts "train" and "test"; no audio is decoded.
+    """The clips of AudioSet that are here, with splits "train" and "test"; no audio is decoded.
 
     Clips that are not here are counted on stderr, one line a table.
 
@@ -121,7 +121,7 @@ def tables_named(root: Path, name: str) -> list[Path]:
 def only_one(tables: list[Path]) -> list[Path]:
     if len(tables) > 1:
         raise ValueError(
-            f"{tables[0].parent} holds {tables[0].name} and {tables[1].name} for one part of "
+            f"{tables[0].parent} holds {tables[0].name} and {tables[1].name} for one split of "
             "AudioSet: expected one table; move the other away"
         )
     return tables
@@ -163,18 +163,20 @@ def read_labels(table: Path) -> tuple[tuple[str, ...], dict[str, int]]:
 def read_tables(
     tables: dict[str, list[Path]], folder: Path, index: dict[str, int]
 ) -> Iterator[Clip]:
-    """The clips of all tables, by part; `folder` is searched if there are segments."""
+    """The clips of all tables, by split; `folder` is searched if there are segments."""
     files = None
-    for part, table in [(part, table) for part, some in tables.items() for table in some]:
+    for split, table in [(split, table) for split, some in tables.items() for table in some]:
         if is_json(table):
             rows = read_json(table)
         else:
             files = index_clips(folder) if files is None else files
             rows = read_segments(table, files)
-        yield from read_part(table, rows, part, index)
+        yield from read_split(table, rows, split, index)
 
 
-def read_part(table: Path, rows: Iterator[Row], part: str, index: dict[str, int]) -> Iterator[Clip]:
+def read_split(
+    table: Path, rows: Iterator[Row], split: str, index: dict[str, int]
+) -> Iterator[Clip]:
     """The clips of one table that are here; how many are not is told on stderr."""
     here = total = 0
     known: dict[str, tuple[int, ...]] = {}  # few combinations, many clips: one tuple for each
@@ -185,7 +187,7 @@ def read_part(table: Path, rows: Iterator[Row], part: str, index: dict[str, int]
             targets = known[row.labels] = parse_labels(table, row, index)
         if row.path is not None:
             here += 1
-            yield Clip(row.path, targets, part=part, group=row.video)
+            yield Clip(row.path, targets, split=split, group=row.video)
     if not total:
         raise ValueError(f"{table} lists no clips: expected at least one; get the file anew")
     if not here:
@@ -284,7 +286,7 @@ def wav_and_labels(entry: dict) -> tuple | dict:
 
 
 def require_apart(clips: Clips) -> None:
-    train, test = (clips[clips.having("part", part)] for part in ("train", "test"))
+    train, test = (clips[clips.having("split", split)] for split in ("train", "test"))
     tested = set(test.groups())
     leaks = sorted({video for video in train.groups() if video in tested})
     if leaks:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from data.files import is_audio
 from data.manifest import Clip, Clips, Manifest
-from data.splits import PART_NAMES
+from data.splits import SPLIT_NAMES
 
 
 def folder(root: str | Path) -> Manifest:
-    """The clips in `root/<class>/`, or in `root/<part>/<class>/`; no audio is decoded.
+    """The clips in `root/<class>/`, or in `root/<split>/<class>/`; no audio is decoded.
 
-    A class folder may hold folders of its own. The parts are train (or training), valid (val,
+    A class folder may hold folders of its own. The splits are train (or training), valid (val,
     validation, dev) and test (testing, eval, evaluation), in any case. A folder `train` that holds
     audio beside other class folders is a class: trains are recorded, too.
 
@@ -24,12 +24,12 @@ def folder(root: str | Path) -> Manifest:
     does is taken, whatever it holds: the audit opens it.
 
     Returns:
-        A manifest with the classes sorted by name and the clips by part, class and path.
+        A manifest with the classes sorted by name and the clips by split, class and path.
 
     Raises:
         FileNotFoundError: no such folder.
         ValueError: it is a file; it holds no class folders; audio lies outside of them; a class has
-            no audio; folders of parts and of classes are mixed, or two stand for one part.
+            no audio; folders of splits and of classes are mixed, or two stand for one split.
     """
     root = Path(root)
     if not root.exists():
@@ -39,14 +39,14 @@ def folder(root: str | Path) -> Manifest:
     left_out: Counter[str] = Counter()
     folders = _subfolders(root, left_out)
     places = [
-        (part, path)
-        for part, place in _part_folders(root, folders).items()
+        (split, path)
+        for split, place in _part_folders(root, folders).items()
         for path in _subfolders(place, left_out)
     ] or [(None, path) for path in folders]
     classes = tuple(sorted({path.name for _, path in places}))
     clips = Clips.of(
-        Clip(file, (classes.index(path.name),), part=part)
-        for part, path in places
+        Clip(file, (classes.index(path.name),), split=split)
+        for split, path in places
         for file in _audio_files(path, left_out)
     )
     if left_out:
@@ -85,27 +85,27 @@ def _subfolders(place: Path, left_out: Counter[str]) -> list[Path]:
 
 
 def _part_folders(root: Path, folders: list[Path]) -> dict[str, Path]:
-    """The folders of parts by part, train first; empty where the folders are classes."""
-    named = [folder for folder in folders if folder.name.lower() in PART_NAMES]
+    """The folders of splits by split, train first; empty where the folders are classes."""
+    named = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
     if len(named) < len(folders):
         # Beside other classes, one that holds audio itself is a class of that name.
         named = [folder for folder in named if not _holds_audio(folder)]
         if named:
             other = next(folder for folder in folders if folder not in named)
             raise ValueError(
-                f"{root} holds {named[0].name!r}, a part of the data, beside {other.name!r}: "
+                f"{root} holds {named[0].name!r}, a split of the data, beside {other.name!r}: "
                 "expected only train, valid and test, or only classes; move the others away"
             )
-    parts: dict[str, Path] = {}
-    for path in sorted(named, key=lambda folder: list(PART_NAMES).index(folder.name.lower())):
-        part = PART_NAMES[path.name.lower()]
-        if part in parts:
+    splits: dict[str, Path] = {}
+    for path in sorted(named, key=lambda folder: list(SPLIT_NAMES).index(folder.name.lower())):
+        split = SPLIT_NAMES[path.name.lower()]
+        if split in splits:
             raise ValueError(
-                f"{root} holds {parts[part].name!r} and {path.name!r}, which both stand for "
-                f"{part}: expected one of them; join or rename them"
+                f"{root} holds {splits[split].name!r} and {path.name!r}, which both stand for "
+                f"{split}: expected one of them; join or rename them"
             )
-        parts[part] = path
-    return parts
+        splits[split] = path
+    return splits
 
 
 def _holds_audio(folder: Path) -> bool:

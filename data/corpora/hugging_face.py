@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from data.cache import cache_folder
 from data.corpora.table import divisions, find_column, labelled, parse_labels, sort_classes
-from data.manifest import PARTS, Manifest
-from data.splits import PART_NAMES
+from data.manifest import SPLITS, Manifest
+from data.splits import SPLIT_NAMES
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 SAVED_TO_DISK = ("dataset_dict.json", "state.json")  # written by save_to_disk
@@ -48,8 +48,8 @@ def hugging_face(
             Parquet files, a folder in the form "audiofolder", or one Parquet file.
         config: which of the data set's configurations (subsets), where it has several.
         revision: branch, tag or commit on the Hub.
-        splits: the part that each split to be used stands for, as {"train.100": "train"}; None: all
-            splits, which must have the usual names of parts. A data set of the one split "train" is
+        splits: the split that each split to be used stands for, as {"train.100": "train"}; None: all
+            splits, which must have the usual names of splits. A data set of the one split "train" is
             taken as not divided.
         audio_column: None finds the one that holds audio.
         label_column, fold_column, group_column, label_separator: as for `data.table`. The labels
@@ -67,13 +67,13 @@ def hugging_face(
     """
     source = str(source)
     data, audio_type = _open(source, config, revision, streaming)
-    parts = _parts(source, list(data), splits)
-    features = _features(source, {name: data[name] for name in parts})
-    if set(parts.values()) != {None}:
+    splits = _splits(source, list(data), splits)
+    features = _features(source, {name: data[name] for name in splits})
+    if set(splits.values()) != {None}:
         if fold_column:
             raise ValueError(
-                f"{source} has the splits {', '.join(parts)} already: expected no fold_column, "
-                "or with splits only those of one part"
+                f"{source} has the splits {', '.join(splits)} already: expected no fold_column, "
+                "or with splits only those of one split"
             )
         fold_column = ""
     given = {"label_column": label_column, "fold_column": fold_column, "group_column": group_column}
@@ -84,9 +84,9 @@ def hugging_face(
 
     folder = cache_folder("hugging_face") if cache is None else Path(cache)
     print(f"{source}: clips that are not files by themselves go to {folder}", file=sys.stderr)
-    rows = list(_rows(source, data, parts, columns, audio_type, folder))
+    rows = list(_rows(source, data, splits, columns, audio_type, folder))
     if not rows:
-        raise ValueError(f"{source} has no clips in {', '.join(parts)}: expected some")
+        raise ValueError(f"{source} has no clips in {', '.join(splits)}: expected some")
     cells, places = [row.cell for row in rows], [row.place for row in rows]
     names = _class_names(features[columns["label_column"]])
     if names:
@@ -157,19 +157,19 @@ def _in_one_line(source: str) -> Iterator[None]:
         ) from error
 
 
-def _parts(
+def _splits(
     source: str, names: list[str], splits: Mapping[str, str] | None
 ) -> dict[str, str | None]:
-    """The part that each split to be read stands for."""
+    """The split that each split to be read stands for."""
     if not splits:
         if names == ["train"]:  # what the package calls data that are not divided
             return {"train": None}
-        splits = {name: PART_NAMES.get(name.lower(), "") for name in names}
-    for name, part in splits.items():
-        if name not in names or part not in PARTS:
+        splits = {name: SPLIT_NAMES.get(name.lower(), "") for name in names}
+    for name, split in splits.items():
+        if name not in names or split not in SPLITS:
             raise ValueError(
-                f"{source}, split {name!r} as {part!r}: expected splits among {', '.join(names)} "
-                "and parts among train, valid, test; say which is which with splits"
+                f"{source}, split {name!r} as {split!r}: expected splits among {', '.join(names)} "
+                "and splits among train, valid, test; say which is which with splits"
             )
     return dict(splits)
 
@@ -221,19 +221,19 @@ class _Row(NamedTuple):
     place: str  # for errors
     file: Path
     cell: Any  # label or labels
-    fields: dict[str, Any]  # fold, part and group of the clip
+    fields: dict[str, Any]  # fold, split and group of the clip
 
 
 def _rows(
     source: str,
     data: dict[str, Any],
-    parts: dict[str, str | None],
+    splits: dict[str, str | None],
     columns: dict[str, str | None],
     audio_type: Any,
     folder: Path,
 ) -> Iterator[_Row]:
     used = list(dict.fromkeys(filter(None, columns.values())))
-    for name, part in parts.items():
+    for name, split in splits.items():
         with _in_one_line(source):
             examples = data[name].select_columns(used).cast_column(columns["audio"], audio_type)
             examples = iter(tqdm(examples, f"{source} {name}", unit="clip", disable=None))
@@ -247,7 +247,7 @@ def _rows(
                 place,
                 _clip_file(example[columns["audio"]], source, folder, place),
                 example[columns["label_column"]],
-                divisions(example, columns, place) | {"part": part},
+                divisions(example, columns, place) | {"split": split},
             )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 from data.files import is_audio, split_name
 from data.manifest import Clip, Clips, Manifest
 
-LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}
+LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 NOISE = "_background_noise_"  # a few minutes of noise to mix in, not a class
 SPEAKER_END = "_nohash_"  # what stands before it in a file name is the speaker
 HASHES = 2**27
@@ -30,13 +30,13 @@ def speech_commands(root: str | Path) -> Manifest:
 
     The layout is `<word>/<speaker>_nohash_<k>.wav` with `validation_list.txt` and
     `testing_list.txt`; what is in neither list trains. Without both lists, the rule that they were
-    made by decides (`hash_part`). Where the lists say .wav, a file of another audio format will do.
+    made by decides (`hash_split`). Where the lists say .wav, a file of another audio format will do.
 
     Args:
         root: the folder that holds the words' folders.
 
     Returns:
-        A manifest with the parts "train", "valid" and "test" whose groups are the speakers. The
+        A manifest with the splits "train", "validation" and "test" whose groups are the speakers. The
         classes are the folders that hold clips, `_background_noise_` excepted: in the order of the
         AST authors where they are the 35 words of V2, else sorted.
 
@@ -55,9 +55,9 @@ def speech_commands(root: str | Path) -> Manifest:
         for index, word in enumerate(classes):
             folder, targets = root / word, (index,)
             for stem, name in words[word].items():
-                part = hash_part(stem) if listed is None else listed.get((word, stem), "train")
+                split = hash_split(stem) if listed is None else listed.get((word, stem), "train")
                 speaker = stem.partition(SPEAKER_END)[0]
-                yield Clip(folder / name, targets, part=part, group=speaker)
+                yield Clip(folder / name, targets, split=split, group=speaker)
 
     return Manifest("speech_commands", Clips.of(clips()), classes)
 
@@ -97,7 +97,7 @@ def find_clips(root: Path) -> dict[str, dict[str, str]]:
 
 
 def read_lists(root: Path, words: dict[str, dict[str, str]]) -> dict[tuple[str, str], str] | None:
-    """The part of each (word, file name without suffix) listed; None where there are no lists."""
+    """The split of each (word, file name without suffix) listed; None where there are no lists."""
     absent = [name for name in LISTS.values() if not (root / name).is_file()]
     if len(absent) == len(LISTS):
         return None
@@ -106,15 +106,15 @@ def read_lists(root: Path, words: dict[str, dict[str, str]]) -> dict[tuple[str, 
             f"{root} has no {absent[0]}: expected both lists or neither; without it, its clips "
             "would be trained on; get the file from the data set's archive"
         )
-    parts: dict[tuple[str, str], str] = {}
-    for part, name in LISTS.items():
+    splits: dict[tuple[str, str], str] = {}
+    for split, name in LISTS.items():
         for line, word, stem in read_list(root / name, words):
-            if parts.setdefault((word, stem), part) != part:
+            if splits.setdefault((word, stem), split) != split:
                 raise ValueError(
                     f"{root / name}, line {line}: {word}/{stem} is in {LISTS['valid']} too: "
                     "expected every file in one list; remove it from the other"
                 )
-    return parts
+    return splits
 
 
 def read_list(table: Path, words: dict[str, dict[str, str]]) -> list[tuple[int, str, str]]:
@@ -144,16 +144,16 @@ def read_list(table: Path, words: dict[str, dict[str, str]]) -> list[tuple[int, 
     return entries
 
 
-def hash_part(stem: str) -> str:
-    """ "valid" (10 %), "test" (10 %) or "train", by the SHA-1 of the speaker's name.
+def hash_split(stem: str) -> str:
+    """ "validation" (10 %), "test" (10 %) or "train", by the SHA-1 of the speaker's name.
 
     The rule of TensorFlow's `which_set`, by which the official lists were made: all clips of a
-    speaker fall into one part. A name without `_nohash_` is hashed whole, with its .wav.
+    speaker fall into one split. A name without `_nohash_` is hashed whole, with its .wav.
     """
     speaker, end, _ = stem.partition(SPEAKER_END)
     hashed = speaker if end else f"{stem}.wav"
     digest = int(hashlib.sha1(hashed.encode(errors="surrogateescape")).hexdigest(), 16)
     percent = digest % HASHES * (100.0 / (HASHES - 1))
     if percent < VALID_PERCENT:
-        return "valid"
+        return "validation"
     return "test" if percent < TEST_PERCENT else "train"

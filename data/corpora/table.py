@@ -1,4 +1,4 @@
-"""A table of clips (CSV, TSV, Parquet): a row for each file, with its labels and its part."""
+"""A table of clips (CSV, TSV, Parquet): a row for each file, with its labels and its split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from data.files import existing
 from data.manifest import Clip, Clips, Manifest
-from data.splits import PART_NAMES
+from data.splits import SPLIT_NAMES
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -81,7 +81,7 @@ def table(
     }
     if columns["fold_column"] and columns["split_column"]:
         raise ValueError(
-            f"{path} has folds in {columns['fold_column']!r} and parts in "
+            f"{path} has folds in {columns['fold_column']!r} and splits in "
             f"{columns['split_column']!r}: expected one of them; set fold_column or split_column "
             "to '' to leave it out"
         )
@@ -104,7 +104,7 @@ def labelled(
     classes: Sequence[str],
     fields: Iterable[Mapping[str, Any]],
 ) -> Clips:
-    """Clips of these files, their labels as indices of `classes`, with fold, part and group."""
+    """Clips of these files, their labels as indices of `classes`, with fold, split and group."""
     index = {name: target for target, name in enumerate(classes)}
     return Clips.of(
         Clip(file, tuple(sorted(index[label] for label in clip)), **own)
@@ -238,18 +238,18 @@ def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
 def divisions(
     row: dict[str, object], columns: dict[str, str | None], place: str
 ) -> dict[str, object]:
-    """The fields `fold`, `part` and `group` of a row's clip.
+    """The fields `fold`, `split` and `group` of a row's clip.
 
     Raises:
-        ValueError: a fold is no integer, or a split has no part's name.
+        ValueError: a fold is no integer, or a split has no split's name.
     """
-    fold, part, group = (
+    fold, split, group = (
         _text(row[columns[argument]]) if columns.get(argument) else None
         for argument in ("fold_column", "split_column", "group_column")
     )
-    if part is not None and part.lower() not in PART_NAMES:
+    if split is not None and split.lower() not in SPLIT_NAMES:
         raise ValueError(
-            f"{place}: split {part!r}: expected train, valid or test; correct it, "
+            f"{place}: split {split!r}: expected train, valid or test; correct it, "
             "or set split_column to '' to go without"
         )
     try:
@@ -261,7 +261,7 @@ def divisions(
         ) from None
     return {
         "fold": number,
-        "part": None if part is None else PART_NAMES[part.lower()],
+        "split": None if split is None else SPLIT_NAMES[split.lower()],
         "group": group or None,
     }
 

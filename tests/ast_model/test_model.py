@@ -313,10 +313,9 @@ def test_gpu_agrees_with_cpu():
     assert torch.allclose(model.cuda()(fbank.cuda()).cpu(), wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize(("tiles", "tokens"), [(False, 700), (False, 100), (True, 300)])
-def test_attention_in_bfloat16_follows_float32(monkeypatch, tiles, tokens):
-    """Forward and backward: the fused kernel, products of all heads at once, of one at a time."""
-    monkeypatch.setattr("ast_model.model.HAS_BF16_TILES", tiles)
+@pytest.mark.parametrize("tokens", [100, 700])
+def test_attention_in_bfloat16_follows_float32(tokens):
+    """Forward and backward, by matrix products and by the fused kernel."""
     torch.manual_seed(0)
     attention = AST(small(width=96)).blocks[0].attention
     torch.nn.init.normal_(attention.qkv.weight, std=0.2)
@@ -332,15 +331,36 @@ def test_attention_in_bfloat16_follows_float32(monkeypatch, tiles, tokens):
         assert 0 < (fast - plain).norm() < 0.03 * plain.norm()
 
 
-def test_only_bfloat16_on_a_cpu_leaves_the_fused_attention(monkeypatch):
-    monkeypatch.setattr("ast_model.model.HAS_BF16_TILES", True)
-    from ast_model.model import _products_are_faster
+def fused_calls(monkeypatch, attention, tokens, **autocast):
+    """How often the fused kernel runs."""
+    calls, fused = [], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        "ast_model.model.F.scaled_dot_product_attention",
+        lambda *parts, **more: calls.append(1) or fused(*parts, **more),
+    )
+    with torch.autocast("cpu", torch.bfloat16, **autocast):
+        attention(tokens)
+    monkeypatch.undo()
+    return len(calls)
 
-    query = torch.zeros(1, 3, 700, 8)
-    assert not _products_are_faster(query)
-    assert _products_are_faster(query.bfloat16())
-    assert not _products_are_faster(query.bfloat16().to("meta"))
-    monkeypatch.setattr("ast_model.model.HAS_BF16_TILES", False)
-    assert not _products_are_faster(query.bfloat16().requires_grad_())
-    assert not _products_are_faster(query.bfloat16())
-    assert _products_are_faster(query[:, :, :640].bfloat16().requires_grad_())
+
+def test_attention_is_fused_but_for_training_in_bfloat16_on_few_tokens(monkeypatch):
+    attention = AST(small(width=96)).blocks[0].attention
+    few, many = torch.randn(1, 640, 96), torch.randn(1, 641, 96)
+    assert fused_calls(monkeypatch, attention, few, enabled=False) == 1
+    assert fused_calls(monkeypatch, attention, many, enabled=True) == 1
+    assert fused_calls(monkeypatch, attention, few, enabled=True) == 0
+    with torch.no_grad():
+        assert fused_calls(monkeypatch, attention, few, enabled=True) == 1
+
+
+@pytest.mark.parametrize("patch, stride", [((16, 16), (10, 10)), ((32, 4), (32, 2))])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_patch_embedding_is_the_convolution_that_holds_its_parameters(patch, stride, dtype):
+    embedding = AST(small(patch=patch, stride=stride)).patch_embedding.to(dtype)
+    torch.nn.init.normal_(embedding.projection.bias)
+    fbank = torch.randn(2, 64, 32).to(dtype)
+    image = fbank.unsqueeze(1).transpose(2, 3)  # frequency is the height
+    wanted = embedding.projection(image).flatten(2).transpose(1, 2)
+    tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}[dtype]
+    torch.testing.assert_close(embedding(fbank), wanted, atol=tolerance, rtol=tolerance)

@@ -60,7 +60,7 @@ def made_up(count: int) -> Iterator[Clip]:
     for n in range(count):
         video = f"{n:011}"
         targets = combinations[n % len(combinations)]
-        yield Clip(folders[n % FOLDERS] / f"Y{video}.flac", targets, part="train", group=video)
+        yield Clip(folders[n % FOLDERS] / f"Y{video}.flac", targets, split="train", group=video)
 
 
 def write_table(path: Path, count: int) -> None:

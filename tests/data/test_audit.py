@@ -23,7 +23,7 @@ def sound(path: Path, level: float = 0.1, samples: int = 1600, rate: int = 16_00
 
 
 @pytest.fixture
-def parts(tmp_path) -> tuple[list[Clip], list[Clip]]:
+def splits(tmp_path) -> tuple[list[Clip], list[Clip]]:
     """12 training and 2 held-out clips of each class, all of one size, no two alike."""
     clips = [
         Clip(sound(tmp_path / f"{target}-{n}.wav", (1 + n + 20 * target) / 100), (target,))
@@ -41,20 +41,20 @@ def run(training, held_out, **arguments):
     return found
 
 
-def test_sound_data_have_facts_only(parts):
-    found = run(*parts)
+def test_sound_data_have_facts_only(splits):
+    found = run(*splits)
     assert (found.notes, found.errors, found.unreadable) == ((), (), {})
     assert found.facts == (
         "farm: 24 training and 4 held-out clips, 2 classes",
         "duration 0:00:03 (h:mm:ss) in total, shortest 0.10 s (0-0.wav), longest 0.10 s (1-9.wav)",
         "sample rates: 28 clips at 16000 Hz",
     )
-    assert (found.training, found.held_out) == tuple(map(tuple, parts))
+    assert (found.training, found.held_out) == tuple(map(tuple, splits))
     found.require_sound()
 
 
-def test_the_shortest_and_the_longest_clip_of_either_part_are_named(parts, tmp_path):
-    training, held_out = parts
+def test_the_shortest_and_the_longest_clip_of_either_part_are_named(splits, tmp_path):
+    training, held_out = splits
     training.append(Clip(sound(tmp_path / "short.wav", samples=800), (0,)))
     held_out.append(Clip(sound(tmp_path / "long.wav", samples=8000), (1,)))
     assert (
@@ -64,8 +64,8 @@ def test_the_shortest_and_the_longest_clip_of_either_part_are_named(parts, tmp_p
     )
 
 
-def test_equal_files_in_both_parts_are_an_error_whatever_their_names(parts, tmp_path):
-    training, held_out = parts
+def test_equal_files_in_both_parts_are_an_error_whatever_their_names(splits, tmp_path):
+    training, held_out = splits
     copy = tmp_path / "copy.wav"
     copy.write_bytes(training[3].path.read_bytes())
     (error,) = run(training, [*held_out, Clip(copy, (0,))]).errors
@@ -73,22 +73,22 @@ def test_equal_files_in_both_parts_are_an_error_whatever_their_names(parts, tmp_
     assert str(training[3].path) in error
 
 
-def test_one_clip_in_both_parts_is_an_error(parts):
-    training, held_out = parts
+def test_one_clip_in_both_parts_is_an_error(splits):
+    training, held_out = splits
     assert (
         "1 held-out clips are trained on as well"
         in run(training, [*held_out, training[0]]).errors[0]
     )
 
 
-def test_equal_files_in_one_part_are_none(parts, tmp_path):
-    training, held_out = parts
+def test_equal_files_in_one_part_are_none(splits, tmp_path):
+    training, held_out = splits
     copy = tmp_path / "copy.wav"
     copy.write_bytes(training[3].path.read_bytes())
     assert run([*training, Clip(copy, (0,))], held_out).errors == ()
 
 
-def test_only_files_of_equal_size_are_read(parts, tmp_path, monkeypatch):
+def test_only_files_of_equal_size_are_read(splits, tmp_path, monkeypatch):
     read = []
     digest = data.audit._digest
     monkeypatch.setattr(data.audit, "_digest", lambda path: read.append(path) or digest(path))
@@ -99,25 +99,25 @@ def test_only_files_of_equal_size_are_read(parts, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("target", "name"), [(0, "cow"), (1, "owl")])
-def test_classes_without_training_clips_are_an_error(parts, target, name):
-    training, held_out = parts
+def test_classes_without_training_clips_are_an_error(splits, target, name):
+    training, held_out = splits
     found = run([clip for clip in training if clip.targets != (target,)], held_out)
     assert len(found.errors) == 1
     assert f"1 of 2 classes have no training clips ('{name}')" in found.errors[0]
     assert found.notes == ()  # nor are they noted as having few
 
 
-def test_no_training_clips_at_all(parts):
-    assert "no clips to train on" in run([], parts[1]).errors[0]
+def test_no_training_clips_at_all(splits):
+    assert "no clips to train on" in run([], splits[1]).errors[0]
 
 
-def test_no_held_out_clips_are_no_finding(parts):
-    found = run(parts[0], [])
+def test_no_held_out_clips_are_no_finding(splits):
+    found = run(splits[0], [])
     assert (found.notes, found.errors) == ((), ())
 
 
-def test_clips_shorter_than_a_window_are_an_error(parts, tmp_path):
-    training, held_out = parts
+def test_clips_shorter_than_a_window_are_an_error(splits, tmp_path):
+    training, held_out = splits
     enough = Clip(sound(tmp_path / "enough.wav", samples=400), (0,))
     assert run([*training, enough], held_out).errors == ()
     short = Clip(sound(tmp_path / "short.wav", samples=199, rate=8000), (0,))
@@ -126,9 +126,9 @@ def test_clips_shorter_than_a_window_are_an_error(parts, tmp_path):
     assert "short.wav (24.9 ms)" in error
 
 
-def spoil(parts) -> tuple[list[Clip], list[Clip]]:
+def spoil(splits) -> tuple[list[Clip], list[Clip]]:
     """One missing file, one that is no audio, one truncated, one empty, one without samples."""
-    training, held_out = parts
+    training, held_out = splits
     training[0].path.unlink()
     training[1].path.write_bytes(b"no audio at all\n" * 100)
     training[2].path.write_bytes(training[2].path.read_bytes()[:1000])
@@ -137,8 +137,8 @@ def spoil(parts) -> tuple[list[Clip], list[Clip]]:
     return training, held_out
 
 
-def test_missing_and_unreadable_files_are_an_error_and_listed_with_reasons(parts):
-    training, held_out = spoil(parts)
+def test_missing_and_unreadable_files_are_an_error_and_listed_with_reasons(splits):
+    training, held_out = spoil(splits)
     found = run(training, held_out)
     (error,) = found.errors
     assert error.startswith("5 of 28 clips cannot be used, 1 files are missing and 4 unreadable")
@@ -153,8 +153,8 @@ def test_missing_and_unreadable_files_are_an_error_and_listed_with_reasons(parts
         found.require_sound()
 
 
-def test_skipping_them_is_noted_and_gives_the_clips_that_are_left(parts):
-    training, held_out = spoil(parts)
+def test_skipping_them_is_noted_and_gives_the_clips_that_are_left(splits):
+    training, held_out = spoil(splits)
     found = run(training, held_out, skip_unreadable=True)
     assert found.errors == ()
     assert found.notes[0].startswith("5 of 28 clips cannot be used")
@@ -163,8 +163,8 @@ def test_skipping_them_is_noted_and_gives_the_clips_that_are_left(parts):
     assert len(found.unreadable) == 5
 
 
-def test_a_class_that_skipping_leaves_without_clips_is_an_error(parts):
-    training, held_out = parts
+def test_a_class_that_skipping_leaves_without_clips_is_an_error(splits):
+    training, held_out = splits
     for clip in training:
         if clip.targets == (1,):
             clip.path.unlink()
@@ -185,27 +185,27 @@ def test_what_the_audit_reads_is_as_long_as_what_training_decodes(tmp_path):
     assert read_header(path).samples == 3000
 
 
-def test_a_few_clips_in_a_class_are_noted(parts):
-    training, held_out = parts
+def test_a_few_clips_in_a_class_are_noted(splits):
+    training, held_out = splits
     assert run(training[2:], held_out).notes == ()
     (note,) = run(training[3:], held_out).notes
     assert note == "1 classes have fewer than 10 training clips: 'cow 9'"
 
 
-def test_classes_without_held_out_clips_are_noted(parts):
-    training, held_out = parts
+def test_classes_without_held_out_clips_are_noted(splits):
+    training, held_out = splits
     (note,) = run(training, held_out[:2]).notes
     assert note == "1 classes have no held-out clips, no score will show them: 'owl'"
 
 
-def test_clips_of_no_class_are_noted(parts, tmp_path):
-    training, held_out = parts
+def test_clips_of_no_class_are_noted(splits, tmp_path):
+    training, held_out = splits
     (note,) = run([*training, Clip(sound(tmp_path / "none.wav"), ())], held_out).notes
     assert note.startswith("1 clips are of no class")
 
 
-def test_a_rate_below_the_models_is_noted_and_one_above_is_not(parts, tmp_path):
-    training, held_out = parts
+def test_a_rate_below_the_models_is_noted_and_one_above_is_not(splits, tmp_path):
+    training, held_out = splits
     training.append(Clip(sound(tmp_path / "8.wav", rate=8000), (0,)))
     training.append(Clip(sound(tmp_path / "44.wav", rate=44_100), (0,)))
     found = run(training, held_out)
@@ -218,38 +218,38 @@ def test_a_rate_below_the_models_is_noted_and_one_above_is_not(parts, tmp_path):
     assert len(run(training, held_out, sample_rate=44_100).notes) == 2
 
 
-def test_groups_in_both_parts_are_noted(parts):
+def test_groups_in_both_parts_are_noted(splits):
     groups = ["ada", "ben"]
     training, held_out = (
-        [Clip(clip.path, clip.targets, group=groups[clip.targets[0] * odd]) for clip in part]
-        for part, odd in zip(parts, (0, 1), strict=True)
+        [Clip(clip.path, clip.targets, group=groups[clip.targets[0] * odd]) for clip in split]
+        for split, odd in zip(splits, (0, 1), strict=True)
     )
     training[0] = replace(training[0], group="cid")
     (note,) = run(training, held_out).notes
     assert note.startswith("1 of 2 held-out groups are trained on as well ('ada')")
 
 
-def test_mean_and_std_are_compared_with_the_recipes(parts):
+def test_mean_and_std_are_compared_with_the_recipes(splits):
     expected = (-6.6268, 5.3585)
-    near = run(*parts, measure=lambda clips: (-6.5, 5.0), expected=expected)
+    near = run(*splits, measure=lambda clips: (-6.5, 5.0), expected=expected)
     assert near.facts[-1] == "mean -6.5000, std 5.0000; the recipe has -6.6268, 5.3585"
     assert near.notes == ()
     for measured in [(-4.27, 5.36), (-6.63, 3.0), (-6.63, 7.0)]:
-        (note,) = run(*parts, measure=lambda clips, found=measured: found, expected=expected).notes
+        (note,) = run(*splits, measure=lambda clips, found=measured: found, expected=expected).notes
         assert f"--mean {measured[0]:.4f} --std {measured[1]:.4f}" in note
 
 
-def test_the_first_error_is_raised_with_the_number_of_the_others(parts):
-    training, held_out = parts
+def test_the_first_error_is_raised_with_the_number_of_the_others(splits):
+    training, held_out = splits
     found = run(training[:12], [*held_out, training[0]])
     assert len(found.errors) == 2
     with pytest.raises(ValueError, match=r"no training clips.*\(and 1 more errors\)$"):
         found.require_sound()
 
 
-def test_a_long_list_of_names_is_cut(parts):
-    manifest = Manifest("nine", tuple(parts[0]), (*CLASSES, *"abcdefg"))
-    (error,) = audit(manifest, *parts).errors
+def test_a_long_list_of_names_is_cut(splits):
+    manifest = Manifest("nine", tuple(splits[0]), (*CLASSES, *"abcdefg"))
+    (error,) = audit(manifest, *splits).errors
     assert "7 of 9 classes have no training clips ('a', 'b', 'c', 'd', 'e' and 2 more)" in error
 
 
@@ -257,7 +257,7 @@ def test_real_recordings_are_sound(recordings):
     esc10 = esc50(recordings / "esc10", "esc10")
     digits = stratified_split(folder(recordings / "spoken_digits"))
     first = audit(esc10, *esc10.split(1))
-    second = audit(digits, digits.part("train"), digits.part("test"))
+    second = audit(digits, digits.in_split("train"), digits.in_split("test"))
     assert (first.errors, first.notes, second.errors) == ((), (), ())
     assert "duration 0:33:23" in first.facts[1]
     assert "1800 clips are recorded at 8000 Hz" in second.notes[0]

@@ -21,13 +21,13 @@ CLIPS = st.lists(
         PATHS,
         st.lists(st.integers(-1, 70_000), max_size=4).map(tuple),
         st.none() | st.integers(-(2**70), 2**70),
-        st.sampled_from([None, "train", "valid", "test"]),
+        st.sampled_from([None, "train", "validation", "test"]),
         st.none() | TEXTS,
     ),
     max_size=12,
 ).map(tuple)
 FEW = tuple(
-    Clip(Path(f"{n}.wav"), (n,), fold=n % 3, part=("train", "test")[n % 2], group=str(n))
+    Clip(Path(f"{n}.wav"), (n,), fold=n % 3, split=("train", "test")[n % 2], group=str(n))
     for n in range(300)
 )
 
@@ -36,7 +36,7 @@ def audioset_like(count: int):
     for n in range(count):
         video = f"{n:011}"
         path = Path(f"/data/audioset/unbalanced_{n % 41:02}/Y{video}.flac")
-        yield Clip(path, tuple(range(n % 500, n % 500 + 1 + n % 4)), part="train", group=video)
+        yield Clip(path, tuple(range(n % 500, n % 500 + 1 + n % 4)), split="train", group=video)
 
 
 @given(CLIPS)
@@ -75,9 +75,9 @@ def test_a_file_name_that_is_not_utf8_comes_back(tmp_path):
 
 
 @given(CLIPS, st.slices(12))
-def test_a_slice_is_the_slice_of_the_tuple(clips, part):
-    assert isinstance(Clips.of(clips)[part], Clips)
-    assert Clips.of(clips)[part] == clips[part]
+def test_a_slice_is_the_slice_of_the_tuple(clips, split):
+    assert isinstance(Clips.of(clips)[split], Clips)
+    assert Clips.of(clips)[split] == clips[split]
 
 
 @given(CLIPS, st.randoms())
@@ -89,7 +89,7 @@ def test_an_array_selects_as_a_filter_does(clips, random):
     assert Clips.of(clips)[mask][1:] == kept[1:]
 
 
-@given(CLIPS, st.sampled_from(["fold", "part"]))
+@given(CLIPS, st.sampled_from(["fold", "split"]))
 def test_columns_tell_what_the_clips_do(clips, field):
     columns = Clips.of(clips)[::2]
     assert columns.values(field) == {getattr(clip, field) for clip in columns}
@@ -134,8 +134,8 @@ def test_columns_cannot_be_written():
 
 def test_pickling_keeps_the_clips_and_leaves_out_the_rest_where_that_is_most():
     clips = Clips.of(FEW)
-    for part in (clips, clips[::-1], clips[:0], clips[7:9], clips[1::2]):
-        assert pickle.loads(pickle.dumps(part)) == tuple(part)
+    for split in (clips, clips[::-1], clips[:0], clips[7:9], clips[1::2]):
+        assert pickle.loads(pickle.dumps(split)) == tuple(split)
     assert len(pickle.dumps(clips[:10])) < len(pickle.dumps(clips)) / 4
     assert clips[10:].__getstate__()["_columns"] is clips._columns  # what is few, is made anew
 
@@ -144,7 +144,7 @@ def test_audioset_takes_less_than_100_bytes_a_clip_in_memory_and_on_the_way_to_a
     clips = Clips.of(audioset_like(5_000))
     assert clips.nbytes < 100 * len(clips)
     assert len(pickle.dumps(clips)) < 100 * len(clips)
-    assert clips[clips.having("part", "train")]._columns is clips._columns
+    assert clips[clips.having("split", "train")]._columns is clips._columns
 
 
 def test_a_manifest_takes_any_iterable_and_keeps_columns():
@@ -152,4 +152,4 @@ def test_a_manifest_takes_any_iterable_and_keeps_columns():
     assert isinstance(manifest.clips, Clips)
     assert manifest == Manifest("few", iter(FEW), ("a",)) == Manifest("few", manifest.clips, ("a",))
     assert Manifest("same", manifest.clips, ("a",)).clips is manifest.clips
-    assert manifest.parts == ("train", "test")
+    assert manifest.splits == ("train", "test")

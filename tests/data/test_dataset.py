@@ -115,7 +115,7 @@ ALL = WaveformAugmentation(0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
 
 def test_waveforms_are_augmented_before_mixup(clips):
     pytest.importorskip("audiomentations")
-    louder = WaveformAugmentation(gain=1.0)
+    louder = WaveformAugmentation(gain_prob=1.0)
     plain, augmented = ClipDataset(clips, 3)[0], ClipDataset(clips, 3, augmentation=louder)[0]
     gain = augmented.waveform / plain.waveform
     assert gain.std() < 1e-4 and 0.5 < gain.mean() < 2  # 6 dB either way
@@ -151,7 +151,7 @@ def test_a_cache_keeps_the_waveform_before_augmentation(clips, tmp_path):
     pytest.importorskip("audiomentations")
     cache = ClipCache(tmp_path)
     for _ in ("decoded", "read from the cache"):
-        ClipDataset(clips, 3, cache=cache, augmentation=WaveformAugmentation(gain=1.0))[0]
+        ClipDataset(clips, 3, cache=cache, augmentation=WaveformAugmentation(gain_prob=1.0))[0]
         assert torch.equal(cache.load(clips[0].path), ClipDataset(clips, 3)[0].waveform)
 
 

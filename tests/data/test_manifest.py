@@ -27,8 +27,8 @@ def test_an_unknown_fold_is_named_with_the_folds_there_are():
 
 
 def test_a_part_is_the_clips_that_belong_to_it_and_a_missing_one_is_named():
-    clips = (Clip(Path("a.wav"), (0,), part="train"), Clip(Path("b.wav"), (0,), part="test"))
+    clips = (Clip(Path("a.wav"), (0,), split="train"), Clip(Path("b.wav"), (0,), split="test"))
     manifest = Manifest("lists", clips, ("dog",))
-    assert manifest.part("test") == clips[1:]
-    with pytest.raises(ValueError, match=r"lists has no 'valid' clips.*train, test"):
-        manifest.part("valid")
+    assert manifest.in_split("test") == clips[1:]
+    with pytest.raises(ValueError, match=r"lists has no 'validation' clips.*train, test"):
+        manifest.in_split("validation")

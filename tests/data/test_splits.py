@@ -1,4 +1,4 @@
-"""Splits: every class in every part in proportion, groups whole, the same for the same seed."""
+"""Splits: every class in every split in proportion, groups whole, the same for the same seed."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.manifest import Clip, Manifest
-from data.splits import divide, stratified_folds, stratified_split
+from data.splits import split_clips, stratified_folds, stratified_split
 
 
 def corpus(*targets: tuple[int, ...], groups: list | None = None) -> Manifest:
@@ -23,7 +23,7 @@ def corpus(*targets: tuple[int, ...], groups: list | None = None) -> Manifest:
 
 
 def counts(manifest: Manifest, field: str) -> dict[int, Counter]:
-    """For every class, how many clips of it each part or fold has."""
+    """For every class, how many clips of it each split or fold has."""
     table = defaultdict(Counter)
     for clip in manifest.clips:
         for target in clip.targets:
@@ -32,10 +32,10 @@ def counts(manifest: Manifest, field: str) -> dict[int, Counter]:
 
 
 def test_every_class_is_split_in_the_given_proportions():
-    manifest = stratified_split(corpus(*[(0,)] * 100, *[(1,)] * 40), valid=0.1, test=0.2)
-    assert counts(manifest, "part") == {
-        0: {"train": 70, "valid": 10, "test": 20},
-        1: {"train": 28, "valid": 4, "test": 8},
+    manifest = stratified_split(corpus(*[(0,)] * 100, *[(1,)] * 40), validation=0.1, test=0.2)
+    assert counts(manifest, "split") == {
+        0: {"train": 70, "validation": 10, "test": 20},
+        1: {"train": 28, "validation": 4, "test": 8},
     }
 
 
@@ -57,24 +57,27 @@ def test_the_seed_decides_and_nothing_else():
 
 def test_three_clips_are_enough_for_three_parts_and_two_are_not():
     manifest = stratified_split(corpus(*[(0,)] * 3, *[(1,)] * 90))
-    assert counts(manifest, "part")[0] == {"train": 1, "valid": 1, "test": 1}
+    assert counts(manifest, "split")[0] == {"train": 1, "validation": 1, "test": 1}
     with pytest.raises(ValueError, match=r"'class 0' with 2 clips.*expected 3"):
         stratified_split(corpus(*[(0,)] * 2, *[(1,)] * 90))
 
 
 def test_a_part_of_fraction_zero_is_not_made():
-    manifest = stratified_split(corpus(*[(0,)] * 2, *[(1,)] * 2), valid=0.5, test=0)
-    assert counts(manifest, "part") == {0: {"train": 1, "valid": 1}, 1: {"train": 1, "valid": 1}}
+    manifest = stratified_split(corpus(*[(0,)] * 2, *[(1,)] * 2), validation=0.5, test=0)
+    assert counts(manifest, "split") == {
+        0: {"train": 1, "validation": 1},
+        1: {"train": 1, "validation": 1},
+    }
 
 
 def test_groups_stay_whole_and_every_class_is_in_every_part():
     # four speakers say both words, unevenly: two of them must train
     groups = [f"speaker {n % 4}" for n in range(120)]
     manifest = stratified_split(corpus(*[(n % 3 % 2,) for n in range(120)], groups=groups))
-    parts = {clip.group: set() for clip in manifest.clips}
+    splits = {clip.group: set() for clip in manifest.clips}
     for clip in manifest.clips:
-        parts[clip.group].add(clip.part)
-    assert sorted(map(sorted, parts.values())) == [["test"], ["train"], ["train"], ["valid"]]
+        splits[clip.group].add(clip.split)
+    assert sorted(map(sorted, splits.values())) == [["test"], ["train"], ["train"], ["validation"]]
 
 
 def test_a_class_of_too_few_groups_is_refused():
@@ -86,7 +89,7 @@ def test_a_class_of_too_few_groups_is_refused():
 def test_large_groups_train_where_small_ones_can_be_held_out():
     groups = ["large"] * 80 + ["small"] * 10 + ["tiny"] * 10
     manifest = stratified_split(corpus(*[(0,)] * 100, groups=groups))
-    assert counts(manifest, "part")[0] == {"train": 80, "valid": 10, "test": 10}
+    assert counts(manifest, "split")[0] == {"train": 80, "validation": 10, "test": 10}
 
 
 def test_folds_are_even_in_every_class():
@@ -106,14 +109,14 @@ def test_what_is_left_of_many_small_classes_makes_no_fold_larger():
 def test_multi_label_follows_the_rarest_class():
     targets = [(0,)] * 60 + [(0, 1)] * 20 + [(0, 1, 2)] * 10 + [()] * 10
     manifest = stratified_split(corpus(*targets))
-    assert counts(manifest, "part") == {
-        0: {"train": 72, "valid": 9, "test": 9},
-        1: {"train": 24, "valid": 3, "test": 3},
-        2: {"train": 8, "valid": 1, "test": 1},
+    assert counts(manifest, "split") == {
+        0: {"train": 72, "validation": 9, "test": 9},
+        1: {"train": 24, "validation": 3, "test": 3},
+        2: {"train": 8, "validation": 1, "test": 1},
     }
-    assert Counter(clip.part for clip in manifest.clips if not clip.targets) == {
+    assert Counter(clip.split for clip in manifest.clips if not clip.targets) == {
         "train": 8,
-        "valid": 1,
+        "validation": 1,
         "test": 1,
     }
 
@@ -128,20 +131,20 @@ def test_classes_that_bind_each_other_are_in_every_part_or_an_error_says_so():
     outcomes = set()
     for seed in range(40):
         try:
-            table = counts(stratified_split(manifest, seed=seed), "part")
+            table = counts(stratified_split(manifest, seed=seed), "split")
         except ValueError as error:
-            assert "is not in all 3 parts" in str(error)
+            assert "is not in all 3 splits" in str(error)
             outcomes.add("refused")
         else:
-            assert all(len(parts) == 3 for parts in table.values())
+            assert all(len(splits) == 3 for splits in table.values())
             outcomes.add("split")
     assert outcomes == {"split", "refused"}
 
 
-@pytest.mark.parametrize(("valid", "test"), [(-0.1, 0.1), (0.5, 0.5), (float("nan"), 0.1)])
-def test_fractions_out_of_range(valid, test):
+@pytest.mark.parametrize(("validation", "test"), [(-0.1, 0.1), (0.5, 0.5), (float("nan"), 0.1)])
+def test_fractions_out_of_range(validation, test):
     with pytest.raises(ValueError, match="expected fractions"):
-        stratified_split(corpus(*[(0,)] * 10), valid, test)
+        stratified_split(corpus(*[(0,)] * 10), validation, test)
 
 
 def test_one_fold_is_refused():
@@ -152,24 +155,24 @@ def test_one_fold_is_refused():
 @pytest.mark.parametrize("split", [stratified_split, stratified_folds])
 def test_a_split_of_its_own_is_not_overwritten(split):
     divided = stratified_split(corpus(*[(0,)] * 10))
-    with pytest.raises(ValueError, match="parts or folds of its own"):
+    with pytest.raises(ValueError, match="splits or folds of its own"):
         split(divided)
 
 
 @given(
     sizes=st.lists(st.integers(3, 40), min_size=1, max_size=8),
-    valid=st.floats(0.01, 0.4),
+    validation=st.floats(0.01, 0.4),
     test=st.floats(0.01, 0.4),
     seed=st.integers(0, 2**32),
 )
 def test_no_class_is_off_by_a_clip_or_more_beyond_the_one_that_every_part_gets(
-    sizes, valid, test, seed
+    sizes, validation, test, seed
 ):
     manifest = corpus(*[(target,) for target, size in enumerate(sizes) for _ in range(size)])
-    table = counts(stratified_split(manifest, valid, test, seed), "part")
+    table = counts(stratified_split(manifest, validation, test, seed), "split")
     for target, size in enumerate(sizes):
-        for part, share in (("valid", valid), ("test", test)):
-            assert abs(table[target][part] - max(1, size * share)) <= 1
+        for split, share in (("validation", validation), ("test", test)):
+            assert abs(table[target][split] - max(1, size * share)) <= 1
         assert table[target]["train"] >= 1
 
 
@@ -187,58 +190,58 @@ def test_groups_never_straddle_folds(data):
     assert Counter(fold_of.values()).keys() == {1, 2, 3, 4}
 
 
-def manifest(parts):
-    clips = [Clip(Path(f"{i}.wav"), (i % 2,), part=part) for i, part in enumerate(parts)]
+def manifest(splits):
+    clips = [Clip(Path(f"{i}.wav"), (i % 2,), split=split) for i, split in enumerate(splits)]
     return Manifest("made", tuple(clips), ("a", "b"))
 
 
 def test_a_fold_is_held_out_against_the_others():
     clips = tuple(Clip(Path(f"{i}.wav"), (0,), fold=1 + i % 3) for i in range(6))
     corpus = Manifest("folds", clips, ("a",))
-    division = divide(corpus, 2, seed=0)
-    assert {clip.fold for clip in division.held_out} == {2}
-    assert {clip.fold for clip in division.training} == {1, 3}
-    assert (division.test, division.fold, division.held_out_name) == ((), 2, "fold 2")
-    assert divide(corpus, None, seed=0).fold == 1
+    splits = split_clips(corpus, 2, seed=0)
+    assert {clip.fold for clip in splits.validation} == {2}
+    assert {clip.fold for clip in splits.train} == {1, 3}
+    assert (splits.test, splits.fold, splits.validation_name) == ((), 2, "fold 2")
+    assert split_clips(corpus, None, seed=0).fold == 1
 
 
 def test_official_parts_are_kept():
-    corpus = manifest(["train", "train", "valid", "test", "test"])
-    division = divide(corpus, None, seed=0)
-    assert [len(part) for part in (division.training, division.held_out, division.test)] == [
+    corpus = manifest(["train", "train", "validation", "test", "test"])
+    splits = split_clips(corpus, None, seed=0)
+    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [
         2,
         1,
         2,
     ]
-    assert (division.fold, division.held_out_name) == (None, "valid")
+    assert (splits.fold, splits.validation_name) == (None, "validation")
 
 
 def test_training_and_validation_parts_alone_leave_no_test():
-    division = divide(manifest(["train", "train", "valid"]), None, seed=0)
-    assert (len(division.held_out), division.test, division.held_out_name) == (1, (), "valid")
+    splits = split_clips(manifest(["train", "train", "validation"]), None, seed=0)
+    assert (len(splits.validation), splits.test, splits.validation_name) == (1, (), "validation")
 
 
 def test_without_a_validation_part_the_test_part_is_watched_and_named():
-    division = divide(manifest(["train", "train", "test"]), None, seed=0)
-    assert (len(division.held_out), division.test, division.held_out_name) == (1, (), "test")
+    splits = split_clips(manifest(["train", "train", "test"]), None, seed=0)
+    assert (len(splits.validation), splits.test, splits.validation_name) == (1, (), "test")
 
 
 def test_undivided_clips_are_split_by_the_seed():
     corpus = manifest([None] * 100)
-    division = divide(corpus, None, seed=0)
-    sizes = [len(part) for part in (division.training, division.held_out, division.test)]
+    splits = split_clips(corpus, None, seed=0)
+    sizes = [len(split) for split in (splits.train, splits.validation, splits.test)]
     assert sizes == [80, 10, 10]
-    parts = (division.training, division.held_out, division.test)
+    parts = (splits.train, splits.validation, splits.test)
     assert len({clip.path for part in parts for clip in part}) == 100
-    assert divide(corpus, None, seed=0) == division
-    assert divide(corpus, None, seed=1) != division
+    assert split_clips(corpus, None, seed=0) == splits
+    assert split_clips(corpus, None, seed=1) != splits
 
 
 def test_a_fold_of_a_corpus_without_folds_is_refused():
     with pytest.raises(ValueError, match="made has no folds, so leave --fold 1 out"):
-        divide(manifest(["train", "test"]), 1, seed=0)
+        split_clips(manifest(["train", "test"]), 1, seed=0)
 
 
 def test_a_corpus_without_training_clips_is_refused():
     with pytest.raises(ValueError, match="no 'train' clips"):
-        divide(replace(manifest(["test", "valid"])), None, seed=0)
+        split_clips(replace(manifest(["test", "validation"])), None, seed=0)

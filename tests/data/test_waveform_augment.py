@@ -14,7 +14,14 @@ pytest.importorskip("audiomentations", reason="pip install ast-audio[augment]")
 from data.waveform_augment import WaveformAugmentation, WaveformAugmenter
 
 RATE = 16_000
-FIELDS = ("gaussian_snr", "gain", "gain_transition", "clipping", "time_stretch", "pitch_shift")
+FIELDS = (
+    "gaussian_snr_prob",
+    "gain_prob",
+    "gain_transition_prob",
+    "clipping_prob",
+    "time_stretch_prob",
+    "pitch_shift_prob",
+)
 
 
 def tone(samples: int = RATE, frequency: float = 440.0) -> torch.Tensor:
@@ -45,7 +52,7 @@ def test_each_field_alone_changes_the_waveform(name):
     augmented = always(name)(tone(), 1)
     assert augmented.dtype == torch.float32 and augmented.ndim == 1
     assert augmented.isfinite().all()
-    assert (len(augmented) != RATE) == (name == "time_stretch")
+    assert (len(augmented) != RATE) == (name == "time_stretch_prob")
     assert not torch.equal(augmented[:8_000], tone()[:8_000])
     assert not torch.equal(augmented[:8_000], always(name)(tone(), 2)[:8_000])
 
@@ -53,28 +60,28 @@ def test_each_field_alone_changes_the_waveform(name):
 def test_nothing_asked_for_changes_nothing():
     assert torch.equal(WaveformAugmenter(WaveformAugmentation(), RATE)(tone(), 1), tone())
     assert not WaveformAugmentation().active
-    assert WaveformAugmentation(gain=0.1).active
+    assert WaveformAugmentation(gain_prob=0.1).active
 
 
 def test_noise_lies_10_to_20_decibels_below_the_clip():
     for seed in range(20):
-        noise = always("gaussian_snr")(tone(), seed) - tone()
+        noise = always("gaussian_snr_prob")(tone(), seed) - tone()
         assert 9.8 < decibels(tone().std() / noise.std()) < 20.2
 
 
 def test_gain_lies_within_6_decibels():
-    gains = [decibels(always("gain")(tone(), s).std() / tone().std()) for s in range(50)]
+    gains = [decibels(always("gain_prob")(tone(), s).std() / tone().std()) for s in range(50)]
     assert -6.01 < min(gains) < -4 and 4 < max(gains) < 6.01
 
 
 def test_a_gain_transition_ends_at_another_loudness():
-    fade = always("gain_transition")(tone(), 4)
+    fade = always("gain_transition_prob")(tone(), 4)
     assert abs(decibels(fade[:2_000].std() / fade[-2_000:].std())) > 0.5
 
 
 def test_clipping_clips_at_most_30_percent():
     for seed in range(20):
-        clipped = always("clipping")(tone(), seed)
+        clipped = always("clipping_prob")(tone(), seed)
         assert (clipped != tone()).float().mean() < 0.31
         assert clipped.abs().max() <= tone().abs().max()
 
@@ -82,8 +89,8 @@ def test_clipping_clips_at_most_30_percent():
 def test_time_stretch_keeps_the_pitch_and_pitch_shift_the_length():
     for seed in range(5):
         stretched, shifted = (
-            always("time_stretch")(tone(), seed),
-            always("pitch_shift")(tone(), seed),
+            always("time_stretch_prob")(tone(), seed),
+            always("pitch_shift_prob")(tone(), seed),
         )
         assert RATE / 1.21 < len(stretched) < RATE / 0.79
         assert len(shifted) == RATE
@@ -98,7 +105,7 @@ def peak_hertz(waveform: torch.Tensor) -> float:
 
 
 def test_background_noise_lies_3_to_30_decibels_below_the_clip(noises):
-    augmenter = always("background_noise", noise_folder=str(noises))
+    augmenter = always("background_noise_prob", noise_folder=str(noises))
     periodic = 0
     for seed in range(20):
         noise = augmenter(tone(), seed) - tone()
@@ -109,18 +116,18 @@ def test_background_noise_lies_3_to_30_decibels_below_the_clip(noises):
 
 def test_a_silent_recording_adds_nothing(tmp_path):
     soundfile.write(tmp_path / "silence.wav", np.zeros(100), RATE)
-    augmenter = always("background_noise", noise_folder=str(tmp_path))
+    augmenter = always("background_noise_prob", noise_folder=str(tmp_path))
     assert torch.equal(augmenter(tone(), 0), tone())
 
 
 def test_an_unreadable_recording_is_named(tmp_path):
     (tmp_path / "broken.wav").write_text("no audio")
     with pytest.raises(ValueError, match=r"broken\.wav"):
-        always("background_noise", noise_folder=str(tmp_path))(tone(), 0)
+        always("background_noise_prob", noise_folder=str(tmp_path))(tone(), 0)
 
 
 def test_a_probability_is_the_share_of_augmented_clips():
-    augmenter = WaveformAugmenter(WaveformAugmentation(gain=0.3), RATE)
+    augmenter = WaveformAugmenter(WaveformAugmentation(gain_prob=0.3), RATE)
     changed = sum(not torch.equal(augmenter(tone(50), seed), tone(50)) for seed in range(400))
     assert 90 < changed < 150
 
@@ -156,7 +163,7 @@ def test_the_generators_are_restored_after_an_error(tmp_path):
     random.seed(5)
     before = random.getstate()
     with pytest.raises(ValueError, match="cannot be decoded"):
-        always("background_noise", noise_folder=str(tmp_path))(tone(), 0)
+        always("background_noise_prob", noise_folder=str(tmp_path))(tone(), 0)
     assert random.getstate() == before
 
 
@@ -182,7 +189,7 @@ def test_an_augmenter_can_be_pickled(noises):
     assert torch.equal(copy(tone(), 3), augmenter(tone(), 3))
 
 
-@pytest.mark.parametrize("name", [*FIELDS, "background_noise"])
+@pytest.mark.parametrize("name", [*FIELDS, "background_noise_prob"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "0.5", None])
 def test_what_is_no_probability_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} .* expected a probability"):
@@ -191,16 +198,16 @@ def test_what_is_no_probability_is_refused(name, value):
 
 def test_background_noise_needs_a_folder_of_recordings(tmp_path):
     with pytest.raises(ValueError, match="without noise_folder"):
-        WaveformAugmentation(background_noise=0.5)
+        WaveformAugmentation(background_noise_prob=0.5)
     with pytest.raises(ValueError, match="expected a path as text"):
         WaveformAugmentation(noise_folder=None)
     with pytest.raises(FileNotFoundError, match="is no folder"):
-        always("background_noise", noise_folder=str(tmp_path / "gone"))
+        always("background_noise_prob", noise_folder=str(tmp_path / "gone"))
     with pytest.raises(ValueError, match="holds no recordings"):
-        always("background_noise", noise_folder=str(tmp_path))
+        always("background_noise_prob", noise_folder=str(tmp_path))
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "audiomentations", None)
     with pytest.raises(ValueError, match=r"pip install ast-audio\[augment\]"):
-        always("gain")
+        always("gain_prob")

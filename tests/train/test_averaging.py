@@ -61,9 +61,9 @@ def test_the_ensemble_scores_the_mean_of_the_epochs_probabilities(
 ):
     seen, original = [], loop.finish_epoch
 
-    def finish_epoch(training, division, corpus, logits, scores):
+    def finish_epoch(training, splits, corpus, logits, scores):
         seen.append(logits.softmax(dim=1).numpy())
-        original(training, division, corpus, logits, scores)
+        original(training, splits, corpus, logits, scores)
 
     monkeypatch.setattr(loop, "finish_epoch", finish_epoch)
     rows = run(replace(recipe, epochs=3, checkpoint_ensemble=True), manifest, tmp_path / "run")
@@ -115,8 +115,8 @@ def test_patience_ends_a_run_that_no_longer_gets_better(recipe, manifest, tmp_pa
 
 
 def with_parts(manifest):
-    names = {1: "test", 2: "valid"}
-    clips = [replace(c, fold=None, part=names.get(c.fold, "train")) for c in manifest.clips]
+    names = {1: "test", 2: "validation"}
+    clips = [replace(c, fold=None, split=names.get(c.fold, "train")) for c in manifest.clips]
     return replace(manifest, clips=tuple(clips))
 
 
@@ -134,7 +134,7 @@ def test_the_test_part_is_scored_once_by_the_epoch_that_validation_chose(
     corpus = with_parts(manifest)
     rows = run(replace(recipe, loss="bce", average_epochs=(1, 2)), corpus, tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["held out"] == "valid"
+    assert results["held out"] == "validation"
     assert results["test"].keys() == {"best", "last", "averaged"}
     assert results["best"]["epoch"] == 1
     assert rows[0]["accuracy"] >= 1
@@ -144,11 +144,11 @@ def test_the_test_part_is_scored_once_by_the_epoch_that_validation_chose(
         corpus.classes[int(best)] == target
         for best, (target, _) in zip(probabilities.argmax(dim=1), predictions, strict=True)
     ]
-    assert len(hits) == len(corpus.part("test"))
+    assert len(hits) == len(corpus.in_split("test"))
     assert np.mean(hits) == pytest.approx(results["test"]["best"]["accuracy"])
     best = weights.load(tmp_path / "run" / "best")
     assert best.multi_label  # sigmoid, as it was trained
-    waveform = load_audio(corpus.part("test")[0].path)
+    waveform = load_audio(corpus.in_split("test")[0].path)
     assert torch.allclose(best.probabilities(waveform[None])[0], probabilities[0], atol=1e-5)
 
 

@@ -90,7 +90,7 @@ def graphs(monkeypatch):
     config = {"width": 16, "depth": 1, "heads": 2}
     monkeypatch.setattr(
         training,
-        "starting_model",
+        "initial_model",
         lambda recipe, classes: AST(replace(recipe.model_config(len(classes)), **config)),
     )
     counted, original = [], loop.finish_epoch
@@ -114,7 +114,7 @@ def assert_compiled_is_plain(recipe, manifest, folder):
 @pytest.mark.parametrize(
     "change",
     [
-        {"accumulation": 2, "patchout": (0, 4)},
+        {"grad_accumulation_steps": 2, "patchout": (0, 4)},
         {"gradient_checkpointing": True, "ema_decay": 0.5, "average_epochs": (1, 2)},
     ],
     ids=lambda change: next(iter(change)),

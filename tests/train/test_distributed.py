@@ -84,9 +84,9 @@ def torchrun(*words):
 @pytest.fixture(scope="module")
 def several(recipe, manifest, tmp_path_factory):
     """The corpus in parts; a training file that is rank 1's is damaged behind a sound header."""
-    parts = {1: "test", 2: "valid"}
-    clips = [replace(c, fold=None, part=parts.get(c.fold, "train")) for c in manifest.clips]
-    training = [index for index, clip in enumerate(clips) if clip.part == "train"]
+    parts = {1: "test", 2: "validation"}
+    clips = [replace(c, fold=None, split=parts.get(c.fold, "train")) for c in manifest.clips]
+    training = [index for index, clip in enumerate(clips) if clip.split == "train"]
     order = [epoch_batches(len(training), 13, recipe.seed, e, None, 1, 2) for e in (0, 1)]
     victim = training[min(set.intersection(*(set(chain(*batches)) for batches in order)))]
     flac = tmp_path_factory.mktemp("damaged") / "broken.flac"
@@ -106,12 +106,12 @@ def runs(recipe, manifest, several, tmp_path_factory):
     """
     recipe = replace(recipe, dropout=0.0, drop_path=0.0)
     uneven = replace(recipe, batch_size=31, ema_decay=0.5)
-    parts = replace(recipe, batch_size=13, accumulation=2, average_epochs=(1, 2))
+    parts = replace(recipe, batch_size=13, grad_accumulation_steps=2, average_epochs=(1, 2))
     parts = replace(parts, skip_unreadable=True, mixup_rate=0.0, checkpoint_ensemble=True)
     balanced = replace(recipe, balanced_sampling=True, loss="bce", gradient_checkpointing=True)
     # Adam with weight decay in the gradient: without it, it takes no notice of a gradient's scale.
-    balanced = replace(balanced, epochs=1, optimizer="adam", weight_decay=1.0, clip_gradient=0.0)
-    wild = replace(recipe, learning_rate=1e30, clip_gradient=0.0)
+    balanced = replace(balanced, epochs=1, optimizer="adam", weight_decay=1.0, max_grad_norm=0.0)
+    wild = replace(recipe, learning_rate=1e30, max_grad_norm=0.0)
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     cases = [
         ("uneven", None, uneven, manifest),
@@ -243,7 +243,7 @@ def test_every_rank_draws_its_own_numbers_and_rank_0_those_of_a_single_process()
 
 def test_processes_of_one_machine_share_its_cores(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 16)
-    monkeypatch.setattr("train.evaluation.processes_here", lambda: 4)
+    monkeypatch.setattr("train.evaluation.local_world_size", lambda: 4)
     assert default_workers(torch.device("cuda")) == 4
 
 

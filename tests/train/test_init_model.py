@@ -8,7 +8,7 @@ import torch
 import weights
 from ast_model import AST, Frontend, FrontendConfig
 from train import init_model as start
-from train.init_model import starting_model
+from train.init_model import initial_model
 from train.recipes.esc50 import ESC50, ESC50_IMAGENET
 
 timm = pytest.importorskip("timm")
@@ -25,7 +25,7 @@ def recipe():
         time_mask=96,
         dropout=0.1,
         drop_path=0.2,
-        start_from="scratch",
+        init_from="scratch",
     )
 
 
@@ -47,7 +47,7 @@ def deit_file(tmp_path):
 
 
 def test_scratch_is_random(recipe):
-    model = starting_model(recipe, CLASSES)
+    model = initial_model(recipe, CLASSES)
     assert model.config == recipe.model_config(2)
     assert 0.018 < model.blocks[0].mlp.expand.weight.std() < 0.021
 
@@ -55,8 +55,8 @@ def test_scratch_is_random(recipe):
 @pytest.mark.parametrize("name", ["imagenet", "deit_tiny_distilled_patch16_224"])
 def test_imagenet_is_the_presets_deit(recipe, deit_file, name):
     theirs, file = deit_file
-    recipe = replace(recipe, start_from=name, start_file=file, channels="sum", positions="nearest")
-    model = starting_model(recipe, CLASSES)
+    recipe = replace(recipe, init_from=name, init_file=file, rgb_kernel="sum", positions="nearest")
+    model = initial_model(recipe, CLASSES)
     assert model.config == recipe.model_config(2)
     assert torch.equal(model.blocks[11].mlp.contract.weight, theirs.blocks[11].mlp.fc2.weight)
     kernel = theirs.patch_embed.proj.weight
@@ -68,8 +68,8 @@ def test_imagenet_without_a_dist_token_is_the_deit_without_distillation(
 ):
     asked = []
     monkeypatch.setattr(weights, "from_timm", lambda config, name, *rest: asked.append(name))
-    starting_model(replace(recipe, start_from="imagenet", distilled=False), CLASSES)
-    starting_model(replace(recipe, start_from="imagenet"), CLASSES)
+    initial_model(replace(recipe, init_from="imagenet", distilled=False), CLASSES)
+    initial_model(replace(recipe, init_from="imagenet"), CLASSES)
     assert asked == ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"]
 
 
@@ -88,14 +88,14 @@ def test_audioset_is_the_published_model(monkeypatch):
 
     monkeypatch.setattr(weights, "load", load)
     with pytest.raises(FileNotFoundError):
-        starting_model(ESC50, CLASSES)
+        initial_model(ESC50, CLASSES)
     assert asked == [("MIT/ast-finetuned-audioset-10-10-0.4593", 512, (10, 10))]
 
 
 def test_a_saved_model_of_the_same_classes_keeps_its_head(recipe, saved):
     folder, trained = saved
-    recipe = replace(recipe, start_from=str(folder), dropout=0.3, drop_path=0.4, patchout=(1, 2))
-    model = starting_model(recipe, CLASSES)
+    recipe = replace(recipe, init_from=str(folder), dropout=0.3, drop_path=0.4, patchout=(1, 2))
+    model = initial_model(recipe, CLASSES)
     for name, tensor in trained.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
     config = model.config
@@ -107,35 +107,35 @@ def test_a_saved_model_of_the_same_classes_keeps_its_head(recipe, saved):
 def test_other_classes_make_a_new_head(recipe, saved):
     folder, trained = saved
     torch.manual_seed(1)
-    model = starting_model(replace(recipe, start_from=str(folder)), ("cat", "rain"))
+    model = initial_model(replace(recipe, init_from=str(folder)), ("cat", "rain"))
     assert torch.equal(model.blocks[0].attention.qkv.weight, trained.blocks[0].attention.qkv.weight)
     assert not torch.equal(model.head.weight, trained.head.weight)
-    assert starting_model(replace(recipe, start_from=str(folder)), "abc").head.out_features == 3
+    assert initial_model(replace(recipe, init_from=str(folder)), "abc").head.out_features == 3
 
 
 def test_another_length_stride_and_pooling_are_the_recipes(recipe, saved):
     recipe = replace(recipe, num_frames=200, stride=(16, 16), pooling="patches")
-    model = starting_model(replace(recipe, start_from=str(saved[0])), CLASSES)
+    model = initial_model(replace(recipe, init_from=str(saved[0])), CLASSES)
     assert model.config.grid == (8, 12)
     assert model.config.pooling == "patches"
 
 
 def test_another_window_is_noted(recipe, saved, capsys):
-    starting_model(replace(recipe, start_from=str(saved[0])), CLASSES)
+    initial_model(replace(recipe, init_from=str(saved[0])), CLASSES)
     assert "--window hanning keeps theirs" in capsys.readouterr().out
-    starting_model(replace(recipe, start_from=str(saved[0]), window="hanning"), CLASSES)
+    initial_model(replace(recipe, init_from=str(saved[0]), window="hanning"), CLASSES)
     assert "note" not in capsys.readouterr().out
 
 
 def test_another_size_is_refused_with_the_option_to_change(recipe, saved):
-    recipe = replace(recipe, preset="small224", start_from=str(saved[0]))
+    recipe = replace(recipe, preset="small224", init_from=str(saved[0]))
     with pytest.raises(ValueError, match=r"width 384 \(theirs 192\).*change --preset"):
-        starting_model(recipe, CLASSES)
+        initial_model(recipe, CLASSES)
 
 
 def test_options_of_image_models_are_refused_elsewhere(recipe, saved):
-    for change in ({"channels": "sum"}, {"start_file": "deit.pth"}):
-        with pytest.raises(ValueError, match="belong to a start_from that is a model of timm"):
-            starting_model(replace(recipe, start_from=str(saved[0]), **change), CLASSES)
-        with pytest.raises(ValueError, match="belong to a start_from that is a model of timm"):
-            starting_model(replace(recipe, **change), CLASSES)  # from scratch
+    for change in ({"rgb_kernel": "sum"}, {"init_file": "deit.pth"}):
+        with pytest.raises(ValueError, match="belong to an init_from that is a model of timm"):
+            initial_model(replace(recipe, init_from=str(saved[0]), **change), CLASSES)
+        with pytest.raises(ValueError, match="belong to an init_from that is a model of timm"):
+            initial_model(replace(recipe, **change), CLASSES)  # from scratch

@@ -170,7 +170,7 @@ def test_workers_change_nothing(recipe, manifest, tmp_path, straight):
 def test_accumulation_takes_the_same_step(recipe, manifest, tmp_path):
     recipe = replace(recipe, dropout=0.0, drop_path=0.0, epochs=1)
     whole = run(recipe, manifest, tmp_path / "whole")
-    parts = run(replace(recipe, accumulation=3), manifest, tmp_path / "parts")
+    parts = run(replace(recipe, grad_accumulation_steps=3), manifest, tmp_path / "parts")
     assert parts[0]["train_loss"] == pytest.approx(whole[0]["train_loss"], rel=1e-5)
     assert parts[0]["loss"] == pytest.approx(whole[0]["loss"], rel=1e-3)
 
@@ -185,7 +185,7 @@ def test_clipping_limits_the_gradient(recipe, manifest, tmp_path, monkeypatch):
         return original(self, *arguments, **options)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    run(replace(recipe, clip_gradient=0.01), manifest, tmp_path / "run")
+    run(replace(recipe, max_grad_norm=0.01), manifest, tmp_path / "run")
     assert norms == pytest.approx([0.01] * 4, rel=1e-3)
 
 
@@ -218,7 +218,7 @@ def test_real_recordings_train(recordings, tmp_path):
 
 def test_a_start_that_cannot_be_had_leaves_no_run_behind(recipe, manifest, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file or folder youtube"):
-        run(replace(recipe, start_from="youtube"), manifest, tmp_path / "run")
+        run(replace(recipe, init_from="youtube"), manifest, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -226,7 +226,7 @@ def test_a_run_resumes_without_the_weights_that_it_started_from(
     recipe, manifest, tmp_path, monkeypatch
 ):
     run(replace(recipe, epochs=1), manifest, tmp_path / "start")
-    recipe = replace(recipe, start_from=str(tmp_path / "start" / "last"))
+    recipe = replace(recipe, init_from=str(tmp_path / "start" / "last"))
 
     def dying(*arguments):
         raise Interruption
@@ -264,14 +264,14 @@ def test_every_precision_trains_on_the_gpu(recipe, manifest, tmp_path, precision
         {"cutmix_rate": 1.0},
         {"balanced_sampling": True},
         {"patchout": (0, 1)},
-        {"gaussian_snr": 1.0},
+        {"gaussian_snr_prob": 1.0},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_each_option_of_training_has_its_effect_and_can_be_interrupted(
     recipe, manifest, tmp_path, straight, monkeypatch, change
 ):
-    if "gaussian_snr" in change:
+    if "gaussian_snr_prob" in change:
         pytest.importorskip("audiomentations")
     recipe = replace(recipe, stride=(16, 16), **change)
     plain = replace(recipe, **{name: getattr(ESC10_SCRATCH, name) for name in change})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 
 from data import Clip
-from train.loss import inverse_frequency, objective
+from train.loss import inverse_frequency, training_loss
 from train.recipes.esc50 import ESC50_SCRATCH
 
 BCE = replace(ESC50_SCRATCH, loss="bce")
@@ -29,19 +29,21 @@ def test_cross_entropy_is_pytorchs_on_soft_targets():
     logits, targets = batch()
     recipe = replace(ESC50_SCRATCH, label_smoothing=0.1)
     expected = F.cross_entropy(logits, targets, label_smoothing=0.1, reduction="sum")
-    assert torch.equal(objective(logits, targets, recipe), expected)
+    assert torch.equal(training_loss(logits, targets, recipe), expected)
 
 
 def test_binary_cross_entropy_is_pytorchs_mean_over_the_classes():
     logits, targets = batch()
     expected = 4 * F.binary_cross_entropy_with_logits(logits, targets)
-    assert torch.allclose(objective(logits, targets, BCE), expected)
+    assert torch.allclose(training_loss(logits, targets, BCE), expected)
 
 
 def test_label_smoothing_moves_each_sigmoid_towards_a_half():
     logits, targets = batch()
     expected = 4 * F.binary_cross_entropy_with_logits(logits, targets * 0.9 + 0.05)
-    assert torch.allclose(objective(logits, targets, replace(BCE, label_smoothing=0.1)), expected)
+    assert torch.allclose(
+        training_loss(logits, targets, replace(BCE, label_smoothing=0.1)), expected
+    )
 
 
 @pytest.mark.parametrize("recipe", [ESC50_SCRATCH, BCE], ids=["cross_entropy", "bce"])
@@ -50,8 +52,8 @@ def test_focal_loss_goes_over_into_the_plain_one(recipe, seed, smoothing):
     logits, targets = batch(seed)
     plain = replace(recipe, label_smoothing=smoothing)
     weights = torch.tensor([0.5, 1, 2, 1, 0.5])
-    almost = objective(logits, targets, replace(plain, focal_gamma=1e-6), weights)
-    assert torch.allclose(almost, objective(logits, targets, plain, weights), rtol=1e-4)
+    almost = training_loss(logits, targets, replace(plain, focal_gamma=1e-6), weights)
+    assert torch.allclose(almost, training_loss(logits, targets, plain, weights), rtol=1e-4)
 
 
 @pytest.mark.parametrize("recipe", [ESC50_SCRATCH, BCE], ids=["cross_entropy", "bce"])
@@ -60,7 +62,7 @@ def test_focal_loss_counts_what_is_right_already_for_less(recipe):
     focal = replace(recipe, focal_gamma=2.0)
     right, wrong = torch.tensor([[3.0, -3.0]]), torch.tensor([[-3.0, 3.0]])
     for logits, least, most in ((right, 0.0, 0.01), (wrong, 0.9, 1.0)):
-        share = objective(logits, target, focal) / objective(logits, target, recipe)
+        share = training_loss(logits, target, focal) / training_loss(logits, target, recipe)
         assert least < share < most
 
 
@@ -71,16 +73,16 @@ def test_focal_binary_cross_entropy_is_that_of_the_paper():
     p = logits.sigmoid()
     right = torch.where(targets == 1, p, 1 - p)
     expected = (-((1 - right) ** 2) * right.log()).mean(dim=1).sum()
-    assert torch.allclose(objective(logits, targets, replace(BCE, focal_gamma=2.0)), expected)
+    assert torch.allclose(training_loss(logits, targets, replace(BCE, focal_gamma=2.0)), expected)
 
 
 @pytest.mark.parametrize("recipe", [ESC50_SCRATCH, BCE], ids=["cross_entropy", "bce"])
 def test_a_weight_of_two_counts_a_class_twice(recipe):
     logits = torch.zeros(1, 2)
     targets = torch.tensor([[1.0, 0.0]])
-    doubled = objective(logits, targets, recipe, torch.tensor([2.0, 1.0]))
-    plain = objective(logits, targets, recipe)
-    other = objective(logits, targets, recipe, torch.tensor([1.0, 1.0]))
+    doubled = training_loss(logits, targets, recipe, torch.tensor([2.0, 1.0]))
+    plain = training_loss(logits, targets, recipe)
+    other = training_loss(logits, targets, recipe, torch.tensor([1.0, 1.0]))
     assert torch.allclose(other, plain)
     assert doubled > plain
 
@@ -97,6 +99,6 @@ def test_very_wrong_logits_stay_finite():
     for recipe in (ESC50_SCRATCH, BCE):
         for gamma in (0.0, 2.0):
             wrong = logits.clone().requires_grad_()
-            loss = objective(wrong, targets, replace(recipe, focal_gamma=gamma))
+            loss = training_loss(wrong, targets, replace(recipe, focal_gamma=gamma))
             loss.backward()
             assert loss.isfinite() and wrong.grad.isfinite().all()

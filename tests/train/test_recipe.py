@@ -12,15 +12,15 @@ from train.recipes.esc50 import ESC50, ESC50_IMAGENET, ESC50_SCRATCH
 
 
 def test_esc50_is_the_authors_recipe():
-    assert (ESC50.learning_rate, ESC50.start_from) == (1e-5, "audioset")
-    assert (ESC50_IMAGENET.learning_rate, ESC50_IMAGENET.start_from) == (1e-4, "imagenet")
+    assert (ESC50.learning_rate, ESC50.init_from) == (1e-5, "audioset")
+    assert (ESC50_IMAGENET.learning_rate, ESC50_IMAGENET.init_from) == (1e-4, "imagenet")
     assert (ESC50.window, ESC50_IMAGENET.window) == ("hanning", "hamming")
-    assert replace(ESC50_IMAGENET, name="esc50_scratch", start_from="scratch") == ESC50_SCRATCH
+    assert replace(ESC50_IMAGENET, name="esc50_scratch", init_from="scratch") == ESC50_SCRATCH
     assert (ESC50.batch_size, ESC50.epochs, ESC50.num_frames) == (48, 25, 512)
     assert (ESC50.betas, ESC50.weight_decay) == ((0.95, 0.999), 5e-7)
     assert (ESC50.frequency_mask, ESC50.time_mask, ESC50.mixup_rate) == (24, 96, 0)
     assert not ESC50.noise
-    assert ESC50.roll_frames == 0
+    assert ESC50.time_shift_frames == 0
     assert (ESC50.mean, ESC50.std) == (-6.6268077, 5.358466)
     assert ESC50.model_config(50).num_tokens == 602
 

@@ -16,7 +16,7 @@ from weights.card import Score, model_card
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install ast-audio[hf]")
 
 CLASSES = ("dog", "rain", "sea waves")
-RECIPE = {"name": "mine", "corpus": "esc50", "start_from": "scratch", "stride": [10, 10]}
+RECIPE = {"name": "mine", "corpus": "esc50", "init_from": "scratch", "stride": [10, 10]}
 SCORE = Score(
     {"accuracy": 0.95, "loss": 1e-5}, "esc50", "fold 2, held out from training", 400, "Last epoch."
 )
@@ -96,15 +96,15 @@ def test_requests_of_the_conversion_are_told(classifier):
     "path", ["/home/me/secret/x.pth", "~/secret/x.pth", "../secret/a/x.pth", "C:\\secret\\x.pth"]
 )
 def test_of_a_local_path_only_the_last_part_is_told(classifier, path):
-    recipe = {**RECIPE, "start_from": path, "files": [path]}
+    recipe = {**RECIPE, "init_from": path, "files": [path]}
     card = model_card(classifier(), "mine", path, recipe=recipe)
     assert "Converted from x.pth." in card and "starting from x.pth." in card
     assert "secret" not in card
 
 
 def test_a_hub_id_is_told_whole(classifier):
-    card = model_card(classifier(), "mine", recipe={**RECIPE, "start_from": "MIT/ast-10"})
-    assert "starting from MIT/ast-10." in card and '"start_from": "MIT/ast-10"' in card
+    card = model_card(classifier(), "mine", recipe={**RECIPE, "init_from": "MIT/ast-10"})
+    assert "starting from MIT/ast-10." in card and '"init_from": "MIT/ast-10"' in card
 
 
 def test_a_model_that_transformers_cannot_run_is_not_offered_to_it(classifier, tmp_path):
@@ -152,7 +152,7 @@ names = st.text(min_size=1) | st.sampled_from(
 def test_no_name_breaks_the_card(name, clazz, corpus, metric):
     frontend = Frontend(FrontendConfig(64))
     model = AST(ASTConfig(num_classes=1, num_frames=64, width=4, heads=1, depth=1))
-    recipe = {"name": name, "corpus": corpus, "start_from": clazz}
+    recipe = {"name": name, "corpus": corpus, "init_from": clazz}
     card = model_card(
         AudioClassifier(model, frontend, [clazz]),
         name,

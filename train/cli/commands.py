@@ -16,7 +16,7 @@ from data.dataset import ClipDataset, collate
 from data.download.fetch import download_esc50, download_speech_commands
 from data.download.prepare import prepare as prepare_data
 from data.files import atomic_file
-from data.splits import divide
+from data.splits import split_clips
 from data.statistics import moments
 from train.cli.bench import bench as run_benchmarks
 from train.cli.options import (
@@ -42,7 +42,7 @@ from train.cli.options import (
 )
 from train.crossval import cross_validate
 from train.device import choose_device
-from train.distributed import writer_first
+from train.distributed import main_process_first
 from train.experiments.ledger import ledger as write_ledger
 from train.experiments.run_table import check_folders, planned_runs, run_table
 from train.experiments.runs import difference, history
@@ -70,7 +70,7 @@ def train(words: Sequence[str]) -> None:
     default = TrainOptions(tyro.MISSING, recipe, Reading(), fold)
     options = parse(TrainOptions, rest, f"train {words[0]}", default)
     recipe, reading = options.recipe, options.reading
-    with writer_first():  # some corpora are made as they are opened
+    with main_process_first():  # some corpora are made as they are opened
         manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     fold = manifest.folds[0] if options.fold is None and manifest.folds else options.fold
     folder = options.out or RUNS / recipe.name / ("" if fold is None else f"fold{fold}")
@@ -94,7 +94,7 @@ def crossval(words: Sequence[str]) -> None:
     options = parse(CrossvalOptions, rest, f"crossval {words[0]}", default)
     recipe, reading = options.recipe, options.reading
     folder = options.out or RUNS / recipe.name
-    with writer_first():  # some corpora are made as they are opened
+    with main_process_first():  # some corpora are made as they are opened
         manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     cache = reading.clip_cache()
     place = (reading.device, cache, reading.workers, options.compile)
@@ -198,8 +198,8 @@ def audit(words: Sequence[str]) -> None:
     options = parse(AuditOptions, rest, f"audit {words[0]}", default)
     recipe = options.recipe
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
-    division = divide(manifest, options.fold, recipe.seed)
-    inspect(recipe, manifest, division, options.reading.clip_cache())
+    splits = split_clips(manifest, options.fold, recipe.seed)
+    inspect(recipe, manifest, splits, options.reading.clip_cache())
     print(f"nothing stands in the way of training {recipe.name} on these data")
 
 

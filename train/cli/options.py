@@ -19,7 +19,7 @@ from train.recipe import Corpus, Precision, Recipe
 from weights.checkpoint import Positions
 
 PROGRAM = "ast-audio"
-Part = Literal["train", "valid", "test", "all"]
+Split = Literal["train", "validation", "test", "all"]
 InferencePrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Benchmark = Literal["frontend", "inference", "training", "files", "manifest", "gpu"]
 Model = Annotated[Positional[str], arg(metavar="MODEL")]
@@ -200,7 +200,7 @@ class EvaluateOptions:
     """Which data set it is [default: the run's]."""
     fold: int | None = None
     """Fold to score [default: the fold that the run held out]."""
-    part: Part | None = None
+    split: Split | None = None
     """Part to score, or all clips [default: test, where the data set or the run has such a part;
     else what the run held out; without a run, all]."""
     out: Path | None = None
@@ -232,7 +232,7 @@ class EnsembleOptions:
     """Which data set it is [default: each run's]."""
     fold: int | None = None
     """Fold to score [default: the fold that all runs held out]."""
-    part: Part | None = None
+    split: Split | None = None
     """Part to score, or all clips [default: as for `evaluate`]."""
     out: Path | None = None
     """Folder for predictions.csv, the ensemble's probabilities."""
@@ -363,7 +363,7 @@ class ConvertOptions:
     """How positions come onto another grid; reinit makes them random [default: bilinear]."""
     heads: int | None = None
     """Attention heads of a .pth [default: width / 64]."""
-    channels: Literal["mean", "sum"] = "mean"
+    rgb_kernel: Literal["mean", "sum"] = "mean"
     """One kernel from the three colours of a model of timm: mean (paper) or sum (authors' code)."""
     file: Path | None = None
     """Weights of the model of timm, instead of a download."""

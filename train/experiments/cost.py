@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ast_model import AST
 from data.dataset import NUM_CHANCES, Batch
 from train.device import autocast, choose_device, choose_precision, clock, device_name, peak_memory
-from train.init_model import starting_model
+from train.init_model import initial_model
 from train.recipe import Recipe
 from train.recipes import RECIPES
 from train.run_folder import read_recipe, write_json
@@ -84,7 +84,7 @@ def count(recipe: Recipe, classes: int) -> tuple[int | None, int, int]:
     """
     place = "meta" if recipe.model == "ast" else "cpu"
     with torch.device(place):
-        model = starting_model(_from_scratch(recipe), _names(classes)).eval()
+        model = initial_model(_from_scratch(recipe), _names(classes)).eval()
         fbank = torch.zeros(1, recipe.num_frames, recipe.num_mel_bins)
     patches = None  # a baseline has none
     if isinstance(model, AST):
@@ -105,7 +105,7 @@ def count_flops(model: nn.Module, fbank: Tensor) -> int:
 
 
 def _from_scratch(recipe: Recipe) -> Recipe:
-    return replace(recipe, start_from="scratch", start_file="", channels="mean")
+    return replace(recipe, init_from="scratch", init_file="", rgb_kernel="mean")
 
 
 def _names(classes: int) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from train.experiments.cost import Cost, count
 from train.experiments.paper import CLASSES, DATA, TRAINING_CLIPS, Published, published
-from train.experiments.runs import Past, find_runs, is_same_recipe, read_run
+from train.experiments.runs import RunRecord, find_runs, is_same_recipe, read_run
 from train.experiments.statistics import estimate
 from train.recipe import Recipe
 from train.run_folder import read_json
@@ -42,7 +42,7 @@ def ledger(runs: Path, bench: Sequence[Path] = ()) -> str:
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", NOTE, ""])
 
 
-def _finished(folder: Path) -> list[Past]:
+def _finished(folder: Path) -> list[RunRecord]:
     found = []
     for run in find_runs(folder):
         try:
@@ -63,7 +63,9 @@ def _read_cost(file: Path) -> Cost:
         ) from None
 
 
-def _row(number: Published, finished: Sequence[Past], speeds: Sequence[Cost]) -> tuple[str, ...]:
+def _row(
+    number: Published, finished: Sequence[RunRecord], speeds: Sequence[Cost]
+) -> tuple[str, ...]:
     return (
         number.result,
         number.value,
@@ -78,7 +80,7 @@ def _row(number: Published, finished: Sequence[Past], speeds: Sequence[Cost]) ->
 
 def _weights(recipe: Recipe) -> str:
     names = {"scratch": "no", "imagenet": "ImageNet", "audioset": "AudioSet"}
-    return names.get(recipe.start_from, recipe.start_from)
+    return names.get(recipe.init_from, recipe.init_from)
 
 
 def _hours(number: Published, speeds: Sequence[Cost]) -> str:
@@ -86,7 +88,7 @@ def _hours(number: Published, speeds: Sequence[Cost]) -> str:
     if not speeds:
         return "not measured"
     recipe = number.recipe
-    flops = _flops(replace(recipe, name="", start_from="scratch"), CLASSES[recipe.corpus])
+    flops = _flops(replace(recipe, name="", init_from="scratch"), CLASSES[recipe.corpus])
     near = min(speeds, key=lambda cost: abs(math.log(cost.flops / flops)))
     clips = number.trainings * recipe.epochs * TRAINING_CLIPS[recipe.corpus]
     hours = clips / near.training_speed * flops / near.flops / 3600
@@ -98,7 +100,7 @@ def _flops(recipe: Recipe, classes: int) -> int:
     return count(recipe, classes)[2]
 
 
-def _ours(number: Published, finished: Sequence[Past]) -> str:
+def _ours(number: Published, finished: Sequence[RunRecord]) -> str:
     same = [
         run
         for run in finished

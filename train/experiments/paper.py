@@ -43,7 +43,7 @@ class Published:
     command: str
     recipe: Recipe
     trainings: int = 1  # that one value needs, such as folds
-    model: str = "final"  # whose score it is: "final" as `Past.score`, "last", or "ensemble"
+    model: str = "final"  # whose score it is: "final" as `RunRecord.score`, "last", or "ensemble"
 
 
 def published() -> Iterator[Published]:
@@ -101,12 +101,12 @@ def _esc50() -> Iterator[Published]:
 
 def _speech_commands() -> Iterator[Published]:
     command = "ast-audio train speech_commands --data datasets/speech_commands"
-    from_audioset = replace(SPEECH_COMMANDS, start_from="audioset", window="hanning")
+    from_audioset = replace(SPEECH_COMMANDS, init_from="audioset", window="hanning")
     result = "Speech Commands V2-35 accuracy (%), from "
     source, log = "paper, section 3.2", "released log (validation 98.02)"
     yield Published(f"{result}ImageNet", "98.11 ± 0.05", source, command, SPEECH_COMMANDS)
     yield Published(f"{result}ImageNet", "98.13", log, command, SPEECH_COMMANDS)
-    command += " --start-from audioset --window hanning"
+    command += " --init-from audioset --window hanning"
     yield Published(f"{result}AudioSet", "97.88 ± 0.03", source, command, from_audioset)
 
 

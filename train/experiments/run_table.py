@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data import Manifest
 from data.cache import ClipCache
-from data.splits import divide
+from data.splits import split_clips
 from train.experiments.runs import is_same_recipe, read_run
 from train.lock import claimed
 from train.loop import train
@@ -62,7 +62,7 @@ def check_folders(
             exist.
     """
     for fold in {run.fold for run in runs}:
-        divide(manifest, fold, seed=0)  # that there is such a fold
+        split_clips(manifest, fold, seed=0)  # that there is such a fold
     clips = fingerprint(manifest)
     for run in runs:
         if not (run.folder / RECIPE).is_file():

@@ -16,7 +16,7 @@ HEADER = ("run", "recipe", "corpus", "fold", "seed", "epochs", "state", "score",
 
 
 @dataclass(frozen=True)
-class Past:
+class RunRecord:
     """A run folder as it lies there."""
 
     folder: Path
@@ -57,7 +57,7 @@ class Past:
         return results
 
 
-def read_run(folder: Path) -> Past:
+def read_run(folder: Path) -> RunRecord:
     """What a run folder holds.
 
     Raises:
@@ -65,7 +65,7 @@ def read_run(folder: Path) -> Past:
     """
     recipe, fold = read_recipe(folder / RECIPE)
     clips = read_json(folder / RECIPE).get("clips")
-    return Past(folder, recipe, fold, clips, (folder / RESULTS).is_file())
+    return RunRecord(folder, recipe, fold, clips, (folder / RESULTS).is_file())
 
 
 def find_runs(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from data.corpora import COLUMNS
 from train.recipe import Recipe
 
 CHECKPOINT = "<checkpoint>"
-"""As a row's `start_from`: the checkpoint that the command is given; without one, no such row."""
+"""As a row's `init_from`: the checkpoint that the command is given; without one, no such row."""
 
 SHARED = ("name", "seed", "corpus", *COLUMNS)  # fields that all rows of a table have in common
 
@@ -85,7 +85,7 @@ class Table:
             ValueError: a checkpoint was given and no row starts from it, or too few rows start
                 from anything else.
         """
-        starting = [row for row in self.rows if row.changes.get("start_from") == CHECKPOINT]
+        starting = [row for row in self.rows if row.changes.get("init_from") == CHECKPOINT]
         if checkpoint is None:
             rows = [row for row in self.rows if row not in starting]
             if starting and len(rows) < 2:
@@ -96,10 +96,10 @@ class Table:
         if not starting:
             raise ValueError(
                 f"no row of table {self.name} starts from a checkpoint of its own; "
-                f"--start-from {checkpoint} starts every row from it"
+                f"--init-from {checkpoint} starts every row from it"
             )
         rows = [
-            replace(row, changes={**row.changes, "start_from": checkpoint})
+            replace(row, changes={**row.changes, "init_from": checkpoint})
             if row in starting
             else row
             for row in self.rows
@@ -146,12 +146,12 @@ class Table:
 
 def _effective(recipe: Recipe) -> Recipe:
     """The recipe without what has no effect on it."""
-    if recipe.start_from == "scratch":
-        return replace(recipe, positions="bilinear", channels="mean")
+    if recipe.init_from == "scratch":
+        return replace(recipe, positions="bilinear", rgb_kernel="mean")
     return recipe
 
 
 def _why_same(one: Recipe, other: Recipe) -> str:
     if one == other:
         return "; change or remove one"
-    return ": started from scratch, positions and channels have no effect; give --start-from"
+    return ": started from scratch, positions and rgb_kernel have no effect; give --init-from"

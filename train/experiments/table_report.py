@@ -10,7 +10,7 @@ from pathlib import Path
 from data.files import atomic_file
 from train.experiments.cost import Cost, measure
 from train.experiments.run_table import require_same
-from train.experiments.runs import Past, find_runs, read_run
+from train.experiments.runs import RunRecord, find_runs, read_run
 from train.experiments.statistics import Difference, Estimate, Scores, difference, estimate
 from train.experiments.table import Row, Table
 from train.plots import score_against_cost
@@ -89,7 +89,7 @@ def _differences(table: Table, lines: Sequence[Line]) -> dict[str, Difference]:
     }
 
 
-def _runs(folder: Path, recipe: Recipe) -> list[Past]:
+def _runs(folder: Path, recipe: Recipe) -> list[RunRecord]:
     runs = [read_run(run) for run in find_runs(folder)] if folder.is_dir() else []
     for run in runs:
         wanted = Recipe(**{**vars(recipe), "seed": run.recipe.seed})
@@ -97,7 +97,7 @@ def _runs(folder: Path, recipe: Recipe) -> list[Past]:
     return runs
 
 
-def _num_classes(run: Past) -> int:
+def _num_classes(run: RunRecord) -> int:
     with (run.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         return len(next(csv.reader(file))) - 2  # behind clip and target
 
@@ -120,7 +120,7 @@ def markdown(
     table: Table,
     lines: Sequence[Line],
     differences: Mapping[str, Difference],
-    finished: Sequence[Past],
+    finished: Sequence[RunRecord],
 ) -> str:
     """The table and how to read it, scores in percent."""
     recipe = finished[0].recipe
@@ -202,7 +202,7 @@ def verdicts(
 
 
 def notes(
-    table: Table, lines: Sequence[Line], finished: Sequence[Past], published: bool
+    table: Table, lines: Sequence[Line], finished: Sequence[RunRecord], published: bool
 ) -> list[str]:
     """What the columns mean, and what makes them hard to compare."""
     costs = [line.cost for line in lines]
@@ -252,7 +252,7 @@ def _csv_row(line: Line, differences: Mapping[str, Difference]) -> dict[str, obj
     return row | {"paper_balanced_mAP": line.row.balanced, "paper_full_mAP": line.row.full}
 
 
-def _draw(table: Table, lines: Sequence[Line], run: Past, path: Path) -> None:
+def _draw(table: Table, lines: Sequence[Line], run: RunRecord, path: Path) -> None:
     points = {
         line.row.name + (" (reference)" if line.row.name == table.reference else ""): (
             line.cost.flops / 1e9,

@@ -34,7 +34,7 @@ def ensemble(options: EnsembleOptions) -> None:
     total = torch.zeros(())
     for source in options.models:  # one model in memory at a time
         trained = load_trained(source, device)
-        selection = select(trained, options.data, options.corpus, options.fold, options.part)
+        selection = select(trained, options.data, options.corpus, options.fold, options.split)
         first = first or selection
         _require_same_clips(source, selection, options.models[0], first)
         evaluation = score(trained, selection, options.reading, precision)
@@ -64,7 +64,7 @@ def _require_same_clips(
     if selection.clips != first.clips:
         raise ValueError(
             f"{first_source} held out {first.name} and {source} {selection.name}, so each was "
-            "trained on what another one holds out; give --fold or --part to choose, and models "
+            "trained on what another one holds out; give --fold or --split to choose, and models "
             "that were not trained on it"
         )
 

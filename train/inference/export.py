@@ -50,8 +50,8 @@ def convert(options: ConvertOptions) -> None:
         source, run = find_model(options.source)
         if options.heads and source.is_dir():
             raise ValueError(f"--heads is for a .pth; {source} says its own, so leave it out")
-        if options.file or options.channels != "mean":
-            raise ValueError(f"--file and --channels are for models of timm; {source} is none")
+        if options.file or options.rgb_kernel != "mean":
+            raise ValueError(f"--file and --rgb-kernel are for models of timm; {source} is none")
         _require_free(options.destination.resolve(), to_onnx, (run or source).resolve())
         classifier = weights.load(source, **requests, heads=options.heads)
     if options.classes:
@@ -100,7 +100,7 @@ def _from_image_model(options: ConvertOptions, requests: dict[str, Any]) -> Audi
     changes = {name: value for name, value in requests.items() if name != "positions"}
     config = weights.timm_config(options.source, **changes)
     positions = options.positions or "bilinear"
-    parts = (config, options.source, options.channels, positions, options.file)
+    parts = (config, options.source, options.rgb_kernel, positions, options.file)
     model = weights.from_timm(*parts)
     frontend = Frontend(FrontendConfig(config.num_frames, config.num_mel_bins))
     return AudioClassifier(model, frontend, numbered_classes(config.num_classes)).eval()

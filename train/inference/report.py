@@ -59,7 +59,7 @@ def evaluate(options: EvaluateOptions) -> None:
     """
     device = choose_device(options.reading.device)
     trained = load_trained(options.model, device)
-    selection = select(trained, options.data, options.corpus, options.fold, options.part)
+    selection = select(trained, options.data, options.corpus, options.fold, options.split)
     precision = choose_precision(options.precision, device)
     if precision == "int8":
         quantise(trained.classifier.model)

@@ -12,7 +12,7 @@ import weights
 from ast_model import AudioClassifier
 from data import Clips, Manifest
 from data.corpora import open_corpus
-from data.splits import divide
+from data.splits import split_clips
 from train.inference.export import find_model
 from train.recipe import Recipe
 from train.run_folder import RECIPE, fingerprint, read_json, read_recipe
@@ -51,24 +51,24 @@ def load_trained(source: str, device: torch.device) -> Trained:
 
 
 def select(
-    trained: Trained, data: Path, corpus: str | None, fold: int | None, part: str | None
+    trained: Trained, data: Path, corpus: str | None, fold: int | None, split: str | None
 ) -> Selection:
     """The clips to score a model on, of the data set in the folder `data`.
 
-    By default those that the model was not trained on: of a run, its test part, else the fold or
-    part that it held out; without a run, the test part, or all clips where there is none.
+    By default those that the model was not trained on: of a run, its test split, else the fold or
+    split that it held out; without a run, the test split, or all clips where there is none.
 
     Args:
         corpus: which data set it is; None: the run's.
-        fold, part: one of them, to choose; part "all" is every clip.
+        fold, split: one of them, to choose; split "all" is every clip.
 
     Raises:
         FileNotFoundError, ValueError: it is not known which data set it is, it cannot be read, its
-            classes are not the model's, the fold or part does not exist, or the run divided other
+            classes are not the model's, the fold or split does not exist, or the run divided other
             clips.
     """
-    if fold is not None and part:
-        raise ValueError(f"--fold {fold} and --part {part} do not go together; give one of them")
+    if fold is not None and split:
+        raise ValueError(f"--fold {fold} and --split {split} do not go together; give one of them")
     recipe = trained.recipe
     if corpus is None and recipe is None:
         raise ValueError(f"{trained.name} has no recipe.json that says its data; give --corpus")
@@ -76,35 +76,35 @@ def select(
     columns = recipe.columns() if recipe and recipe.corpus == corpus else {}
     manifest = open_corpus(corpus, data, **columns)
     _require_classes(trained, manifest.classes, data)
-    if part == "all":
+    if split == "all":
         return Selection(corpus, manifest, manifest.clips, "all clips")
     if fold is not None:
         _warn_of_training_clips(trained, manifest, corpus, fold)
         return Selection(corpus, manifest, manifest.split(fold)[1], f"fold {fold}", fold)
     if recipe is None or recipe.corpus != corpus:
-        if part is None and "test" not in manifest.parts:
+        if split is None and "test" not in manifest.splits:
             return Selection(corpus, manifest, manifest.clips, "all clips")
-        return Selection(corpus, manifest, manifest.part(part or "test"), part or "test")
-    return _of_run(trained, manifest, part)
+        return Selection(corpus, manifest, manifest.in_split(split or "test"), split or "test")
+    return _of_run(trained, manifest, split)
 
 
-def _of_run(trained: Trained, manifest: Manifest, part: str | None) -> Selection:
+def _of_run(trained: Trained, manifest: Manifest, split: str | None) -> Selection:
     recipe = trained.recipe
-    undivided = not (manifest.folds or manifest.parts)
+    undivided = not (manifest.folds or manifest.splits)
     if undivided and fingerprint(manifest) != trained.clips:
         raise ValueError(
             f"{trained.name} was trained on a part of other clips than those of {manifest.name}: "
-            "give the same data, or --part all to score every clip"
+            "give the same data, or --split all to score every clip"
         )
-    division = divide(manifest, trained.fold if manifest.folds else None, recipe.seed)
-    parts = {"train": division.training, division.held_out_name: division.held_out}
-    if division.test:
-        parts["test"] = division.test
-    name = part or list(parts)[-1]
-    if name not in parts:
-        raise ValueError(f"{manifest.name} has no {name!r} clips; it has {', '.join(parts)}")
-    fold = division.fold if name == division.held_out_name else None
-    return Selection(recipe.corpus, manifest, parts[name], name, fold)
+    splits = split_clips(manifest, trained.fold if manifest.folds else None, recipe.seed)
+    named = {"train": splits.train, splits.validation_name: splits.validation}
+    if splits.test:
+        named["test"] = splits.test
+    name = split or list(named)[-1]
+    if name not in named:
+        raise ValueError(f"{manifest.name} has no {name!r} clips; it has {', '.join(named)}")
+    fold = splits.fold if name == splits.validation_name else None
+    return Selection(recipe.corpus, manifest, named[name], name, fold)
 
 
 def _warn_of_training_clips(trained: Trained, manifest: Manifest, corpus: str, fold: int) -> None:

@@ -26,8 +26,8 @@ DEMO = Recipe(
     weight_decay=0.05,
     schedule="cosine",
     warmup_epochs=4.0,
-    clip_gradient=1.0,
+    max_grad_norm=1.0,
     frequency_mask=16,
     time_mask=48,
-    roll_frames=96,
+    time_shift_frames=96,
 )

@@ -29,10 +29,10 @@ ESC10_SCRATCH = Recipe(
     weight_decay=0.05,
     schedule="cosine",
     warmup_epochs=8.0,
-    clip_gradient=1.0,
+    max_grad_norm=1.0,
     label_smoothing=0.1,
     mixup_rate=0.5,
     frequency_mask=24,
     time_mask=96,
-    roll_frames=256,
+    time_shift_frames=256,
 )

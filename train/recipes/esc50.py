@@ -13,12 +13,12 @@ from dataclasses import replace
 
 from train.recipe import Recipe
 
-ESC50_IMAGENET = Recipe(name="esc50_imagenet", start_from="imagenet", learning_rate=1e-4)
+ESC50_IMAGENET = Recipe(name="esc50_imagenet", init_from="imagenet", learning_rate=1e-4)
 ESC50 = replace(
     ESC50_IMAGENET,
     name="esc50",
-    start_from="audioset",
+    init_from="audioset",
     window="hanning",
     learning_rate=1e-5,
 )
-ESC50_SCRATCH = replace(ESC50_IMAGENET, name="esc50_scratch", start_from="scratch")
+ESC50_SCRATCH = replace(ESC50_IMAGENET, name="esc50_scratch", init_from="scratch")

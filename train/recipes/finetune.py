@@ -14,7 +14,7 @@ from train.recipe import Recipe
 FINETUNE = Recipe(
     name="finetune",
     corpus="folder",
-    start_from="audioset",
+    init_from="audioset",
     window="hanning",
     num_frames=1024,
     mean=-4.2677393,
@@ -28,7 +28,7 @@ FINETUNE = Recipe(
     weight_decay=0.05,
     schedule="cosine",
     warmup_epochs=1.0,
-    clip_gradient=1.0,
+    max_grad_norm=1.0,
     label_smoothing=0.1,
     mixup_rate=0.5,
     frequency_mask=24,

@@ -21,7 +21,7 @@ from train.recipe import Recipe
 SPEECH_COMMANDS = Recipe(
     name="speech_commands",
     corpus="speech_commands",
-    start_from="imagenet",
+    init_from="imagenet",
     num_frames=128,
     mean=-6.845978,
     std=5.5654526,
@@ -33,12 +33,12 @@ SPEECH_COMMANDS = Recipe(
     frequency_mask=48,
     time_mask=48,
     noise=True,
-    roll_frames=10,
+    time_shift_frames=10,
 )
 SPEECH_COMMANDS_SCRATCH = replace(
     SPEECH_COMMANDS,
     name="speech_commands_scratch",
-    start_from="scratch",
+    init_from="scratch",
     preset="tiny224",
     patch=(128, 4),
     stride=(128, 4),

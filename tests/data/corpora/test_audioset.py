@@ -49,7 +49,7 @@ def refusal(root: Path, error: type[Exception] = ValueError, **options) -> str:
 
 def listing(manifest, root) -> list[tuple]:
     return [
-        (str(clip.path.relative_to(root)), clip.targets, clip.part, clip.group)
+        (str(clip.path.relative_to(root)), clip.targets, clip.split, clip.group)
         for clip in manifest.clips
     ]
 
@@ -72,14 +72,14 @@ def test_segments_give_parts_labels_and_videos(tmp_path, capsys):
 def test_a_clip_may_be_named_by_its_video_and_start(tmp_path, prefix, mark, suffix):
     name = f"{prefix}ccccccccccc{mark}{suffix}"
     manifest = audioset(write_corpus(tmp_path, (*CLIPS[:2], name)))
-    assert [clip.path.name for clip in manifest.part("test")] == [name]
+    assert [clip.path.name for clip in manifest.in_split("test")] == [name]
 
 
 def test_two_segments_of_one_video_are_told_apart_by_their_start(tmp_path):
     rows = "".join(f'ddddddddddd, {start}.000, 99.000, "/t/dd01"\n' for start in (0, 30))
     clips = (*CLIPS, "ddddddddddd_0.wav", "ddddddddddd_30.wav")
     manifest = audioset(write_corpus(tmp_path, clips, balanced_train=rows))
-    assert [clip.path.name for clip in manifest.part("train")] == list(clips[3:])
+    assert [clip.path.name for clip in manifest.in_split("train")] == list(clips[3:])
 
 
 def test_the_segment_of_another_start_is_not_taken(tmp_path):
@@ -89,12 +89,12 @@ def test_the_segment_of_another_start_is_not_taken(tmp_path):
 
 def test_a_header_without_comment_sign_is_no_clip(tmp_path):
     header = "YTID,start_seconds,end_seconds,positive_labels\n"
-    assert len(audioset(write_corpus(tmp_path, eval=header + EVAL)).part("test")) == 1
+    assert len(audioset(write_corpus(tmp_path, eval=header + EVAL)).in_split("test")) == 1
 
 
 def test_missing_clips_are_counted_in_one_line(tmp_path, capsys):
     manifest = audioset(write_corpus(tmp_path, CLIPS[1:]))
-    assert len(manifest.part("train")) == 1
+    assert len(manifest.in_split("train")) == 1
     assert capsys.readouterr().err == (
         "balanced_train_segments.csv: 1 of 2 clips are here, 1 missing\n"
     )
@@ -108,9 +108,13 @@ def test_a_table_without_any_of_its_clips_is_refused(tmp_path):
 def test_the_full_subset_trains_on_both_tables(tmp_path):
     write_corpus(tmp_path, unbalanced_train='ddddddddddd, 0.000, 10.000, "/t/dd01"\n')
     write(tmp_path, ["ddddddddddd.wav"])
-    assert len(audioset(tmp_path).part("train")) == 2
+    assert len(audioset(tmp_path).in_split("train")) == 2
     full = audioset(tmp_path, "full")
-    assert (full.name, len(full.part("train")), len(full.part("test"))) == ("audioset_full", 3, 1)
+    assert (full.name, len(full.in_split("train")), len(full.in_split("test"))) == (
+        "audioset_full",
+        3,
+        1,
+    )
 
 
 def test_the_full_subset_without_the_unbalanced_table_is_refused(tmp_path):
@@ -136,7 +140,7 @@ def test_json_paths_are_relative_to_the_file_or_absolute(tmp_path):
 def test_json_in_the_root_comes_before_segments(tmp_path, subset, table):
     write_corpus(tmp_path)
     write_json(tmp_path / table, ("YYbbbbbbbb_1.wav", "/m/09x0r"))  # prepared: it is a .flac
-    train = audioset(tmp_path, subset).part("train")
+    train = audioset(tmp_path, subset).in_split("train")
     assert [(clip.path.name, clip.targets) for clip in train] == [("YYbbbbbbbb_1.flac", (0,))]
 
 
@@ -157,7 +161,7 @@ def test_explicit_paths_stand_in_for_the_root(tmp_path):
 def test_two_tables_for_one_part_are_refused(tmp_path):
     for name in ("eval.json", "eval_data.json"):
         write_json(write_corpus(tmp_path) / name)
-    assert "eval.json and eval_data.json for one part" in refusal(tmp_path)
+    assert "eval.json and eval_data.json for one split" in refusal(tmp_path)
 
 
 def test_a_table_may_be_absent_but_not_all(tmp_path):

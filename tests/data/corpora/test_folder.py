@@ -1,4 +1,4 @@
-"""A folder of class folders: classes, parts, and nothing left out in silence."""
+"""A folder of class folders: classes, splits, and nothing left out in silence."""
 
 import os
 from pathlib import Path
@@ -38,28 +38,28 @@ def test_classes_are_the_folders_by_name_with_all_their_files_at_any_depth(tmp_p
         ("owl/b.WAV", (1,)),
         ("owl/far/down/a.ogg", (1,)),
     ]
-    assert all(clip.part is None and clip.fold is None for clip in manifest.clips)
+    assert all(clip.split is None and clip.fold is None for clip in manifest.clips)
 
 
 @pytest.mark.parametrize(
-    ("names", "parts"),
+    ("names", "splits"),
     [
-        (("train", "valid", "test"), ("train", "valid", "test")),
-        (("Training", "validation", "testing"), ("train", "valid", "test")),
+        (("train", "validation", "test"), ("train", "validation", "test")),
+        (("Training", "validation", "testing"), ("train", "validation", "test")),
         (("test", "train"), ("train", "test")),
-        (("train", "dev", "eval"), ("train", "valid", "test")),
+        (("train", "dev", "eval"), ("train", "validation", "test")),
     ],
 )
-def test_folders_of_parts_come_in_the_order_train_valid_test(tmp_path, names, parts):
+def test_folders_of_parts_come_in_the_order_train_valid_test(tmp_path, names, splits):
     manifest = folder(lay_out(tmp_path, *(f"{name}/{c}/1.wav" for name in names for c in "ab")))
     assert manifest.classes == ("a", "b")
-    assert [clip.part for clip in manifest.clips] == [part for part in parts for _ in "ab"]
-    assert [clip.targets for clip in manifest.clips] == [(0,), (1,)] * len(parts)
+    assert [clip.split for clip in manifest.clips] == [split for split in splits for _ in "ab"]
+    assert [clip.targets for clip in manifest.clips] == [(0,), (1,)] * len(splits)
 
 
 def test_a_class_that_only_one_part_has_keeps_its_index_in_the_others(tmp_path):
     manifest = folder(lay_out(tmp_path, "train/a/1.wav", "train/b/1.wav", "test/b/2.wav"))
-    assert [(clip.part, clip.targets) for clip in manifest.clips] == [
+    assert [(clip.split, clip.targets) for clip in manifest.clips] == [
         ("train", (0,)),
         ("train", (1,)),
         ("test", (1,)),
@@ -69,7 +69,7 @@ def test_a_class_that_only_one_part_has_keeps_its_index_in_the_others(tmp_path):
 def test_train_is_a_class_where_it_holds_audio_beside_other_classes(tmp_path):
     manifest = folder(lay_out(tmp_path, "train/1.wav", "airplane/1.wav"))
     assert manifest.classes == ("airplane", "train")
-    assert {clip.part for clip in manifest.clips} == {None}
+    assert {clip.split for clip in manifest.clips} == {None}
 
 
 def test_parts_beside_a_class_are_refused(tmp_path):

@@ -75,7 +75,7 @@ def refusal(source, cache, error: type[Exception] = ValueError, **arguments) -> 
 
 
 def summary(manifest) -> list[tuple]:
-    return [(clip.part, clip.targets) for clip in manifest.clips]
+    return [(clip.split, clip.targets) for clip in manifest.clips]
 
 
 def test_embedded_clips_become_files_with_the_classes_of_the_class_label(tmp_path, cache):
@@ -154,7 +154,7 @@ def test_one_split_named_train_is_not_divided_and_may_have_folds_and_groups(tmp_
     )
     manifest = hugging_face(source, cache=cache)
     assert manifest.classes == ("9", "10")
-    assert [(clip.part, clip.fold, clip.group) for clip in manifest.clips] == [
+    assert [(clip.split, clip.fold, clip.group) for clip in manifest.clips] == [
         (None, 1, "u"),
         (None, 2, "v"),
     ]
@@ -206,7 +206,7 @@ def test_what_save_to_disk_wrote(tmp_path, cache, divided):
     data = datasets.DatasetDict(train=data, validation=data) if divided else data
     data.save_to_disk(str(tmp_path / "saved"))
     manifest = hugging_face(tmp_path / "saved", cache=cache)
-    expected = [("train", (1,)), ("train", (0,)), ("valid", (1,)), ("valid", (0,))]
+    expected = [("train", (1,)), ("train", (0,)), ("validation", (1,)), ("validation", (0,))]
     assert summary(manifest) == (expected if divided else [(None, (1,)), (None, (0,))])
 
 
@@ -217,7 +217,7 @@ def test_the_files_of_an_audiofolder_are_used_where_they_lie(tmp_path, cache):
         path.write_bytes(sound(1))
     manifest = hugging_face(tmp_path / "farm", cache=cache)
     assert manifest.classes == ("cow", "owl")
-    assert sorted((clip.path.name, clip.part, clip.targets) for clip in manifest.clips) == [
+    assert sorted((clip.path.name, clip.split, clip.targets) for clip in manifest.clips) == [
         ("1.wav", "train", (1,)),
         ("2.wav", "train", (0,)),
         ("3.wav", "test", (1,)),
@@ -240,9 +240,9 @@ def test_splits_of_other_names_are_refused_until_they_are_assigned(tmp_path, cac
     assert "split 'extra'" in refusal(tmp_path / "farm", cache)
     assert "split 'no'" in refusal(tmp_path / "farm", cache, splits={"no": "train"})
     assert "as 'training'" in refusal(tmp_path / "farm", cache, splits={"train": "training"})
-    splits = {"train": "train", "extra": "valid"}
+    splits = {"train": "train", "extra": "validation"}
     manifest = hugging_face(tmp_path / "farm", cache=cache, splits=splits)
-    assert summary(manifest) == [("train", (0,)), ("valid", (0,))]
+    assert summary(manifest) == [("train", (0,)), ("validation", (0,))]
     assert len(hugging_face(tmp_path / "farm", cache=cache, splits={"extra": "test"}).clips) == 1
 
 

@@ -1,4 +1,4 @@
-"""Reading Speech Commands: parts by list or by hash, classes in order, and its download."""
+"""Reading Speech Commands: splits by list or by hash, classes in order, and its download."""
 
 import hashlib
 import io
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data.corpora.speech_commands import AUTHORS_ORDER, hash_part, speech_commands
+from data.corpora.speech_commands import AUTHORS_ORDER, hash_split, speech_commands
 from data.download import fetch as download
 
 FILES = (
@@ -22,12 +22,12 @@ FILES = (
 VALID, TEST = FILES[2:4], FILES[4:]
 
 
-def write_corpus(root: Path, files=FILES, valid=VALID, test=TEST) -> Path:
+def write_corpus(root: Path, files=FILES, validation=VALID, test=TEST) -> Path:
     """A corpus whose audio files are empty: nothing here may decode them."""
     for name in files:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
-    for name, entries in {"validation_list.txt": valid, "testing_list.txt": test}.items():
+    for name, entries in {"validation_list.txt": validation, "testing_list.txt": test}.items():
         if entries is not None:
             (root / name).write_text("".join(f"{entry}\n" for entry in entries))
     return root
@@ -45,15 +45,15 @@ def test_the_lists_say_the_part_and_the_rest_trains(tmp_path):
     manifest = speech_commands(write_corpus(tmp_path))
     assert (manifest.classes, manifest.multi_label) == (("no", "yes"), False)
     found = [
-        (str(clip.path.relative_to(tmp_path)), clip.targets, clip.part, clip.group)
+        (str(clip.path.relative_to(tmp_path)), clip.targets, clip.split, clip.group)
         for clip in manifest.clips
     ]
     assert found == [
-        ("no/bbbb0002_nohash_0.wav", (0,), "valid", "bbbb0002"),
+        ("no/bbbb0002_nohash_0.wav", (0,), "validation", "bbbb0002"),
         ("no/cccc0003_nohash_0.wav", (0,), "test", "cccc0003"),
         ("yes/aaaa0001_nohash_0.wav", (1,), "train", "aaaa0001"),
         ("yes/aaaa0001_nohash_1.wav", (1,), "train", "aaaa0001"),
-        ("yes/bbbb0002_nohash_0.wav", (1,), "valid", "bbbb0002"),
+        ("yes/bbbb0002_nohash_0.wav", (1,), "validation", "bbbb0002"),
     ]
 
 
@@ -77,38 +77,40 @@ def test_noise_hidden_files_and_folders_without_audio_are_no_classes(tmp_path):
 
 def test_files_prepared_as_flac_are_found_where_the_lists_say_wav(tmp_path):
     files = [name.replace(".wav", ".flac") for name in FILES]
-    parts = Counter(clip.part for clip in speech_commands(write_corpus(tmp_path, files)).clips)
-    assert parts == {"train": 2, "valid": 2, "test": 1}
+    splits = Counter(clip.split for clip in speech_commands(write_corpus(tmp_path, files)).clips)
+    assert splits == {"train": 2, "validation": 2, "test": 1}
 
 
 # Speakers of V2 with the official list that they are in.
 @pytest.mark.parametrize(
-    ("speaker", "part"),
+    ("speaker", "split"),
     [
-        *[(name, "valid") for name in ("a69b9b3e", "439c84f4", "ff2b842e", "060cd039")],
+        *[(name, "validation") for name in ("a69b9b3e", "439c84f4", "ff2b842e", "060cd039")],
         *[(name, "test") for name in ("bb05582b", "97f4c236", "c7124b73", "0c40e715")],
         ("9b306ab0", "train"),
     ],
 )
-def test_the_hash_of_the_speaker_gives_the_official_part(tmp_path, speaker, part):
+def test_the_hash_of_the_speaker_gives_the_official_part(tmp_path, speaker, split):
     write_corpus(
         tmp_path, [f"yes/{speaker}_nohash_3.wav", f"no/{speaker}_nohash_0.flac"], None, None
     )
-    assert [clip.part for clip in speech_commands(tmp_path).clips] == [part, part]
+    assert [clip.split for clip in speech_commands(tmp_path).clips] == [split, split]
 
 
 def test_a_name_without_nohash_is_hashed_whole_with_its_suffix():
     for stem in ("hello", "9b306ab0", "0c40e715_1"):
         percent = int(hashlib.sha1(f"{stem}.wav".encode()).hexdigest(), 16) % 2**27 / 2**27 * 100
-        assert hash_part(stem) == ("valid" if percent < 10 else "test" if percent < 20 else "train")
+        assert hash_split(stem) == (
+            "validation" if percent < 10 else "test" if percent < 20 else "train"
+        )
 
 
 def test_the_hash_puts_a_tenth_into_each_list():
-    counts = Counter(hash_part(f"speaker{number}_nohash_0") for number in range(5000))
-    assert 430 < counts["valid"] < 570 and 430 < counts["test"] < 570
+    counts = Counter(hash_split(f"speaker{number}_nohash_0") for number in range(5000))
+    assert 430 < counts["validation"] < 570 and 430 < counts["test"] < 570
 
 
-@pytest.mark.parametrize("absent", ["valid", "test"])
+@pytest.mark.parametrize("absent", ["validation", "test"])
 def test_one_list_without_the_other_is_refused(tmp_path, absent):
     message = refusal(write_corpus(tmp_path, **{absent: None}), FileNotFoundError)
     assert "expected both lists or neither" in message
@@ -126,7 +128,7 @@ def test_a_file_of_a_list_that_is_missing_is_named(tmp_path):
     ["../x.wav", "/etc/x.wav", "no/../../x.wav", "a/b/c.wav", "x.wav", "..\\x.wav", "C:\\x.wav"],
 )
 def test_an_entry_that_leads_elsewhere_is_refused_with_its_line(tmp_path, entry):
-    message = refusal(write_corpus(tmp_path, valid=(*VALID, entry)))
+    message = refusal(write_corpus(tmp_path, validation=(*VALID, entry)))
     assert f"validation_list.txt, line 3: {entry!r}: expected <word>/<file name>" in message
 
 
@@ -138,7 +140,7 @@ def test_a_file_in_both_lists_is_refused(tmp_path):
 def test_windows_line_ends_and_blank_lines_are_tolerated(tmp_path):
     write_corpus(tmp_path)
     (tmp_path / "testing_list.txt").write_bytes(b"\r\n" + TEST[0].encode() + b"\r\n\r\n")
-    assert len(speech_commands(tmp_path).part("test")) == 1
+    assert len(speech_commands(tmp_path).in_split("test")) == 1
 
 
 def test_a_list_that_is_no_text_is_refused(tmp_path):
@@ -163,8 +165,8 @@ def test_the_real_digits_have_ten_words_and_the_parts_of_their_lists(recordings)
     assert manifest.classes == (
         *("eight", "five", "four", "nine", "one", "seven", "six", "three", "two", "zero"),
     )
-    parts = Counter(clip.part for clip in manifest.clips)
-    assert parts == {"train": 1600, "valid": 200, "test": 200}
+    splits = Counter(clip.split for clip in manifest.clips)
+    assert splits == {"train": 1600, "validation": 200, "test": 200}
     assert len({clip.group for clip in manifest.clips}) == 4
 
 

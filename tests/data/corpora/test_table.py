@@ -38,7 +38,7 @@ def test_rows_become_clips_in_their_order_with_the_classes_sorted(tmp_path):
     assert not manifest.multi_label
     assert [clip.path for clip in manifest.clips] == [tmp_path / "b.wav", tmp_path / "a.wav"]
     assert targets(manifest) == [(1,), (0,)]
-    assert {(clip.fold, clip.part, clip.group) for clip in manifest.clips} == {(None, None, None)}
+    assert {(clip.fold, clip.split, clip.group) for clip in manifest.clips} == {(None, None, None)}
 
 
 @pytest.mark.parametrize("path_name", ["path", "File_Name", "filepath", "audio", "WAV", "fname"])
@@ -86,8 +86,8 @@ def test_split_names_become_parts(tmp_path):
     rows = "".join(f"{n}.wav,x,{name}\n" for n, name in enumerate(names))
     files = " ".join(f"{n}.wav" for n in range(len(names)))
     manifest = table(write(tmp_path, f"path,label,split\n{rows}", files=files))
-    parts = [clip.part for clip in manifest.clips]
-    assert parts == ["train", "train", "valid", "valid", "valid", "test", "test"]
+    splits = [clip.split for clip in manifest.clips]
+    assert splits == ["train", "train", "validation", "validation", "validation", "test", "test"]
 
 
 @pytest.mark.parametrize(("column", "value"), [("split", "holdout"), ("split", ""), ("fold", "A")])
@@ -95,14 +95,14 @@ def test_a_split_or_fold_that_is_none_is_refused_with_its_line(tmp_path, column,
     path = write(tmp_path, f"path,label,{column}\na.wav,x,{value}\n")
     message = refusal(path)
     assert f"line 2: {column} {value!r}" in message
-    assert table(path, **{f"{column}_column": ""}).clips[0].part is None
+    assert table(path, **{f"{column}_column": ""}).clips[0].split is None
 
 
 def test_folds_and_parts_together_are_refused_until_one_is_left_out(tmp_path):
     path = write(tmp_path, "path,label,fold,split\na.wav,x,1,train\n")
     assert "set fold_column or split_column" in refusal(path)
     assert table(path, split_column="").folds == (1,)
-    assert len(table(path, fold_column="").part("train")) == 1
+    assert len(table(path, fold_column="").in_split("train")) == 1
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|"])

@@ -171,5 +171,5 @@ def test_the_lists_of_the_real_digits_fit_their_prepared_files(recordings, tmp_p
             shutil.copy(digits / entry, some / entry)
         (some / name).write_text("\n".join(entries))
     manifest = speech_commands(prepare(some, tmp_path / "new", processes=1))
-    assert (len(manifest.part("valid")), len(manifest.part("test"))) == (10, 10)
+    assert (len(manifest.in_split("validation")), len(manifest.in_split("test"))) == (10, 10)
     assert {soundfile.info(clip.path).samplerate for clip in manifest.clips} == {16_000}

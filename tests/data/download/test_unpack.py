@@ -78,7 +78,6 @@ def test_modes_of_the_archive_are_not_taken_over(tmp_path):
         (special("evil", tarfile.CHRTYPE), "device"),
         (("good", b"evil"), "occurs twice"),
     ],
-    ids=str,
 )
 def test_a_member_that_is_no_plain_file_inside_is_refused(tmp_path, member, problem):
     assert problem in refusal(tmp_path, gzip.compress(make_tar(("good", b"good"), member)))

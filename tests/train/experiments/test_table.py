@@ -23,9 +23,7 @@ def test_rows_change_their_fields_and_no_other(recipe):
 @pytest.mark.parametrize("name", TABLES)
 def test_the_papers_tables_fit_its_recipe_and_a_small_one(name):
     assert len(TABLES[name].with_checkpoint(None).recipes(AUDIOSET_BALANCED)) >= 2
-    recipe = (
-        replace(ESC10_SCRATCH, start_from="somewhere") if name == "positions" else ESC10_SCRATCH
-    )
+    recipe = replace(ESC10_SCRATCH, init_from="somewhere") if name == "positions" else ESC10_SCRATCH
     recipes = TABLES[name].with_checkpoint(None).recipes(recipe)
     assert {changed.corpus for changed in recipes.values()} == {"esc10"}
 
@@ -40,13 +38,13 @@ def test_a_checkpoint_takes_its_row():
     table = TABLES["pretraining"]
     assert [row.name for row in table.with_checkpoint(None).rows] == ["none", "imagenet"]
     recipes = table.with_checkpoint("runs/digits/last").recipes(ESC10_SCRATCH)
-    assert recipes["checkpoint"].start_from == "runs/digits/last"
+    assert recipes["checkpoint"].init_from == "runs/digits/last"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda: TABLES["overlap"].with_checkpoint("x"), "no row of table overlap .* --start-from"),
+        (lambda: TABLES["overlap"].with_checkpoint("x"), "no row of table overlap .* --init-from"),
         (
             lambda: TABLES["pretraining"].part(["none", "checkpoint"], None).with_checkpoint(None),
             "row checkpoint of table pretraining needs --checkpoint",
@@ -77,7 +75,7 @@ def test_tables_that_cannot_be_are_refused(change, message):
         ({"dropout": 2.0}, "row odd of table t: dropout 2.0 is not in"),
         ({"epochs": "ten"}, "row odd of table t: recipe demo: epochs is 'ten'"),
         ({}, "rows same and odd of table t are the same recipe; change or remove one"),
-        ({"positions": "reinit"}, "started from scratch, positions and channels have no effect"),
+        ({"positions": "reinit"}, "started from scratch, positions and rgb_kernel have no effect"),
     ],
 )
 def test_rows_that_cannot_be_trained_are_refused(recipe, changes, message):

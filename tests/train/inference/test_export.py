@@ -67,7 +67,7 @@ def authors(tmp_path):
 def run(tmp_path):
     """A run folder of three epochs, the second the best, started from a private path."""
     folder = tmp_path / "run"
-    recipe = {"name": "mine", "corpus": "esc50", "start_from": "/home/me/private/start.pth"}
+    recipe = {"name": "mine", "corpus": "esc50", "init_from": "/home/me/private/start.pth"}
     write_json(folder / "recipe.json", {"recipe": recipe, "fold": 2, "clips": "0" * 64})
     rows = [
         {"epoch": n, "learning_rate": 1e-4, "train_loss": 1.0, "accuracy": value, "mAP": 0.5}
@@ -186,7 +186,7 @@ def test_a_run_is_converted_with_its_recipe_and_last_score(run, tmp_path):
     assert scores == {"accuracy": 0.5, "mAP": 0.5}
     assert "esc50, fold 2, held out from training, 2 clips. " in card.text
     assert "The figures are of the last epoch, 3." in card.text
-    assert '"start_from": "start.pth"' in card.text and "private" not in card.text
+    assert '"init_from": "start.pth"' in card.text and "private" not in card.text
 
 
 @pytest.mark.parametrize(("kind", "accuracy"), [("best", 0.75), ("last", 0.5)])
@@ -208,7 +208,9 @@ def test_the_recipes_metric_says_which_epoch_best_is_of(run, tmp_path):
 
 def test_the_score_on_a_test_part_goes_first(run, tmp_path):
     test = {"best": {"accuracy": 0.125}, "last": {"accuracy": 0.0625}}
-    write_json(run / "results.json", {"held out": "valid", "last": {}, "best": {}, "test": test})
+    write_json(
+        run / "results.json", {"held out": "validation", "last": {}, "best": {}, "test": test}
+    )
     (run / "test_predictions.csv").write_text("clip,target,dog\na.wav,dog,1\n")
     convert(run / "best", tmp_path / "new")
     card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
@@ -218,11 +220,11 @@ def test_the_score_on_a_test_part_goes_first(run, tmp_path):
 
 def test_a_model_of_averaged_weights_brings_its_own_score(run, tmp_path):
     write_model(run / "averaged", seed=2)
-    write_json(run / "results.json", {"held out": "valid", "averaged": {"accuracy": 0.625}})
+    write_json(run / "results.json", {"held out": "validation", "averaged": {"accuracy": 0.625}})
     convert(run / "averaged", tmp_path / "new")
     card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
     assert [result.metric_value for result in card.data.eval_results] == [0.625]
-    assert "esc50, valid, held out from training" in card.text and "mean of several" in card.text
+    assert "esc50, validation, held out from training" in card.text and "mean of several" in card.text
 
 
 def test_a_run_without_folds_and_without_scores_claims_none(run, tmp_path):
@@ -374,7 +376,7 @@ def test_an_image_model_of_timm_becomes_an_untrained_ast(tmp_path, capsys):
     words = ["convert", name, str(tmp_path / "ast"), "--file", str(tmp_path / "deit.pth")]
     assert main(words) == 2
     assert "knows images: give --num-classes" in capsys.readouterr().err
-    words += ["--num-classes", "3", "--num-frames", "128", "--channels", "sum"]
+    words += ["--num-classes", "3", "--num-frames", "128", "--rgb-kernel", "sum"]
     assert main(words) == 0
     model = weights.load(tmp_path / "ast").model
     assert (model.config.num_frames, model.config.num_classes) == (128, 3)
@@ -386,6 +388,6 @@ def test_an_image_model_of_timm_becomes_an_untrained_ast(tmp_path, capsys):
 
 def test_options_of_image_models_are_refused_for_others(tmp_path, capsys):
     (tmp_path / "ast.pth").touch()
-    words = ["convert", str(tmp_path / "ast.pth"), str(tmp_path / "out"), "--channels", "sum"]
+    words = ["convert", str(tmp_path / "ast.pth"), str(tmp_path / "out"), "--rgb-kernel", "sum"]
     assert main(words) == 2
-    assert "--file and --channels are for models of timm" in capsys.readouterr().err
+    assert "--file and --rgb-kernel are for models of timm" in capsys.readouterr().err

@@ -7,14 +7,14 @@ import pytest
 import soundfile
 
 from data import folder as folder_corpus
-from data.splits import divide
+from data.splits import split_clips
 from train.inference.selection import Trained, load_trained, select
 from train.run_folder import fingerprint
 
 
 @pytest.fixture(scope="session")
 def undivided(tmp_path_factory):
-    """A folder of class folders, ten clips each, without parts."""
+    """A folder of class folders, ten clips each, without splits."""
     root = tmp_path_factory.mktemp("undivided")
     for name in ("costs $5 _and_ $6", "dog", "rain"):
         (root / name).mkdir()
@@ -27,11 +27,11 @@ def undivided(tmp_path_factory):
 def divided(undivided, tmp_path_factory):
     """The same classes below train/, valid/ and test/."""
     root = tmp_path_factory.mktemp("divided")
-    for part, count in (("train", 3), ("valid", 2), ("test", 1)):
+    for split, count in (("train", 3), ("validation", 2), ("test", 1)):
         for name in ("costs $5 _and_ $6", "dog", "rain"):
-            (root / part / name).mkdir(parents=True)
+            (root / split / name).mkdir(parents=True)
             for index in range(count):
-                soundfile.write(root / part / name / f"{part}{index}.wav", np.zeros(800), 16_000)
+                soundfile.write(root / split / name / f"{split}{index}.wav", np.zeros(800), 16_000)
     return root
 
 
@@ -68,17 +68,17 @@ def test_another_fold_is_scored_with_a_warning(run_folder, corpus_folder, capsys
 
 
 def test_a_run_that_divided_the_clips_itself_is_scored_on_its_test_part(trained, undivided):
-    division = divide(folder_corpus(undivided), None, 3)
-    parts = {None: division.test, "valid": division.held_out, "train": division.training}
-    for part, clips in parts.items():
-        assert select(trained, undivided, None, None, part).clips == clips
+    splits = split_clips(folder_corpus(undivided), None, 3)
+    named = {None: splits.test, "validation": splits.validation, "train": splits.train}
+    for split, clips in named.items():
+        assert select(trained, undivided, None, None, split).clips == clips
     assert select(trained, undivided, None, None, None).name == "test"
     assert len(select(trained, undivided, None, None, "all").clips) == 30
 
 
 def test_clips_that_the_run_did_not_divide_are_refused(trained, undivided):
     other = replace(trained, clips="of something else")
-    with pytest.raises(ValueError, match="--part all to score every clip"):
+    with pytest.raises(ValueError, match="--split all to score every clip"):
         select(other, undivided, None, None, None)
     assert len(select(other, undivided, None, None, "all").clips) == 30
 
@@ -86,19 +86,19 @@ def test_clips_that_the_run_did_not_divide_are_refused(trained, undivided):
 def test_parts_of_the_data_set_are_used(trained, stranger, divided):
     for model in (trained, stranger):
         assert len(select(model, divided, "folder", None, None).clips) == 3
-        assert len(select(model, divided, "folder", None, "valid").clips) == 6
+        assert len(select(model, divided, "folder", None, "validation").clips) == 6
 
 
 def test_without_run_and_parts_all_clips_are_scored(stranger, undivided):
     assert len(select(stranger, undivided, "folder", None, None).clips) == 30
-    with pytest.raises(ValueError, match="no 'valid' clips"):
-        select(stranger, undivided, "folder", None, "valid")
+    with pytest.raises(ValueError, match="no 'validation' clips"):
+        select(stranger, undivided, "folder", None, "validation")
 
 
 def test_what_does_not_fit_is_named(trained, stranger, undivided, corpus_folder):
     with pytest.raises(ValueError, match="give --corpus"):
         select(stranger, undivided, None, None, None)
-    with pytest.raises(ValueError, match="--fold 1 and --part test do not go together"):
+    with pytest.raises(ValueError, match="--fold 1 and --split test do not go together"):
         select(trained, undivided, None, 1, "test")
     with pytest.raises(ValueError, match="fold 1 does not exist"):
         select(trained, undivided, None, 1, None)
@@ -108,8 +108,8 @@ def test_what_does_not_fit_is_named(trained, stranger, undivided, corpus_folder)
 
 def test_classes_in_another_order_are_refused(trained, undivided):
     classifier = trained.classifier
-    parts = (classifier.model, classifier.frontend, classifier.classes[::-1])
-    other = replace(trained, classifier=classifier.__class__(*parts))
+    splits = (classifier.model, classifier.frontend, classifier.classes[::-1])
+    other = replace(trained, classifier=classifier.__class__(*splits))
     with pytest.raises(ValueError, match="in another order"):
         select(other, undivided, None, None, None)
 

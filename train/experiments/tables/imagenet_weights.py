@@ -9,7 +9,7 @@ from train.experiments.table import Row, Table
 
 
 def _start(name: str, distilled: bool = False) -> dict[str, str | bool]:
-    return {"preset": "base384", "start_from": name, "distilled": distilled}
+    return {"preset": "base384", "init_from": name, "distilled": distilled}
 
 
 IMAGENET_WEIGHTS = Table(
@@ -21,7 +21,7 @@ IMAGENET_WEIGHTS = Table(
             "vit-l",
             {
                 "preset": "large384",
-                "start_from": "vit_large_patch16_384",
+                "init_from": "vit_large_patch16_384",
                 "distilled": False,
                 "patch": (16, 16),
                 "stride": (16, 16),

@@ -10,7 +10,7 @@ from train.experiments.table import Row, Table
 
 
 def _patch(frequency: int, time: int, start: str = "scratch") -> dict[str, object]:
-    return {"patch": (frequency, time), "stride": (frequency, time), "start_from": start}
+    return {"patch": (frequency, time), "stride": (frequency, time), "init_from": start}
 
 
 PATCH_SHAPE = Table(

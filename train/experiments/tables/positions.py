@@ -3,7 +3,7 @@
 Paper, section 3.1.3, "Impact of Positional Embedding Adaptation".
 
     ast-audio ablate positions audioset_balanced --data datasets/audioset
-    ast-audio ablate positions RECIPE --data FOLDER --start-from MODEL
+    ast-audio ablate positions RECIPE --data FOLDER --init-from MODEL
 
 Needs a start that has positions. Nearest and bilinear differ only along an axis that grows.
 """

@@ -12,9 +12,9 @@ PRETRAINING = Table(
     name="pretraining",
     title="Pretraining",
     rows=(
-        Row("none", {"start_from": "scratch"}, balanced=0.148, full=0.366),
-        Row("imagenet", {"start_from": "imagenet"}, balanced=0.347, full=0.459),
-        Row("checkpoint", {"start_from": CHECKPOINT}),
+        Row("none", {"init_from": "scratch"}, balanced=0.148, full=0.366),
+        Row("imagenet", {"init_from": "imagenet"}, balanced=0.347, full=0.459),
+        Row("checkpoint", {"init_from": CHECKPOINT}),
     ),
     reference="none",
 )
