@@ -6,7 +6,7 @@ import functools
 import json
 import types
 import typing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,21 +26,15 @@ Corpus = Literal[
     "synthetic",
 ]
 WAVEFORM_AUGMENTATIONS = tuple(
-    field.name for field in fields(WaveformAugmentation) if field.name != "noise_folder"
+    each.name for each in fields(WaveformAugmentation) if each.name != "noise_folder"
 )
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A training recipe. The defaults are the authors' for ESC-50, except the start.
+class Data:
+    """Which clips there are, and how they are read."""
 
-    Raises:
-        ValueError: a field is out of range.
-    """
-
-    name: str
-    """Name of the recipe."""
     corpus: Corpus = "esc50"
     """Which data set is trained on; folder, table and hugging_face are your own data."""
     path_column: str = ""
@@ -55,8 +49,14 @@ class Recipe:
     """The column of what may not be in two parts: speaker, site, recording."""
     label_separator: str = ""
     """What stands between several classes of one clip."""
-    model: str = "ast"
-    """ast, or a timm image model as a baseline (tf_efficientnet_b3), on the same filterbank."""
+    skip_unreadable: bool = False
+    """Leave out files that cannot be decoded, counted and listed, instead of stopping."""
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """What the model is before the first step."""
+
     init_from: str = "scratch"
     """Initial weights: scratch; imagenet (the preset's DeiT); audioset (the published AST); the
     name of a timm model; a model folder; a hub id; an authors' or SSAST .pth, or its name."""
@@ -67,12 +67,17 @@ class Recipe:
     positions: Literal["bilinear", "nearest", "reinit"] = "bilinear"
     """How learned positions come onto this recipe's grid; reinit makes them random."""
 
+
+@dataclass(frozen=True)
+class Network:
+    """The architecture."""
+
+    model: str = "ast"
+    """ast, or a timm image model as a baseline (tf_efficientnet_b3), on the same filterbank."""
     preset: str = "base384"
     """Size of the AST: tiny224, small224, base224, base384 or large384."""
-    num_frames: int = 512
-    """Length of the input, 10 ms a frame."""
-    num_mel_bins: int = 128
-    """Mel bins of the filterbank."""
+    depth: int = 0
+    """Blocks; 0 for the preset's."""
     patch: tuple[int, int] = (16, 16)
     """Patch shape (frequency, time)."""
     stride: tuple[int, int] = (10, 10)
@@ -91,12 +96,26 @@ class Recipe:
     gradient_checkpointing: bool = False
     """Recompute the blocks in the backward pass: less memory, a third more time."""
 
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """How a waveform becomes the input of the network."""
+
+    num_frames: int = 512
+    """Length of the input, 10 ms a frame."""
+    num_mel_bins: int = 128
+    """Mel bins of the filterbank."""
     window: Literal["hamming", "hanning", "povey", "blackman", "rectangular"] = "hamming"
     """Window of the filterbank."""
     mean: float = -6.6268077
     """Mean of the data set's log-mel values (`ast-audio stats`)."""
     std: float = 5.358466
     """Standard deviation of the data set's log-mel values."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Steps, their size and their schedule."""
 
     epochs: int = 25
     """Passes over the training clips."""
@@ -119,8 +138,8 @@ class Recipe:
     weight_decay: float = 5e-7
     """Adam's weight decay."""
     schedule: Literal["step", "cosine"] = "step"
-    """Step: times `lr_gamma` after epoch `lr_decay_from` and every `lr_decay_every` further. Cosine: to
-    zero."""
+    """Step: times `lr_gamma` after epoch `lr_decay_from` and after every `lr_decay_every` further
+    ones. Cosine: to zero."""
     lr_gamma: float = 0.85
     """Factor of the step schedule."""
     lr_decay_from: int = 5
@@ -133,6 +152,12 @@ class Recipe:
     """Linear warm-up, in optimiser steps, where it is not given in epochs (AudioSet: 1,000)."""
     max_grad_norm: float = 0.0
     """Largest norm of the gradient; 0 leaves it as it is."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised, and which clips and classes count more."""
+
     loss: Literal["cross_entropy", "bce"] = "cross_entropy"
     """bce: a sigmoid for each class, for several labels a clip, and as the authors do but on
     ESC-50."""
@@ -148,6 +173,11 @@ class Recipe:
     balanced_sampling: bool = False
     """Draw clips by the rarity of their classes, with replacement (AudioSet full)."""
 
+
+@dataclass(frozen=True)
+class Averaging:
+    """Which weights are scored and saved, and when training stops."""
+
     ema_decay: float = 0.0
     """Evaluate and save a moving average of the weights (0.999); with few steps it lags behind."""
     average_epochs: tuple[int, int] = (0, 0)
@@ -159,6 +189,11 @@ class Recipe:
     patience: int = 0
     """Stop after so many epochs without a better one; 0 trains them all. It looks at the held-out
     clips, so needs a test part for an honest score."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to training clips: on waveforms (extra `augment`), then on the spectrogram."""
 
     gaussian_snr_prob: float = 0.0
     """Probability of Gaussian noise (extra `augment`, as the next six). Helps with noisy
@@ -193,12 +228,59 @@ class Recipe:
     time_shift_frames: int = 0
     """Roll along time by up to this many frames either way; 0 for none (authors: 10)."""
 
+
+@dataclass(frozen=True)
+class Execution:
+    """How it is computed."""
+
     precision: Precision = "auto"
     """fp32, bf16 or fp16 (GPU only). Auto: bf16 where the hardware multiplies it faster."""
-    skip_unreadable: bool = False
-    """Leave out files that cannot be decoded, counted and listed, instead of stopping."""
     seed: int = 0
     """Order, augmentation, initialisation and split follow from it."""
+
+
+OLD_NAMES = {
+    "start_from": "init_from",
+    "start_file": "init_file",
+    "channels": "rgb_kernel",
+    "accumulation": "grad_accumulation_steps",
+    "clip_gradient": "max_grad_norm",
+    "decay": "lr_gamma",
+    "decay_from": "lr_decay_from",
+    "decay_every": "lr_decay_every",
+    "roll_frames": "time_shift_frames",
+    **{name.removesuffix("_prob"): name for name in WAVEFORM_AUGMENTATIONS},
+}
+"""What fields were called in recipe files of version 0.1, and what they are called now."""
+
+GROUPS = (
+    Data,
+    InitialWeights,
+    Network,
+    FrontEnd,
+    Optimisation,
+    Loss,
+    Averaging,
+    Augmentation,
+    Execution,
+)
+"""The fields by subject, in the order in which the command line shows them."""
+
+
+@dataclass(frozen=True)
+class Recipe(
+    Data, InitialWeights, Network, FrontEnd, Optimisation, Loss, Averaging, Augmentation, Execution
+):
+    """A training recipe. The defaults are the authors' for ESC-50, except the initial weights.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    name: str = field(kw_only=True)
+    """Name of the recipe."""
+    summary: str = field(default="", kw_only=True, compare=False)
+    """What it is for, in a line."""
 
     def __post_init__(self) -> None:
         for name, expected in _field_types().items():
@@ -209,7 +291,7 @@ class Recipe:
             self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
         for name in ("weight_decay", "warmup_epochs", "warmup_steps", "max_grad_norm"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("time_shift_frames", "seed", "focal_gamma", "patience"):
+        for name in ("time_shift_frames", "seed", "focal_gamma", "patience", "depth"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("lr_gamma", "layer_decay"):
             self._require(name, 0 < getattr(self, name) <= 1, "in (0, 1]")
@@ -238,6 +320,8 @@ class Recipe:
         names = ("num_frames", "num_mel_bins", "patch", "stride", "pooling", "distilled")
         names += ("dropout", "drop_path", "patchout", "gradient_checkpointing")
         changes = {name: getattr(self, name) for name in names}
+        if self.depth:
+            changes["depth"] = self.depth
         return ASTConfig.preset(self.preset, num_classes=num_classes, **changes)
 
     def frontend_config(self) -> FrontendConfig:
@@ -256,26 +340,34 @@ class Recipe:
         return WaveformAugmentation(**{name: getattr(self, name) for name in names})
 
     def to_json(self) -> dict[str, Any]:
-        """Every field, as JSON types."""
-        return json.loads(json.dumps(asdict(self)))
+        """Every field, as JSON types, by subject."""
+        names = [each.name for group in GROUPS for each in fields(group)]
+        content = {name: getattr(self, name) for name in ("name", "summary", *names)}
+        return json.loads(json.dumps(content))
 
     @classmethod
     def from_json(cls, content: Any, source: Path) -> Recipe:
-        """The recipe that `to_json` wrote.
+        """The recipe that `to_json` of this or an earlier version wrote.
+
+        A field that the file lacks has its default, which is to do what earlier versions did.
 
         Raises:
-            ValueError: fields are missing or unknown, or a value is out of range.
+            ValueError: it is no recipe, a field is unknown, or a value is out of range.
         """
-        names = {field.name for field in fields(cls)}
-        if not isinstance(content, dict) or content.keys() != names:
-            given = content.keys() if isinstance(content, dict) else set()
+        if not isinstance(content, dict) or "name" not in content:
+            raise ValueError(f"{source} is not a recipe; give the recipe.json of a run folder")
+        content = {OLD_NAMES.get(name, name): value for name, value in content.items()}
+        unknown = sorted(content.keys() - {each.name for each in fields(cls)})
+        if unknown:
             raise ValueError(
-                f"{source} is not a recipe of this version: "
-                f"missing fields {sorted(names - given) or 'none'}, "
-                f"unknown fields {sorted(given - names) or 'none'}"
+                f"{source} has fields that no recipe has ({', '.join(unknown)}): a newer version "
+                "wrote it, or a name is misspelt"
             )
-        pairs = ("patch", "stride", "patchout", "betas", "average_epochs")
-        return cls(**{**content, **{name: tuple(content[name]) for name in pairs}})
+        pairs = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
+        try:
+            return cls(**content | pairs)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from train.recipe import Recipe
 
 AUDIOSET_BALANCED = Recipe(
     name="audioset_balanced",
+    summary="AudioSet, balanced subset, as published",
     corpus="audioset_balanced",
     init_from="imagenet",
     num_frames=1024,
@@ -37,6 +38,7 @@ AUDIOSET_BALANCED = Recipe(
 AUDIOSET_FULL = replace(
     AUDIOSET_BALANCED,
     name="audioset_full",
+    summary="AudioSet, all of it, as published",
     corpus="audioset_full",
     epochs=5,
     learning_rate=1e-5,

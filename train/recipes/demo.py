@@ -10,6 +10,7 @@ from train.recipe import Recipe
 
 DEMO = Recipe(
     name="demo",
+    summary="two minutes on made sounds, to see that everything works",
     corpus="synthetic",
     preset="tiny224",
     num_frames=192,

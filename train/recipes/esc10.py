@@ -14,6 +14,7 @@ from train.recipe import Recipe
 
 ESC10_SCRATCH = Recipe(
     name="esc10_scratch",
+    summary="ESC-10 without pretraining, on two CPU cores",
     corpus="esc10",
     preset="tiny224",
     patch=(128, 8),

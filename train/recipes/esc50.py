@@ -13,12 +13,20 @@ from dataclasses import replace
 
 from train.recipe import Recipe
 
-ESC50_IMAGENET = Recipe(name="esc50_imagenet", init_from="imagenet", learning_rate=1e-4)
+ESC50_IMAGENET = Recipe(
+    name="esc50_imagenet",
+    summary="ESC-50 from ImageNet weights, as published",
+    init_from="imagenet",
+    learning_rate=1e-4,
+)
 ESC50 = replace(
     ESC50_IMAGENET,
     name="esc50",
+    summary="ESC-50 from AudioSet weights, as published",
     init_from="audioset",
     window="hanning",
     learning_rate=1e-5,
 )
-ESC50_SCRATCH = replace(ESC50_IMAGENET, name="esc50_scratch", init_from="scratch")
+ESC50_SCRATCH = replace(
+    ESC50_IMAGENET, name="esc50_scratch", summary="ESC-50 without pretraining", init_from="scratch"
+)

@@ -13,6 +13,7 @@ from train.recipe import Recipe
 
 FINETUNE = Recipe(
     name="finetune",
+    summary="your own recordings, from AudioSet weights",
     corpus="folder",
     init_from="audioset",
     window="hanning",

@@ -20,6 +20,7 @@ from train.recipe import Recipe
 
 SPEECH_COMMANDS = Recipe(
     name="speech_commands",
+    summary="Speech Commands V2 from ImageNet weights, as published",
     corpus="speech_commands",
     init_from="imagenet",
     num_frames=128,
@@ -38,6 +39,7 @@ SPEECH_COMMANDS = Recipe(
 SPEECH_COMMANDS_SCRATCH = replace(
     SPEECH_COMMANDS,
     name="speech_commands_scratch",
+    summary="few clips of one word each, without pretraining",
     init_from="scratch",
     preset="tiny224",
     patch=(128, 4),
