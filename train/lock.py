@@ -1,9 +1,9 @@
-"""One process a run: a lock that all machines see that share the folder, without a server.
+"""One process a run folder: a lock that all machines see that share the folder, without a server.
 
-Beside a run folder `fold1` lie `fold1.lock.0`, `fold1.lock.1`, …; whoever made the last one holds
-the run. A stale lock is taken over by making the next: no file is ever replaced, so two processes
-that find the same stale lock cannot both get it. A process that slept longer than `STALE_SECONDS`
-counts as dead.
+The files `lock.0`, `lock.1`, … lie in the run folder; whoever made the last one holds the run. A
+stale lock is taken over by making the next: no file is ever replaced, so two processes that find
+the same stale lock cannot both get it. A process without a sign of life for `STALE_SECONDS` counts
+as dead.
 """
 
 from __future__ import annotations
@@ -16,50 +16,80 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from train.distributed import on_main_process
+
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 300.0
+PREFIX = "lock."  # of the names of all files that are made here
+
+
+class RunInUse(ValueError):
+    """Another process trains in this run folder; `holder` says which."""
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        super().__init__(folder, holder)
+        self.folder, self.holder = folder, holder
+
+    def __str__(self) -> str:
+        return f"{self.folder} is in use by {self.holder}; wait for it, or give another --out"
 
 
 @contextmanager
-def claimed(run: Path) -> Iterator[str]:
-    """Hold a run for the length of a block, if nobody else does.
+def claim(folder: Path) -> Iterator[None]:
+    """Hold a run folder, made if need be, for the length of a block.
 
-    Yields:
-        "" where the run is ours, else who holds it: "process 123 on HOST since TIME".
+    Of several processes that train together, the main process holds it for all of them.
+
+    Raises:
+        RunInUse: another process holds it; in every process.
     """
-    run.parent.mkdir(parents=True, exist_ok=True)
-    lock, holder = _take(run)
-    if lock is None:
-        yield holder
-        return
+    with ExitStack() as stack:
+        on_main_process(lambda: stack.enter_context(_hold(folder)))
+        yield
+
+
+def is_lock(path: Path) -> bool:
+    """Whether a file of a run folder belongs to its locks."""
+    return path.name.startswith(PREFIX)
+
+
+@contextmanager
+def _hold(folder: Path) -> Iterator[None]:
+    is_new = not folder.exists()
+    lock = _take(folder)
     released = threading.Event()
-    heart = threading.Thread(target=_beat, args=(lock, released), daemon=True)
-    heart.start()
+    heartbeat = threading.Thread(target=_renew, args=(lock, released), daemon=True)
+    heartbeat.start()
     try:
-        yield ""
+        yield
     finally:
         released.set()
-        heart.join()
-        for old in _locks(run):  # in order: ours last
+        heartbeat.join()
+        for old in _locks(folder):  # in order: ours last
             if _number(old) <= _number(lock):
                 old.unlink(missing_ok=True)
+        if is_new:
+            with suppress(OSError):  # only an empty folder goes: nothing was begun
+                folder.rmdir()
 
 
-def _take(run: Path) -> tuple[Path | None, str]:
-    """Our new lock, or None and who holds the run."""
-    locks = _locks(run)
-    if locks and not _is_stale(locks[-1]):
-        return None, _holder(locks[-1])
-    number = _number(locks[-1]) + 1 if locks else 0
-    lock = run.with_name(f"{run.name}.lock.{number}")
+def _take(folder: Path) -> Path:
+    """Our new lock. Raises RunInUse."""
+    folder.mkdir(parents=True, exist_ok=True)
     try:
+        locks = _locks(folder)
+        if locks and not _is_stale(locks[-1]):
+            raise RunInUse(folder, _holder(locks[-1]))
+        lock = folder / f"{PREFIX}{_number(locks[-1]) + 1 if locks else 0}"
         descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
-        return None, _holder(lock)
+        raise RunInUse(folder, _holder(lock)) from None
+    except FileNotFoundError:  # its last holder began nothing and removed the folder
+        return _take(folder)
     content = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -67,34 +97,34 @@ def _take(run: Path) -> tuple[Path | None, str]:
     }
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(content, file)
-    last = _locks(run)[-1]
+    last = _locks(folder)[-1]
     if last != lock:  # somebody went ahead between our look and our lock
         lock.unlink()
-        return None, _holder(last)
-    return lock, ""
+        raise RunInUse(folder, _holder(last))
+    return lock
 
 
-def _beat(lock: Path, released: threading.Event) -> None:
+def _renew(lock: Path, released: threading.Event) -> None:
     while not released.wait(HEARTBEAT_SECONDS):
         with suppress(OSError):  # a network drive that is away for a while
             os.utime(lock)
 
 
-def _locks(run: Path) -> list[Path]:
-    pattern = re.compile(rf"{re.escape(run.name)}\.lock\.\d+")
-    return sorted(filter(lambda p: pattern.fullmatch(p.name), run.parent.iterdir()), key=_number)
+def _locks(folder: Path) -> list[Path]:
+    pattern = re.compile(rf"{re.escape(PREFIX)}\d+")
+    return sorted((p for p in folder.iterdir() if pattern.fullmatch(p.name)), key=_number)
 
 
 def _number(lock: Path) -> int:
-    return int(lock.name.rpartition(".")[2])
+    return int(lock.name.removeprefix(PREFIX))
 
 
 def _is_stale(lock: Path) -> bool:
-    """No sign of life for long, or by a process of this machine that is no more."""
+    """Whether its process gave no sign of life for long, or is of this machine and has ended."""
     try:
         age = _now(lock.parent) - lock.stat().st_mtime
     except FileNotFoundError:
-        return False  # released just now: it is looked at again later
+        return False  # released just now
     holder = _read(lock)
     here = holder.get("host") == socket.gethostname() and os.name == "posix"
     return age > STALE_SECONDS or (here and not _is_alive(holder.get("pid")))
@@ -102,7 +132,7 @@ def _is_stale(lock: Path) -> bool:
 
 def _now(folder: Path) -> float:
     """The time by the clock that stamps the files: a file server's may differ from ours."""
-    with tempfile.TemporaryFile(dir=folder) as probe:
+    with tempfile.TemporaryFile(prefix=PREFIX, dir=folder) as probe:
         return os.fstat(probe.fileno()).st_mtime
 
 

@@ -1,7 +1,8 @@
-"""The lock of a run: one holder, and a dead one's run is taken over once."""
+"""The lock of a run folder: one holder, and a dead one's run is taken over once."""
 
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -11,73 +12,93 @@ import time
 import pytest
 
 from train import lock
-from train.lock import claimed
+from train.lock import RunInUse, claim, is_lock
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tmp_path / "fold1"
 
 
 def write_lock(run, pid, host=None, age=0.0):
     """The lock of another process, last renewed `age` seconds ago."""
-    file = run.with_name(f"{run.name}.lock.0")
+    run.mkdir(exist_ok=True)
+    file = run / "lock.0"
     file.write_text(json.dumps({"host": host or socket.gethostname(), "pid": pid, "since": "then"}))
     os.utime(file, (time.time() - age,) * 2)
-    return file
 
 
 @pytest.fixture(scope="module")
 def dead_pid():
-    process = subprocess.Popen([sys.executable, "-c", ""])
+    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
     process.wait()
     return process.pid
 
 
-def test_a_held_run_is_not_given_twice_and_a_released_one_is(tmp_path):
-    run = tmp_path / "fold1"
-    with claimed(run) as holder:
-        assert holder == ""
-        with claimed(run) as other:
-            assert f"process {os.getpid()} on {socket.gethostname()} since" in other
-        assert len(list(tmp_path.iterdir())) == 1  # who found it held released nothing
-    assert list(tmp_path.iterdir()) == []
-    with claimed(run) as holder:
-        assert holder == ""
+def test_a_held_run_is_not_given_twice_and_a_released_one_is(run):
+    with claim(run):
+        with pytest.raises(RunInUse) as refused, claim(run):
+            pass
+        assert [file.name for file in run.iterdir()] == ["lock.0"]  # still held
+        assert all(map(is_lock, run.iterdir()))
+    holder = f"process {os.getpid()} on {socket.gethostname()} since"
+    assert refused.value.holder.startswith(holder)
+    assert str(refused.value).startswith(f"{run} is in use by {holder}")
+    with claim(run):
+        pass
 
 
-def test_runs_whose_names_begin_alike_are_apart(tmp_path):
-    with claimed(tmp_path / "fold1"), claimed(tmp_path / "fold1.lock") as holder:
-        assert holder == ""
+def test_the_error_travels_between_processes(run):
+    error = pickle.loads(pickle.dumps(RunInUse(run, "process 3")))
+    assert (error.folder, error.holder) == (run, "process 3")
 
 
-def test_a_lock_is_released_when_training_fails(tmp_path):
-    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "fold1"):
+def test_a_lock_is_released_when_training_fails(run):
+    with pytest.raises(KeyboardInterrupt), claim(run):
         raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
+    assert not run.exists()  # nothing was begun
 
 
-def test_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_path, dead_pid):
-    write_lock(tmp_path / "fold1", dead_pid)
-    with claimed(tmp_path / "fold1") as holder:
-        assert holder == ""
-    assert list(tmp_path.iterdir()) == []
+def test_what_was_begun_stays(run):
+    with claim(run):
+        (run / "recipe.json").touch()
+    assert [file.name for file in run.iterdir()] == ["recipe.json"]
 
 
-def test_a_process_of_another_machine_is_taken_over_after_long_silence(tmp_path, dead_pid):
-    write_lock(tmp_path / "fold1", dead_pid, "elsewhere", age=lock.STALE_SECONDS - 30)
-    with claimed(tmp_path / "fold1") as holder:
-        assert holder == f"process {dead_pid} on elsewhere since then"
-    write_lock(tmp_path / "fold1", dead_pid, "elsewhere", age=lock.STALE_SECONDS + 30)
-    with claimed(tmp_path / "fold1") as holder:
-        assert holder == ""
+def test_a_folder_that_was_there_stays(run):
+    run.mkdir()
+    with claim(run):
+        pass
+    assert list(run.iterdir()) == []
 
 
-def test_a_lock_that_is_not_written_yet_counts_as_held(tmp_path):
-    (tmp_path / "fold1.lock.0").touch()
-    with claimed(tmp_path / "fold1") as holder:
-        assert holder == "another process"
+def test_a_dead_process_of_this_machine_is_taken_over_at_once(run, dead_pid):
+    write_lock(run, dead_pid)
+    with claim(run):
+        assert sorted(file.name for file in run.iterdir()) == ["lock.0", "lock.1"]
+    assert list(run.iterdir()) == []
 
 
-def test_a_heartbeat_renews_the_lock(tmp_path, monkeypatch):
+def test_a_process_of_another_machine_is_taken_over_after_long_silence(run, dead_pid):
+    write_lock(run, dead_pid, "elsewhere", age=lock.STALE_SECONDS - 30)
+    with pytest.raises(RunInUse, match=f"process {dead_pid} on elsewhere since then"), claim(run):
+        pass
+    write_lock(run, dead_pid, "elsewhere", age=lock.STALE_SECONDS + 30)
+    with claim(run):
+        pass
+
+
+def test_a_lock_that_is_not_written_yet_counts_as_held(run):
+    run.mkdir()
+    (run / "lock.0").touch()
+    with pytest.raises(RunInUse, match="in use by another process"), claim(run):
+        pass
+
+
+def test_a_heartbeat_renews_the_lock(run, monkeypatch):
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
-    with claimed(tmp_path / "fold1"):
-        (file,) = tmp_path.iterdir()
+    with claim(run):
+        (file,) = run.iterdir()
         os.utime(file, (0, 0))
         deadline = time.monotonic() + 5
         while file.stat().st_mtime == 0 and time.monotonic() < deadline:
@@ -86,20 +107,23 @@ def test_a_heartbeat_renews_the_lock(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stale", [False, True])
-def test_of_many_that_come_at_once_one_gets_the_run(tmp_path, dead_pid, stale):
+def test_of_many_that_come_at_once_one_gets_the_run(run, dead_pid, stale):
     if stale:
-        write_lock(tmp_path / "fold1", dead_pid)
-    start, end, got = threading.Barrier(8), threading.Barrier(8), []
+        write_lock(run, dead_pid)
+    start, end, refusals = threading.Barrier(8), threading.Barrier(8), []
 
     def come():
         start.wait()
-        with claimed(tmp_path / "fold1") as holder:
-            got.append(holder)
-            end.wait()  # all have asked before the one releases
+        try:
+            with claim(run):
+                end.wait()  # all have asked before the one releases
+        except RunInUse as error:
+            refusals.append(error)
+            end.wait()
 
     threads = [threading.Thread(target=come) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert got.count("") == 1
+    assert len(refusals) == 7
