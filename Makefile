@@ -11,8 +11,10 @@ DEMO := runs/demo
 SUITABLE := import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 13))
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10 python; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_FLAGS)
+PACKAGING := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow lint format bench esc50 clean help
+.PHONY: demo test test-slow lint format bench docs docs-serve esc50 clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,8 +26,8 @@ demo: $(VENV)/.installed ## train on a synthetic data set, evaluate, predict; ab
 	@echo "plots  $(DEMO)/fold1/plots/learning_curves.png  $(DEMO)/fold1/plots/confusion.png"
 	@echo "model  $(DEMO)/fold1/last"
 
-test: $(VENV)/.installed-dev ## the whole test suite but what is marked slow
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: $(VENV)/.installed-dev ## the test suite but what is marked slow
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 test-slow: $(VENV)/.installed-dev ## what is marked slow
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -38,26 +40,40 @@ format: $(VENV)/.installed-dev ## rewrite the code as the formatter wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## speed beside others', and the README's table of it (takes long)
+bench: $(VENV)/.installed-dev ## speed beside others', and the tables of docs/speed.md (takes long)
 	$(AST) bench --out tests/benchmarks/results $(if $(wildcard $(ESC10)),--data $(ESC10)) $(ARGS)
 	$(BIN)/python tests/benchmarks/readme.py
+
+docs: $(VENV)/.installed-docs ## the documentation as a site, in build/site
+	$(BIN)/mkdocs build --strict
+
+docs-serve: $(VENV)/.installed-docs ## the documentation on http://127.0.0.1:8000, as you edit it
+	$(BIN)/mkdocs serve
 
 esc50: $(VENV)/.installed ## ESC-50: download, five folds, table (a GPU, the internet)
 	$(AST) download esc50 $(DATA)
 	$(AST) crossval $(RECIPE) --data $(DATA) $(ARGS)
 
-clean: ## remove the environment and the demonstration's run
-	rm -rf $(VENV) $(DEMO)
+clean: ## remove the environment, the built site and the demonstration's run
+	rm -rf $(VENV) build $(DEMO)
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "no Python 3.10, 3.11 or 3.12 with venv was found;" \
 		"install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python setup.cfg pyproject.toml
-	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_FLAGS) -e .
+$(VENV)/.installed: $(VENV)/bin/python $(PACKAGING)
+	$(PIP_INSTALL) -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/bin/python setup.cfg pyproject.toml
-	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_FLAGS) -e '.[dev]'
+$(VENV)/.installed-dev: $(VENV)/bin/python $(PACKAGING)
+	$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: $(VENV)/bin/python $(PACKAGING)
+	$(PIP_INSTALL) -c constraints.txt -e '.[docs]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-newest: $(VENV)/bin/python $(PACKAGING) # the newest torch, for .ci/run
+	$(PIP_INSTALL) -e '.[test]'
 	@touch $(VENV)/.installed $@
