@@ -1,17 +1,34 @@
-"""Augmentation of training clips: mixup, SpecAugment, noise, roll (AST paper, 3.1), and CutMix.
+"""Augmentation of training clips: mixup, SpecAugment, noise, time shift (AST paper, 3.1), CutMix.
 
 Every function is a pure function of its arguments. The random numbers come in as uniforms in
-[0, 1) ("chances"), which the caller draws from `clip_generator`, so that what happens to a clip
-follows from (seed, epoch, clip index) alone, whatever batch, worker or resumed run it is in. Draw
-chances as float32: a float64 just below 1 would round to 1 on its way to a float32 tensor.
+[0, 1), which the caller draws from `clip_generator`, so that what happens to a clip follows from
+(seed, epoch, clip index) alone, whatever batch, worker or resumed run it is in. They have to be
+drawn as float32: a float64 just below 1 would round to 1 on its way to a float32 tensor.
 
 Shapes: B batch, T frames, M mel bins, C classes.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+
+class Uniforms(NamedTuple):
+    """The random numbers of a batch's augmentation, each (B,) float32 in [0, 1)."""
+
+    frequency_width: Tensor  # SpecAugment
+    frequency_start: Tensor
+    time_width: Tensor
+    time_start: Tensor
+    noise_level: Tensor
+    time_shift: Tensor
+    cutmix_happens: Tensor
+    cutmix_partner: Tensor
+    cutmix_length: Tensor
+    cutmix_start: Tensor
 
 
 def clip_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -53,76 +70,75 @@ def mixup(first: Tensor, second: Tensor, weight: float) -> Tensor:
     return mixed - mixed.mean()
 
 
-def spec_augment(fbank: Tensor, chances: Tensor, frequency_width: int, time_width: int) -> Tensor:
+def spec_augment(fbank: Tensor, uniforms: Uniforms, frequency_mask: int, time_mask: int) -> Tensor:
     """Fill one band of mel bins and one stretch of frames of every clip with 0.
 
     fbank: (B, T, M), before normalisation (0 there is not the mean of the data: the authors' code).
-    chances: (B, 4) uniforms: frequency width, frequency start, time width, time start.
-    frequency_width, time_width: upper bound, exclusive, of a mask in bins and frames; 0: no mask.
+    frequency_mask, time_mask: upper bound, exclusive, of a mask in bins and frames; 0: no mask.
 
-    Masks are placed as by `torchaudio.functional.mask_along_axis_iid`. ValueError for a width
-    beyond its axis.
+    Width and start of a mask are drawn as by `torchaudio.functional.mask_along_axis_iid`.
+    ValueError for a width beyond its axis.
     """
-    batch, frames, mels = fbank.shape
-    _require_shape("chances", chances, (batch, 4))
+    _, frames, mels = fbank.shape
     for name, width, size in [
-        ("frequency_width", frequency_width, mels),
-        ("time_width", time_width, frames),
+        ("frequency_mask", frequency_mask, mels),
+        ("time_mask", time_mask, frames),
     ]:
         if not 0 <= width <= size:
             raise ValueError(f"{name} {width}: expected from 0 to {size}, the size of that axis")
-    chances = chances.to(fbank.device, non_blocking=True)
-    bins_masked = _masked_positions(chances[:, :2], mels, frequency_width)
-    frames_masked = _masked_positions(chances[:, 2:], frames, time_width)
+    band = _on_device(fbank, uniforms.frequency_width, uniforms.frequency_start)
+    stretch = _on_device(fbank, uniforms.time_width, uniforms.time_start)
+    bins_masked = _inside_mask(*band, mels, frequency_mask)
+    frames_masked = _inside_mask(*stretch, frames, time_mask)
     return fbank.masked_fill(frames_masked[:, :, None] | bins_masked[:, None, :], 0.0)
 
 
-def _masked_positions(chances: Tensor, size: int, width: int) -> Tensor:
-    """Return (B, size), true inside each clip's mask; chances (B, 2) give its extent and start."""
-    extent = chances[:, :1] * width
+def _inside_mask(width: Tensor, start: Tensor, size: int, max_width: int) -> Tensor:
+    """(B, size), true inside each clip's mask; its width and start are uniforms (B,)."""
+    extent = width[:, None] * max_width
     # The start is drawn with the extent not yet truncated, as torchaudio does.
-    start = (chances[:, 1:] * (size - extent)).long()
-    position = torch.arange(size, device=chances.device)
-    return (position >= start) & (position < start + extent.long())
+    first = (start[:, None] * (size - extent)).long()
+    position = torch.arange(size, device=width.device)
+    return (position >= first) & (position < first + extent.long())
 
 
-def add_noise(fbank: Tensor, levels: Tensor, seeds: Tensor) -> Tensor:
-    """Add uniform noise from [0, level / 10) to each clip of a normalised fbank (B, T, M).
+def add_noise(fbank: Tensor, uniforms: Uniforms, seeds: Tensor) -> Tensor:
+    """Add uniform noise from [0, noise_level / 10) to each clip of a normalised fbank (B, T, M).
 
-    levels: (B,) uniforms. seeds: (B,) int64 on the CPU, below 2**32 (the CPU's generator ignores
-    higher bits). The noise is drawn on the device of `fbank`, from a generator seeded per clip: it
-    does not depend on the batch, but it differs between a CPU and a GPU.
+    seeds: (B,) int64 on the CPU, below 2**32 (the CPU's generator ignores higher bits). The noise
+    is drawn on the device of `fbank`, from a generator seeded per clip: it does not depend on the
+    batch, but it differs between a CPU and a GPU.
     """
-    _require_shape("levels", levels, fbank.shape[:1])
-    _require_shape("seeds", seeds, fbank.shape[:1])
+    (levels,) = _on_device(fbank, uniforms.noise_level)
+    _require_one_a_clip("seeds", seeds, fbank)
     noise = torch.empty(fbank.shape, dtype=fbank.dtype, device=fbank.device)
     generator = torch.Generator(fbank.device)
     for clip, seed in zip(noise, seeds.tolist(), strict=True):
         clip.uniform_(generator=generator.manual_seed(seed))
-    levels = levels.to(fbank, non_blocking=True)
-    return fbank + noise * (levels[:, None, None] / 10)
+    return fbank + noise * (levels.to(fbank.dtype)[:, None, None] / 10)
 
 
-def roll(fbank: Tensor, chances: Tensor, frames: int = 10) -> Tensor:
-    """Roll each clip of an fbank (B, T, M) along time by an integer from [-frames, frames).
+def time_shift(fbank: Tensor, uniforms: Uniforms, max_frames: int = 10) -> Tensor:
+    """Roll each clip of an fbank (B, T, M) along time by an integer from [-max_frames, max_frames).
 
-    chances: (B,) uniforms. What leaves at one end comes back in at the other. The upper bound is
-    exclusive, as in the authors' `randint(-10, 10)`.
+    What leaves at one end comes back in at the other. The upper bound is exclusive, as in the
+    authors' `randint(-10, 10)`. ValueError for negative `max_frames`.
     """
-    _require_shape("chances", chances, fbank.shape[:1])
-    if frames < 0:
-        raise ValueError(f"roll got frames {frames}: expected 0 or more")
-    chances = chances.to(fbank.device, non_blocking=True)
-    shift = (chances * (2 * frames)).long() - frames
+    if max_frames < 0:
+        raise ValueError(f"time_shift got max_frames {max_frames}: expected 0 or more")
+    (uniform,) = _on_device(fbank, uniforms.time_shift)
+    shift = (uniform * (2 * max_frames)).long() - max_frames
     source = torch.arange(fbank.shape[1], device=fbank.device) - shift[:, None]
     return fbank.take_along_dim((source % fbank.shape[1])[:, :, None], dim=1)
 
 
-def cutmix(fbank: Tensor, targets: Tensor, chances: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+def cutmix(
+    fbank: Tensor, targets: Tensor, uniforms: Uniforms, rate: float
+) -> tuple[Tensor, Tensor]:
     """Replace a span of frames by the same frames of another clip of the batch, targets alike.
 
     CutMix (Yun et al. 2019) along time alone: the span's share of the frames is uniform in [0, 1),
-    its place uniform where it fits, and the targets are mixed by its share. A batch of one clip
+    its start uniform where it fits, and the targets are mixed by its share. A batch of one clip
     stays as it is.
 
     It helps where a class sounds the whole clip long, or where clips hold several classes. It hurts
@@ -130,29 +146,40 @@ def cutmix(fbank: Tensor, targets: Tensor, chances: Tensor, rate: float) -> tupl
     than the input, whose padding counts as frames.
 
     fbank: (B, T, M), before or after normalisation. targets: (B, C).
-    chances: (B, 4) uniforms: whether, with which clip, length and start of the span.
     rate: probability for a clip.
 
     ValueError for a rate out of [0, 1].
     """
     batch, frames, _ = fbank.shape
-    _require_shape("chances", chances, (batch, 4))
     if not 0 <= rate <= 1:
         raise ValueError(f"cutmix got rate {rate}: expected a number from 0 to 1")
-    happens, which, length, place = chances.to(fbank.device, non_blocking=True).T
+    happens, which, length, start = _on_device(
+        fbank,
+        uniforms.cutmix_happens,
+        uniforms.cutmix_partner,
+        uniforms.cutmix_length,
+        uniforms.cutmix_start,
+    )
     others = 1 + (which * (batch - 1)).long()
     partner = (torch.arange(batch, device=fbank.device) + others) % batch
     extent = (length * frames).long() * (happens < rate)
-    start = (place * (frames - extent + 1)).long()[:, None]
+    first = (start * (frames - extent + 1)).long()[:, None]
     position = torch.arange(frames, device=fbank.device)
-    inside = (position >= start) & (position < start + extent[:, None])
+    inside = (position >= first) & (position < first + extent[:, None])
     share = (extent / frames).to(targets)[:, None]
     mixed = torch.where(inside[:, :, None], fbank[partner], fbank)
     return mixed, torch.lerp(targets, targets[partner], share)
 
 
-def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tensor.shape != shape:
+def _on_device(fbank: Tensor, *uniforms: Tensor) -> list[Tensor]:
+    for values in uniforms:
+        _require_one_a_clip("uniforms", values, fbank)
+    return [values.to(fbank.device, non_blocking=True) for values in uniforms]
+
+
+def _require_one_a_clip(name: str, numbers: Tensor, fbank: Tensor) -> None:
+    if numbers.shape != fbank.shape[:1]:
         raise ValueError(
-            f"{name} of shape {tuple(tensor.shape)}: expected {tuple(shape)} for this batch"
+            f"{name} of shape {tuple(numbers.shape)}: expected ({len(fbank)},), one number for "
+            "each clip of the batch"
         )

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import pickle
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, get_worker_info
 
 from data.audio import load_audio
-from data.augment import clip_generator, mixup, mixup_weight
+from data.augment import Uniforms, clip_generator, mixup, mixup_weight
 from data.cache import ClipCache
 from data.manifest import Clip
 from data.waveform_augment import WaveformAugmentation, WaveformAugmenter
-
-NUM_CHANCES = 10
-"""Uniform numbers drawn for every clip: four for SpecAugment, one for noise, one for the roll, four
-for CutMix."""
 
 
 class Item(NamedTuple):
@@ -27,7 +25,7 @@ class Item(NamedTuple):
 
     waveform: Tensor  # (samples,) float32; without samples: the clip's file cannot be read
     target: Tensor  # (classes,) float32: 1 for each of its classes, between 0 and 1 after mixup
-    chances: Tensor  # (NUM_CHANCES,) float32 in [0, 1), for augmentation on the device
+    uniforms: Tensor  # (10,) float32 in [0, 1), in the order of `Uniforms`
     noise_seed: int
     skipped: tuple[str, ...] = ()  # files that could not be read: the clip's, its mixup partner's
 
@@ -42,7 +40,7 @@ class Batch(NamedTuple):
     waveforms: Tensor  # (batch, samples) float32
     lengths: Tensor  # (batch,) int64, samples of each clip
     targets: Tensor  # (batch, classes) float32
-    chances: Tensor  # (batch, NUM_CHANCES) float32
+    uniforms: Uniforms  # for augmentation on the device
     noise_seeds: Tensor  # (batch,) int64
     skipped: list[str]  # files that could not be read, each once
 
@@ -107,10 +105,10 @@ class ClipDataset(Dataset[Item]):
         mixed = generator.random() < self.mixup_rate
         if mixed:
             partner, weight = int(generator.integers(len(self.clips))), mixup_weight(generator)
-        chances = generator.random(6, dtype=np.float32)
+        uniforms = generator.random(6, dtype=np.float32)
         noise_seed = int(generator.integers(2**32))
-        # What came later is drawn last: a seed goes on giving the numbers it always gave.
-        chances = np.append(chances, generator.random(NUM_CHANCES - 6, dtype=np.float32))
+        # CutMix's are drawn after them: a seed goes on giving the numbers it gave before CutMix.
+        uniforms = np.append(uniforms, generator.random(4, dtype=np.float32))
         seeds = generator.integers(2**32, size=2).tolist()
 
         skipped: list[str] = []
@@ -122,7 +120,7 @@ class ClipDataset(Dataset[Item]):
             if len(other):
                 waveform = mixup(waveform, other, weight)
                 target = weight * target + (1 - weight) * self._target(partner)
-        return Item(waveform, target, torch.from_numpy(chances), noise_seed, tuple(skipped))
+        return Item(waveform, target, torch.from_numpy(uniforms), noise_seed, tuple(skipped))
 
     def _waveform(self, index: int, seed: int, skipped: list[str]) -> Tensor:
         """The augmented clip; without samples, and its file added to `skipped`, if unreadable."""
@@ -148,14 +146,77 @@ def collate(items: Sequence[Item]) -> Batch:
     items = [item for item in items if len(item.waveform)]
     lengths = torch.tensor([len(item.waveform) for item in items], dtype=torch.int64)
     if not items:
-        nothing = torch.zeros(0, 0)
-        return Batch(nothing, lengths, nothing, torch.zeros(0, NUM_CHANCES), lengths, skipped)
+        nothing, uniforms = torch.zeros(0, 0), torch.zeros(len(Uniforms._fields), 0)
+        return Batch(nothing, lengths, nothing, Uniforms(*uniforms), lengths, skipped)
     longest = int(lengths.max())
     return Batch(
         torch.stack([F.pad(item.waveform, (0, longest - len(item.waveform))) for item in items]),
         lengths,
         torch.stack([item.target for item in items]),
-        torch.stack([item.chances for item in items]),
+        Uniforms(*torch.stack([item.uniforms for item in items], dim=1)),
         torch.tensor([item.noise_seed for item in items]),
         skipped,
     )
+
+
+def load_batches(
+    dataset: ClipDataset,
+    *,
+    batch_size: int | None = None,
+    batch_sampler: Iterable[list[int]] | None = None,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """The batches of a dataset, decoded by `workers` processes, or by this one if 0.
+
+    Args:
+        batch_size: clips of a batch, in the order of the dataset; or else
+        batch_sampler: the indices of the clips of each batch.
+        pin_memory: put batches where a GPU copies them from without waiting.
+
+    Raises:
+        Exception: whatever the dataset raises, of the same type and message in a worker as here;
+            the worker's traceback is its cause.
+    """
+    if batch_sampler is None:
+        batch_sampler = BatchSampler(range(len(dataset)), batch_size, drop_last=False)
+    loader = DataLoader(
+        _WholeBatches(dataset),
+        batch_size=None,  # an index of _WholeBatches is a batch
+        sampler=batch_sampler,
+        num_workers=workers,
+        pin_memory=pin_memory,
+    )
+    for batch in loader:
+        if isinstance(batch, _Failure):
+            raise batch.error from batch.cause
+        yield batch
+
+
+class _Failure(NamedTuple):
+    """An error given instead of a batch: DataLoader would put a traceback into its message."""
+
+    error: Exception
+    cause: Exception | None
+
+
+class _WholeBatches(Dataset[Batch | _Failure]):
+    def __init__(self, dataset: ClipDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, indices: list[int]) -> Batch | _Failure:
+        try:
+            return collate([self.dataset[index] for index in indices])
+        except Exception as error:
+            return _failure(error)
+
+
+def _failure(error: Exception) -> _Failure:
+    if get_worker_info() is None:
+        return _Failure(error, error.__cause__)
+    cause = RuntimeError("in a worker:\n" + "".join(traceback.format_exception(error)).rstrip())
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # DataLoader would wait for it for ever
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    return _Failure(error, cause)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.augment import add_noise, cutmix, roll, spec_augment
+from data.augment import add_noise, cutmix, spec_augment, time_shift
 from data.dataset import Batch
 from train.device import autocast
 from train.distributed import mean_over_ranks, rank, reduction, world_size
@@ -93,17 +93,16 @@ def augmented(training: Training, batch: Batch, device: torch.device) -> tuple[T
         (batch, frames, mels) and (batch, classes), on the device.
     """
     recipe, frontend = training.recipe, training.frontend
-    chances = batch.chances.to(device, non_blocking=True)
     targets = batch.targets.to(device, non_blocking=True)
     fbank = frontend.filterbank(batch.waveforms.to(device, non_blocking=True), batch.lengths)
     if recipe.cutmix_rate:
-        fbank, targets = cutmix(fbank, targets, chances[:, 6:], recipe.cutmix_rate)
-    fbank = spec_augment(fbank, chances[:, :4], recipe.frequency_mask, recipe.time_mask)
+        fbank, targets = cutmix(fbank, targets, batch.uniforms, recipe.cutmix_rate)
+    fbank = spec_augment(fbank, batch.uniforms, recipe.frequency_mask, recipe.time_mask)
     fbank = frontend.normalise(fbank)
     if recipe.noise:
-        fbank = add_noise(fbank, chances[:, 4], batch.noise_seeds)
+        fbank = add_noise(fbank, batch.uniforms, batch.noise_seeds)
     if recipe.time_shift_frames:
-        fbank = roll(fbank, chances[:, 5], recipe.time_shift_frames)
+        fbank = time_shift(fbank, batch.uniforms, recipe.time_shift_frames)
     return fbank, targets
 
 

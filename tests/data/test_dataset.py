@@ -1,14 +1,15 @@
 """Clips to batches: targets, mixup, and randomness that follows from (seed, epoch, index)."""
 
+from functools import partial
 from itertools import islice
 
 import pytest
 import soundfile
 import torch
-from torch.utils.data import DataLoader
 
+from data.augment import Uniforms
 from data.cache import ClipCache
-from data.dataset import NUM_CHANCES, ClipDataset, collate
+from data.dataset import ClipDataset, collate, load_batches
 from data.manifest import Clip
 from data.waveform_augment import WaveformAugmentation
 
@@ -62,18 +63,19 @@ def test_mixup_rate_is_the_share_of_mixed_clips(clips):
 def test_randomness_follows_from_seed_epoch_and_index(clips):
     def draw(seed, epoch, index):
         item = ClipDataset(clips, 3, mixup_rate=1.0, seed=seed, epoch=epoch)[index]
-        return item.waveform.sum().item(), *item.chances.tolist(), item.noise_seed
+        return item.waveform.sum().item(), *item.uniforms.tolist(), item.noise_seed
 
     assert draw(1, 2, 3) == draw(1, 2, 3)
     assert len({draw(1, 2, 3), draw(2, 2, 3), draw(1, 3, 3), draw(1, 2, 2)}) == 4
 
 
-def test_chances_and_noise_seeds_are_in_range(clips):
-    items = [ClipDataset(clips, 3, epoch=epoch)[0] for epoch in range(50)]
-    chances = torch.stack([item.chances for item in items])
-    assert chances.shape == (50, NUM_CHANCES)
-    assert 0 <= chances.min() < 0.1 < 0.9 < chances.max() < 1
-    assert all(0 <= item.noise_seed < 2**32 for item in items)
+def test_every_use_has_uniforms_of_its_own_in_range(clips):
+    batch = collate([ClipDataset(clips, 3, epoch=epoch)[0] for epoch in range(50)])
+    for uniforms in batch.uniforms:
+        assert uniforms.shape == (50,) and uniforms.dtype == torch.float32
+        assert 0 <= uniforms.min() < 0.1 < 0.9 < uniforms.max() < 1
+    assert torch.stack(batch.uniforms).unique().numel() > 495  # of 500: float32 has 2**24 of them
+    assert 0 <= batch.noise_seeds.min() < 2**30 < batch.noise_seeds.max() < 2**32
 
 
 def test_an_index_beyond_the_clips_is_another_draw_of_a_clip(clips):
@@ -81,15 +83,29 @@ def test_an_index_beyond_the_clips_is_another_draw_of_a_clip(clips):
     first, again = dataset[2], dataset[2 + 7 * len(clips)]
     assert torch.equal(first.waveform, again.waveform)
     assert torch.equal(first.target, again.target)
-    assert not torch.equal(first.chances, again.chances)
+    assert not torch.equal(first.uniforms, again.uniforms)
     assert len(list(islice(dataset, 99))) == len(clips)  # iterating ends all the same
 
 
 def test_a_seed_goes_on_giving_the_numbers_of_earlier_runs(clips):
     item = ClipDataset(clips, 3, mixup_rate=1.0, seed=1, epoch=2)[2]
-    chances = [0.432433, 0.347031, 0.694912, 0.130138, 0.473859, 0.295953]
+    expected = Uniforms(
+        frequency_width=0.432433,
+        frequency_start=0.347031,
+        time_width=0.694912,
+        time_start=0.130138,
+        noise_level=0.473859,
+        time_shift=0.295953,
+        cutmix_happens=0.076325,
+        cutmix_partner=0.238917,
+        cutmix_length=0.416384,
+        cutmix_start=0.823417,
+    )
     assert item.target.tolist() == pytest.approx([0.474412, 0.0, 1.0], abs=1e-6)
-    assert item.chances[:6].tolist() == pytest.approx(chances, abs=1e-6)
+    uniforms = collate([item]).uniforms._asdict()
+    assert {name: value.item() for name, value in uniforms.items()} == pytest.approx(
+        expected._asdict(), abs=1e-6
+    )
     assert item.noise_seed == 1274605225
 
 
@@ -119,7 +135,7 @@ def test_waveforms_are_augmented_before_mixup(clips):
     plain, augmented = ClipDataset(clips, 3)[0], ClipDataset(clips, 3, augmentation=louder)[0]
     gain = augmented.waveform / plain.waveform
     assert gain.std() < 1e-4 and 0.5 < gain.mean() < 2  # 6 dB either way
-    assert torch.equal(augmented.chances, plain.chances)
+    assert torch.equal(augmented.uniforms, plain.uniforms)
     assert augmented.noise_seed == plain.noise_seed
 
     mixed = ClipDataset(clips, 3, mixup_rate=1.0, seed=5)[1]
@@ -136,10 +152,8 @@ def test_workers_and_a_resume_give_the_same_augmented_waveforms(clips, tmp_path)
 
     def batches(start, workers):
         dataset = ClipDataset(clips, 3, cache=cache, mixup_rate=0.5, seed=1, augmentation=ALL)
-        loader = DataLoader(
-            dataset, batch_sampler=order[start:], collate_fn=collate, num_workers=workers
-        )
-        return [batch.waveforms for batch in loader]
+        loaded = load_batches(dataset, batch_sampler=order[start:], workers=workers)
+        return [batch.waveforms for batch in loaded]
 
     straight = batches(0, 0)
     for start, workers in [(0, 0), (0, 2), (2, 0), (1, 2)]:
@@ -172,20 +186,20 @@ def test_an_unreadable_clip_stops_the_epoch_with_its_name(broken):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_skipped_clip_leaves_its_batch_and_is_named(broken, workers):
     dataset = ClipDataset(broken, 3, skip_unreadable=True)
-    loader = DataLoader(
-        dataset, batch_sampler=[[2, 0, 3], [1, 4]], collate_fn=collate, num_workers=workers
-    )
-    first, second = loader
+    first, second = load_batches(dataset, batch_sampler=[[2, 0, 3], [1, 4]], workers=workers)
     assert first.skipped == [str(broken[0].path)]
     assert second.skipped == []
     kept = collate([dataset[2], dataset[3]])
-    assert all(torch.equal(a, b) for a, b in zip(first[:-1], kept[:-1], strict=True))
+    assert torch.equal(first.waveforms, kept.waveforms)
+    assert torch.equal(first.targets, kept.targets)
+    assert torch.equal(torch.stack(first.uniforms), torch.stack(kept.uniforms))
 
 
 def test_a_batch_may_lose_all_its_clips(broken):
     dataset = ClipDataset(broken, 3, skip_unreadable=True)
     batch = collate([dataset[0], dataset[5], dataset[0]])
-    assert [len(tensor) for tensor in batch[:-1]] == [0] * 5
+    tensors = (batch.waveforms, batch.lengths, batch.targets, *batch.uniforms, batch.noise_seeds)
+    assert [len(tensor) for tensor in tensors] == [0] * 14
     assert batch.skipped == [str(broken[0].path), str(broken[5].path)]  # each once
     assert collate([]).skipped == []  # the part of a last batch that is left to a rank
 
@@ -211,3 +225,50 @@ def test_only_unreadable_files_are_skipped(clips):
     beyond = [Clip(clips[0].path, (7,))]
     with pytest.raises(IndexError):
         ClipDataset(beyond, 3, skip_unreadable=True)[0]
+
+
+def test_batches_in_order_hold_every_clip_once(clips):
+    batches = list(load_batches(ClipDataset(clips, 3), batch_size=3))
+    assert [batch.lengths.tolist() for batch in batches] == [[4_000, 5_000, 6_000], [7_000]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("clip", "kind"), [(0, ValueError), (5, FileNotFoundError)])
+def test_the_error_of_a_file_is_the_same_from_a_worker(broken, clip, kind, workers):
+    dataset = ClipDataset(broken, 3)
+    with pytest.raises(kind) as here:
+        dataset[clip]
+    with pytest.raises(kind) as loaded:
+        list(load_batches(dataset, batch_sampler=[[1, 2], [3, clip]], workers=workers))
+    assert type(loaded.value) is kind
+    assert str(loaded.value) == str(here.value)
+
+
+class Faulty(ClipDataset):
+    """Raises what `error` makes."""
+
+    def __init__(self, error):
+        super().__init__([], 3)
+        self.error = error
+
+    def __getitem__(self, index):
+        raise self.error()
+
+
+def test_a_fault_in_a_worker_says_where_it_happened():
+    with pytest.raises(KeyError, match=r"^'column'$") as caught:
+        list(load_batches(Faulty(partial(KeyError, "column")), batch_sampler=[[0]], workers=1))
+    assert "in __getitem__" in str(caught.value.__cause__)
+
+
+class Unsendable(Exception):
+    """Cannot be unpickled: its constructor takes more than it keeps."""
+
+    def __init__(self, reason="no reason", *, code):
+        super().__init__(reason)
+
+
+def test_an_error_that_cannot_be_sent_arrives_by_name():
+    error = partial(Unsendable, code=3)
+    with pytest.raises(RuntimeError, match="Unsendable: no reason"):
+        list(load_batches(Faulty(error), batch_sampler=[[0]], workers=1))

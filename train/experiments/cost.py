@@ -19,7 +19,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ast_model import AST
-from data.dataset import NUM_CHANCES, Batch
+from data.augment import Uniforms
+from data.dataset import Batch
 from train.device import autocast, choose_device, choose_precision, clock, device_name, peak_memory
 from train.init_model import initial_model
 from train.recipe import Recipe
@@ -160,7 +161,7 @@ def _noise(recipe: Recipe, classes: int, batch_size: int) -> Batch:
         waveforms=0.1 * torch.randn(batch_size, samples, generator=generator),
         lengths=torch.full((batch_size,), samples),
         targets=torch.eye(classes)[torch.arange(batch_size) % classes],
-        chances=torch.rand(batch_size, NUM_CHANCES, generator=generator),
+        uniforms=Uniforms(*torch.rand(len(Uniforms._fields), batch_size, generator=generator)),
         noise_seeds=torch.arange(batch_size),
         skipped=[],
     )
