@@ -128,7 +128,7 @@ def _stream(path: Path, sample_rate: int, size: int) -> Iterator[torch.Tensor]:
     with _opened(path) as file:
         frames = 1 + size * file.samplerate // sample_rate
         blocks = _mono_blocks(file, path, min(BLOCK_VALUES, frames * file.channels))
-        for piece in _resampled(blocks, file.samplerate, sample_rate):
+        for piece in resampled(blocks, file.samplerate, sample_rate):
             held.append(piece)
             count += len(piece)
             if count >= size:
@@ -260,7 +260,7 @@ def _mono_blocks(file: soundfile.SoundFile, path: Path, values: int) -> Iterator
         raise ValueError(f"{path} holds no samples; remove it")
 
 
-def _resampled(
+def resampled(
     blocks: Iterable[np.ndarray], source_rate: int, sample_rate: int
 ) -> Iterator[np.ndarray]:
     """The blocks as `soxr.resample` would give them joined; some may be empty."""
