@@ -1,4 +1,4 @@
-"""Clips in columns: what two million of them cost is their file names, not two million objects.
+"""A sequence of clips in columns: two million take little more memory than their file names.
 
 A tuple of clips takes more than a kilobyte a clip, and every process that was forked copies it
 page by page as it touches the reference counts. Here the columns are a few buffers, which all
@@ -22,9 +22,9 @@ NO_GROUP = b"\xff"  # a byte that no text has in UTF-8
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording: its file, the indices of its classes, and which split of the corpus it is in.
+    """One recording: its file, the indices of its classes, and its fold or split.
 
-    A corpus has folds (each held out once), or splits ("train", "validation", "test"), or neither.
+    A corpus has folds for cross-validation, or splits ("train", "validation", "test"), or neither.
     """
 
     path: Path
@@ -35,8 +35,8 @@ class Clip:
 
 
 @dataclass(frozen=True, eq=False)
-class Few:
-    """A column that holds few values, each many times."""
+class CategoryColumn:
+    """A column of few values, each of which occurs many times."""
 
     values: tuple[Any, ...]
     codes: np.ndarray  # (rows,) index into `values`
@@ -46,25 +46,25 @@ class Few:
 
 
 @dataclass(frozen=True, eq=False)
-class Ragged:
-    """A column of which each row is a stretch of one long sequence."""
+class RaggedColumn:
+    """A column of sequences of different lengths, joined end to end."""
 
     content: bytes | np.ndarray
-    ends: np.ndarray  # (rows + 1,) the first is 0: a row starts where the one before it ends
+    offsets: np.ndarray  # (rows + 1,) row r is content[offsets[r] : offsets[r + 1]]
 
     def __getitem__(self, row: int) -> Any:
-        return self.content[self.ends.item(row) : self.ends.item(row + 1)]
+        return self.content[self.offsets.item(row) : self.offsets.item(row + 1)]
 
 
 class Columns(NamedTuple):
     """The clips as they were given; a path is `folder + name`."""
 
-    folder: Few  # up to the last separator, and with it
-    name: Ragged  # of bytes
-    targets: Ragged  # of class indices
-    fold: Few
-    split: Few
-    group: Ragged  # of bytes
+    folder: CategoryColumn  # up to the last separator, and with it
+    name: RaggedColumn  # of bytes
+    targets: RaggedColumn  # of class indices
+    fold: CategoryColumn
+    split: CategoryColumn
+    group: RaggedColumn  # of bytes
 
 
 class Clips(Sequence[Clip]):
@@ -87,7 +87,7 @@ class Clips(Sequence[Clip]):
         """The same clips in columns, consumed one by one; `clips` itself if it is so already."""
         if isinstance(clips, cls):
             return clips
-        folder, fold, split = _FewWriter(), _FewWriter(), _FewWriter()
+        folder, fold, split = _CategoryWriter(), _CategoryWriter(), _CategoryWriter()
         name, group = _RaggedWriter(bytearray()), _RaggedWriter(bytearray())
         targets = _RaggedWriter(array("i"))
         for clip in clips:
@@ -139,28 +139,29 @@ class Clips(Sequence[Clip]):
         return f"<{len(self):,} clips>"
 
     def __getstate__(self) -> dict[str, Any]:
-        few = 2 * len(self._rows) < len(self._columns.fold.codes)
-        return vars(Clips.of(iter(self)) if few else self)
+        minority = 2 * len(self._rows) < len(self._columns.fold.codes)
+        return vars(Clips.of(iter(self)) if minority else self)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the columns, whatever was selected of them, and of the selection."""
         folder, name, targets, fold, split, group = self._columns
-        arrays = (self._rows, targets.content, *(few.codes for few in (folder, fold, split)))
-        ends = (ragged.ends for ragged in (name, targets, group))
+        codes = (column.codes for column in (folder, fold, split))
+        offsets = (column.offsets for column in (name, targets, group))
+        arrays = (self._rows, targets.content, *codes, *offsets)
         texts = len(name.content) + len(group.content) + sum(map(len, folder.values))
-        return texts + sum(numbers.nbytes for numbers in (*arrays, *ends))
+        return texts + sum(array.nbytes for array in arrays)
 
     # Whole columns, without making the clips.
 
     def values(self, field: str) -> set[Any]:
-        """What occurs as `fold` or `split`."""
-        column: Few = getattr(self._columns, field)
+        """What occurs as "fold", "split" or "folder" (which ends with a separator)."""
+        column: CategoryColumn = getattr(self._columns, field)
         return {column.values[code] for code in np.unique(column.codes[self._rows])}
 
     def having(self, field: str, value: int | str | None) -> np.ndarray:
         """Which clips have this `fold` or `split`: (clips,) bool."""
-        column: Few = getattr(self._columns, field)
+        column: CategoryColumn = getattr(self._columns, field)
         code = column.values.index(value) if value in column.values else -1
         return column.codes[self._rows] == code
 
@@ -171,15 +172,15 @@ class Clips(Sequence[Clip]):
     def targets(self) -> tuple[np.ndarray, np.ndarray]:
         """The class indices of all clips, end to end, and how many each has: (clips,), int64."""
         column = self._columns.targets
-        ends = column.ends.astype(np.int64)
-        starts = ends[:-1][self._rows]
-        counts = ends[1:][self._rows] - starts
+        offsets = column.offsets.astype(np.int64)
+        starts = offsets[:-1][self._rows]
+        counts = offsets[1:][self._rows] - starts
         before = np.cumsum(counts) - counts  # targets of the clips before each
-        places = np.arange(counts.sum()) + np.repeat(starts - before, counts)
-        return column.content[places].astype(np.int64), counts
+        indices = np.arange(counts.sum()) + np.repeat(starts - before, counts)
+        return column.content[indices].astype(np.int64), counts
 
 
-class _FewWriter:
+class _CategoryWriter:
     def __init__(self) -> None:
         self.code_of: dict[Any, int] = {}
         self.codes = array("I")
@@ -187,25 +188,25 @@ class _FewWriter:
     def append(self, value: Any) -> None:
         self.codes.append(self.code_of.setdefault(value, len(self.code_of)))
 
-    def column(self) -> Few:
-        return Few(tuple(self.code_of), _compact(self.codes))
+    def column(self) -> CategoryColumn:
+        return CategoryColumn(tuple(self.code_of), _compact(self.codes))
 
 
 class _RaggedWriter:
     def __init__(self, content: bytearray | array) -> None:
         self.content = content
-        self.lengths = array("I")  # half of what `ends` would take until all are known
+        self.lengths = array("I")  # half the memory of offsets until all are known
 
     def append(self, row: bytes | Sequence[int]) -> None:
         self.content.extend(row)
         self.lengths.append(len(row))
 
-    def column(self) -> Ragged:
+    def column(self) -> RaggedColumn:
         text = isinstance(self.content, bytearray)
         content = bytes(self.content) if text else _compact(self.content)
-        ends = np.zeros(len(self.lengths) + 1, np.int64)
-        np.cumsum(self.lengths, out=ends[1:])
-        return Ragged(content, _compact(ends))
+        offsets = np.zeros(len(self.lengths) + 1, np.int64)
+        np.cumsum(self.lengths, out=offsets[1:])
+        return RaggedColumn(content, _compact(offsets))
 
 
 def _compact(numbers: array | np.ndarray) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 from data.clips import Clip, Clips
 
@@ -52,7 +55,7 @@ class Manifest:
         return clips
 
     def split(self, fold: int) -> tuple[Clips, Clips]:
-        """Training clips (every other fold) and held-out clips (this fold).
+        """Training clips (of every other fold) and validation clips (of this fold).
 
         Raises:
             ValueError: no clip belongs to this fold.
@@ -62,5 +65,22 @@ class Manifest:
                 f"fold {fold} does not exist in {self.name}; "
                 f"it has the folds {', '.join(map(str, self.folds)) or 'none'}"
             )
-        held_out = self.clips.having("fold", fold)
-        return self.clips[~held_out], self.clips[held_out]
+        in_fold = self.clips.having("fold", fold)
+        return self.clips[~in_fold], self.clips[in_fold]
+
+    def relative(self, path: Path) -> str:
+        """A clip's path relative to the folder that all clips share, with forward slashes.
+
+        It names the clip in tables, wherever the corpus lies. Where the clips share no folder, or
+        `path` lies elsewhere, it is the whole path.
+        """
+        return str(path).removeprefix(self._shared_folder).replace(os.sep, "/")
+
+    @cached_property
+    def _shared_folder(self) -> str:
+        """With a separator at its end; "" if there is none."""
+        try:
+            shared = os.path.commonpath(self.clips.values("folder"))
+        except ValueError:  # no clips, relative and absolute paths, or two drives
+            return ""
+        return os.path.join(shared, "") if shared else ""  # noqa: PTH118

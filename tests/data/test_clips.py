@@ -127,7 +127,7 @@ def test_there_is_no_clip_beyond_the_last():
 
 def test_columns_cannot_be_written():
     columns = Clips.of(FEW)._columns
-    for numbers in (columns.targets.content, columns.name.ends, columns.fold.codes):
+    for numbers in (columns.targets.content, columns.name.offsets, columns.fold.codes):
         with pytest.raises(ValueError, match="read-only"):
             numbers[0] = 1
 

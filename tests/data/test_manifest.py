@@ -1,10 +1,11 @@
-"""Splitting a manifest by fold."""
+"""Clips by fold and by split, and their names relative to the corpus."""
 
-from pathlib import Path
+import ntpath
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
-from data.manifest import Clip, Manifest
+from data.manifest import Clip, Clips, Manifest
 
 CLIPS = tuple(Clip(Path(f"{number}.wav"), (0,), fold) for number, fold in enumerate((2, 1, 3, 2)))
 MANIFEST = Manifest("three folds", CLIPS, ("dog",))
@@ -15,9 +16,9 @@ def test_folds_are_the_ones_that_occur_in_ascending_order():
     assert Manifest("none", (Clip(Path("a.wav"), (0,)),), ("dog",)).folds == ()
 
 
-def test_split_holds_out_one_fold_and_trains_on_all_others():
-    training, held_out = MANIFEST.split(2)
-    assert held_out == (CLIPS[0], CLIPS[3])
+def test_split_validates_on_one_fold_and_trains_on_all_others():
+    training, validation = MANIFEST.split(2)
+    assert validation == (CLIPS[0], CLIPS[3])
     assert training == (CLIPS[1], CLIPS[2])
 
 
@@ -26,9 +27,52 @@ def test_an_unknown_fold_is_named_with_the_folds_there_are():
         MANIFEST.split(4)
 
 
-def test_a_part_is_the_clips_that_belong_to_it_and_a_missing_one_is_named():
+def test_a_split_is_the_clips_that_belong_to_it_and_a_missing_one_is_named():
     clips = (Clip(Path("a.wav"), (0,), split="train"), Clip(Path("b.wav"), (0,), split="test"))
     manifest = Manifest("lists", clips, ("dog",))
     assert manifest.in_split("test") == clips[1:]
     with pytest.raises(ValueError, match=r"lists has no 'validation' clips.*train, test"):
         manifest.in_split("validation")
+
+
+def relative_names(*paths: str) -> list[str]:
+    manifest = Manifest("names", [Clip(Path(path), (0,)) for path in paths], ("dog",))
+    return [manifest.relative(clip.path) for clip in manifest.clips]
+
+
+def test_clips_of_one_folder_are_named_by_their_files():
+    assert relative_names("/esc/audio/a.wav", "/esc/audio/b.wav") == ["a.wav", "b.wav"]
+    assert relative_names("/esc/audio/a.wav") == ["a.wav"]
+    assert relative_names("a.wav", "b.wav") == ["a.wav", "b.wav"]
+
+
+def test_files_of_one_name_in_two_folders_have_different_names():
+    assert relative_names("/data/dog/a.wav", "/data/cat/a.wav") == ["dog/a.wav", "cat/a.wav"]
+    assert relative_names("/data/dog/a.wav", "/data/a.wav") == ["dog/a.wav", "a.wav"]
+    assert relative_names("dog/a.wav", "cat/a.wav") == ["dog/a.wav", "cat/a.wav"]
+    assert relative_names("/data/dog/a.wav", "/data/dogs/a.wav") == ["dog/a.wav", "dogs/a.wav"]
+
+
+def test_clips_that_share_no_folder_are_named_by_their_whole_path():
+    assert relative_names("/a/dog.wav", "/b/dog.wav") == ["a/dog.wav", "b/dog.wav"]
+    assert relative_names("/a/dog.wav", "b/dog.wav") == ["/a/dog.wav", "b/dog.wav"]
+
+
+def test_relative_names_have_forward_slashes_on_every_system(monkeypatch):
+    for name, value in vars(ntpath).items():
+        if name in ("sep", "commonpath", "join"):
+            monkeypatch.setattr("os.path." + name, value)
+    monkeypatch.setattr("os.sep", "\\")
+    manifest = Manifest("names", [], ("dog",))
+    monkeypatch.setattr(Clips, "values", lambda clips, field: {"C:\\x\\dog\\", "C:\\x\\cat\\"})
+    assert manifest.relative(PureWindowsPath("C:\\x\\dog\\a.wav")) == "dog/a.wav"
+
+
+def test_naming_many_clips_looks_for_their_folder_once(monkeypatch):
+    manifest = Manifest("many", [Clip(Path(f"/data/{n % 41}/{n}"), ()) for n in range(500)], ())
+    calls = []
+    values = Clips.values
+    monkeypatch.setattr(Clips, "values", lambda *given: calls.append(given) or values(*given))
+    assert manifest.relative(manifest.clips[42].path) == "1/42"
+    assert len({manifest.relative(clip.path) for clip in manifest.clips}) == 500
+    assert len(calls) == 1
