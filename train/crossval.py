@@ -15,34 +15,35 @@ from train.distributed import is_main_process
 from train.loop import train
 from train.plots import confusion, learning_curves
 from train.recipe import Recipe
-from train.run_folder import read_predictions, write_table
-from train.training import Row
+from train.run_folder import PREDICTIONS, Row, read_predictions, write_table
 
 
 def cross_validate(
     recipe: Recipe,
     manifest: Manifest,
     folder: str | Path,
-    folds: Sequence[int] | None = None,
+    *,
+    folds: Sequence[int] = (),
     device: str = "auto",
     cache: ClipCache | None = None,
     workers: int | None = None,
     compile: bool = False,
 ) -> str:
-    """Train with every fold held out once; finished folds are not run again.
+    """Train with every fold as the validation split once; finished folds are not run again.
 
-    Writes `crossval.md`, `crossval.csv`, `plots/learning_curves.png` and `plots/confusion.png`
-    (all folds' held-out clips at the last epoch) beside the run folders `fold1`, `fold2`, …
+    Writes `crossval.md`, `crossval.csv`, `plots/learning_curves.png` and, of classes that exclude
+    each other, `plots/confusion.png` (all folds' validation clips, final checkpoints) beside the
+    run folders `fold1`, `fold2`, …
 
     Args:
-        folds: a part of the data set's folds; None for all.
+        folds: some of the data set's folds; none for all.
         device, cache, workers, compile: as `train`.
 
     Returns:
         The table, in Markdown.
 
     Raises:
-        ValueError: as `train`.
+        ValueError: the data set has no folds, or not these; as `train`.
     """
     folder = Path(folder)
     folds = folds or manifest.folds
@@ -50,41 +51,42 @@ def cross_validate(
         raise ValueError(f"{manifest.name} has no folds; cross-validation needs them")
     for fold in folds:
         manifest.split(fold)  # before anything expensive, that every fold exists
+    options = {"device": device, "cache": cache, "workers": workers, "compile": compile}
     runs = {
-        fold: train(recipe, manifest, fold, folder / f"fold{fold}", device, cache, workers, compile)
+        fold: train(recipe, manifest, folder / f"fold{fold}", fold=fold, **options)
         for fold in folds
     }
-    table = summary(runs)
+    table = summary(runs, recipe.metric)
     text = markdown(recipe.name, table)
     if is_main_process():
         write_table(folder / "crossval.csv", table)
         with atomic_file(folder / "crossval.md") as temporary:
             temporary.write_text(text, encoding="utf-8")
-        draw(folder, runs, manifest.classes, recipe.name)
+        draw(folder, runs, manifest, recipe)
     return text
 
 
-def best_mean_epoch(runs: Mapping[int, Sequence[Row]]) -> int:
-    """The epoch (from 1) of the highest accuracy averaged over the folds; the earliest of equals.
+def best_mean_epoch(runs: Mapping[int, Sequence[Row]], metric: str) -> int:
+    """The epoch (from 1) of the best mean score over the folds; the earliest of equals.
 
-    This is how the authors choose ESC-50's epoch. It looks at the held-out folds. Of folds that
+    This is how the authors choose ESC-50's epoch. It looks at the validation folds. Of folds that
     stopped early, only the epochs that all have count.
     """
     epochs = min(map(len, runs.values()))
-    accuracy = np.array([[row["accuracy"] for row in rows[:epochs]] for rows in runs.values()])
-    return int(accuracy.mean(axis=0).argmax()) + 1
+    scores = np.array([[row[metric] for row in rows[:epochs]] for rows in runs.values()])
+    return int(scores.mean(axis=0).argmax()) + 1
 
 
-def summary(runs: Mapping[int, Sequence[Row]]) -> list[dict[str, str | float]]:
+def summary(runs: Mapping[int, Sequence[Row]], metric: str) -> list[dict[str, str | float]]:
     """A row a fold, then mean and sample standard deviation over the folds."""
-    best = best_mean_epoch(runs)
+    best = best_mean_epoch(runs, metric)
     table: list[dict[str, str | float]] = [
         {
             "fold": str(fold),
-            f"last epoch ({len(rows)})": rows[-1]["accuracy"],
-            f"best mean epoch ({best})": rows[best - 1]["accuracy"],
-            "macro F1, last": rows[-1]["f1"],
-            "mAP, last": rows[-1]["mAP"],
+            f"{metric}, final checkpoint (epoch {len(rows)})": rows[-1][metric],
+            f"{metric}, epoch with the best mean ({best})": rows[best - 1][metric],
+            "macro F1, final": rows[-1]["f1"],
+            "mAP, final": rows[-1]["mAP"],
         }
         for fold, rows in runs.items()
     ]
@@ -105,20 +107,24 @@ def markdown(title: str, table: Sequence[Mapping[str, str | float]]) -> str:
         scores = [f"{100 * row[name]:.2f}" for name in header[1:]]
         lines.append(" | ".join([str(row["fold"]), *scores]))
     note = (
-        "Accuracy in %. Standard deviation over the folds (n - 1). The best mean epoch is the "
-        "authors' way to choose: it looks at the held-out folds, so quote the last epoch."
+        "Scores in %. Standard deviation over the folds (n - 1). The epoch with the best mean over "
+        "the folds is the authors' choice: it looks at the validation folds, so quote the final "
+        "checkpoint."
     )
     return "\n".join([f"### {title}", "", *(f"| {line} |" for line in lines), "", note, ""])
 
 
 def draw(
-    folder: Path, runs: Mapping[int, Sequence[Row]], classes: Sequence[str], title: str
+    folder: Path, runs: Mapping[int, Sequence[Row]], manifest: Manifest, recipe: Recipe
 ) -> None:
-    """Learning curves of all folds, and one confusion matrix over all held-out clips."""
+    """Learning curves of all folds, and one confusion matrix over all validation clips."""
     curves = {f"fold {fold}": rows for fold, rows in runs.items()}
-    learning_curves(curves, folder / "plots" / "learning_curves.png")
+    learning_curves(curves, folder / "plots" / "learning_curves.png", recipe.metric)
+    if manifest.multi_label:
+        return
+    classes = manifest.classes
     matrix = np.zeros((len(classes), len(classes)), dtype=int)
     for fold in runs:
-        for target, scores in read_predictions(folder / f"fold{fold}" / "predictions.csv"):
+        for target, scores in read_predictions(folder / f"fold{fold}" / PREDICTIONS):
             matrix[classes.index(target), int(np.argmax(scores))] += 1
-    confusion(matrix, classes, folder / "plots" / "confusion.png", f"{title}, all folds")
+    confusion(matrix, classes, folder / "plots" / "confusion.png", f"{recipe.name}, all folds")

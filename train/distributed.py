@@ -2,13 +2,14 @@
 
     torchrun --nproc-per-node 2 -m train train RECIPE --data FOLDER
 
-Every process has a rank, computes its part of each batch, and gets the gradient of the whole.
-Rank 0, the writer, alone prints and writes files. Without torchrun, nothing here does anything.
+Every process has a rank, computes its shard of each batch, and gets the gradient of the whole.
+Rank 0, the main process, alone logs and writes files. Without torchrun, nothing here does anything.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,22 +19,22 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
-# The writer looks through the data and saves while the others wait, however long that takes. That
-# a process is dead, torchrun notices.
-PATIENCE = timedelta(days=7)
+# The others wait while the main process looks through the data and saves, however long that takes.
+# That a process is dead, torchrun notices.
+TIMEOUT = timedelta(days=7)
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
     """Join the processes that torchrun started, for the length of a block; alone, do nothing.
 
-    Ranks other than 0 print nothing meanwhile. Of several ranks that fail, the first raises its
-    error; the others, which fail because of it or alike, exit in silence and with 0, so that
+    Ranks other than 0 print and log nothing meanwhile. Of several ranks that fail, the first raises
+    its error; the others, which fail because of it or alike, exit in silence and with 0, so that
     torchrun waits for the message and reports the rank that it comes from.
 
     Raises:
@@ -44,15 +45,25 @@ def process_group() -> Iterator[None]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     store, own_rank, size = next(dist.rendezvous("env://"))
-    dist.init_process_group(backend, timeout=PATIENCE, world_size=size, rank=own_rank, store=store)
+    dist.init_process_group(backend, timeout=TIMEOUT, world_size=size, rank=own_rank, store=store)
     try:
-        with nullcontext() if is_main_process() else redirect_stdout(io.StringIO()):
+        with nullcontext() if is_main_process() else _silence():
             yield
     except Exception:
         if not _is_first_to_fail(store):
             raise SystemExit(0) from None
         raise  # and leave the group open: to close it, the others would have to come
     dist.destroy_process_group()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _is_first_to_fail(store: dist.Store) -> bool:
@@ -94,7 +105,7 @@ def own_gpu() -> torch.device:
 
 
 def is_main_process() -> bool:
-    """Whether this is the one process that prints and writes files."""
+    """Whether this is the one process that logs and writes files."""
     return rank() == 0
 
 
@@ -112,10 +123,11 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def mean_over_ranks(value: float) -> float:
-    """The mean of all processes' values, the same in every process."""
-    values = gather(value)
-    return sum(values) / len(values)
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of all processes' tensors, in every process; alone, the tensor itself."""
+    if world_size() > 1:
+        dist.all_reduce(values)
+    return values
 
 
 def on_main_process(work: Callable[[], T]) -> T:
@@ -147,30 +159,30 @@ def main_process_first() -> Iterator[None]:
             barrier()
 
 
-def share(count: int) -> range:
-    """This process's contiguous part of `count` things; in size, parts differ by at most one."""
+def shard(count: int) -> range:
+    """This process's contiguous share of `count` things; shares differ in size by at most one."""
     return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
 
 
-def replicated(model: nn.Module) -> DistributedDataParallel | None:
-    """The model behind torch's wrapper that averages gradients over processes; alone, None."""
+def wrap_ddp(model: nn.Module) -> nn.Module:
+    """The model behind torch's wrapper that averages gradients over processes; alone, itself."""
     if world_size() == 1:
-        return None
+        return model
     device = next(model.parameters()).device
     # of the class tokens, whose first axes have length 1, so that their strides mean nothing
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return DistributedDataParallel(model, [device] if device.type == "cuda" else None)
 
 
-def reduction(
-    replica: DistributedDataParallel | None, of_last: bool
-) -> AbstractContextManager[None]:
-    """Around one of several backward passes: gradients are averaged `of_last` alone."""
-    return nullcontext() if replica is None or of_last else replica.no_sync()
+def gradient_sync(ddp_model: nn.Module, enabled: bool) -> AbstractContextManager[None]:
+    """Around a backward pass: whether it averages the gradients over the processes."""
+    if enabled or not isinstance(ddp_model, DistributedDataParallel):
+        return nullcontext()
+    return ddp_model.no_sync()
 
 
-def synchronise_buffers(model: nn.Module) -> None:
-    """Give every process rank 0's buffers (a batch norm's running statistics)."""
+def broadcast_buffers(model: nn.Module) -> None:
+    """Give every process the main process's buffers (a batch norm's running statistics)."""
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

@@ -1,4 +1,4 @@
-"""Scores of a model on clips, batched on the model's device."""
+"""Logits of a model on clips, batched on the model's device."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from itertools import chain
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ast_model import AST, Frontend
+from ast_model.baseline import Baseline
 from data import Clip
 from data.cache import ClipCache
-from data.dataset import ClipDataset, collate
+from data.dataset import ClipDataset, load_batches
 from train.device import autocast
-from train.distributed import gather, is_main_process, local_world_size, share
+from train.distributed import gather, is_main_process, local_world_size, shard
 
 
 @torch.no_grad()
 def predict_logits(
-    model: AST,
+    model: AST | Baseline,
     frontend: Frontend,
     clips: Sequence[Clip],
     precision: str,
@@ -32,27 +32,28 @@ def predict_logits(
     """Logits (clips, classes) and targets (clips, classes), float32 on the CPU, in clip order.
 
     The same steps as in training, without augmentation. The model is left in evaluation mode. Of
-    several processes, each runs its share of the clips, in batches of this size, and gets all.
+    several processes, each runs its shard of the clips, in batches of this size, and gets all.
     """
     model.eval()
     device = next(model.parameters()).device
-    num_classes = model.config.num_classes
-    part = share(len(clips))
-    own = clips[part.start : part.stop]
-    dataset = ClipDataset(own, num_classes, frontend.config.sample_rate, cache)
-    loader = DataLoader(dataset, batch_size, collate_fn=collate, num_workers=workers)
+    own = shard(len(clips))
+    clips = clips[own.start : own.stop]
+    dataset = ClipDataset(clips, model.config.num_classes, frontend.config.sample_rate, cache)
+    batches = load_batches(
+        dataset, batch_size=batch_size, workers=workers, pin_memory=device.type == "cuda"
+    )
     logits, targets = [], []
     quiet = None if is_main_process() else True
-    bar = tqdm(total=len(own), desc="evaluate", unit="clip", leave=False, disable=quiet)
+    bar = tqdm(total=len(clips), desc="evaluate", unit="clip", leave=False, disable=quiet)
     # Around all batches: under no_grad, not under inference_mode, autocast casts weights once.
     with bar, autocast(device, precision):
-        for batch in loader:
+        for batch in batches:
             fbank = frontend(batch.waveforms.to(device, non_blocking=True), batch.lengths)
             logits.append(model(fbank).float().cpu())
             targets.append(batch.targets)
             bar.update(len(batch.targets))
-    parts = zip(*gather((logits, targets)), strict=True)
-    logits, targets = (torch.cat([*chain.from_iterable(part)]) for part in parts)
+    shards = zip(*gather((logits, targets)), strict=True)
+    logits, targets = (torch.cat([*chain.from_iterable(each)]) for each in shards)
     return logits, targets
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ import weights
 from ast_model import AST, ASTConfig
 from ast_model.baseline import Baseline, BaselineConfig
 from train.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 IMAGENET = {
     "tiny224": "deit_tiny_distilled_patch16_224",
@@ -89,11 +92,11 @@ def _fine_tuned(recipe: Recipe, config: ASTConfig, source: str, classes: Sequenc
     if wrong:
         raise ValueError(
             f"init_from {source} does not fit a recipe of {', '.join(wrong)}; "
-            "change --preset, --patch or --distilled"
+            "change --preset, --depth, --patch or --distilled"
         )
     if loaded.frontend.config.window != recipe.window:
-        print(
-            f"note: {source} was trained behind a {loaded.frontend.config.window} window, this "
+        logger.warning(
+            f"{source} was trained behind a {loaded.frontend.config.window} window, this "
             f"recipe uses {recipe.window}; --window {loaded.frontend.config.window} keeps theirs"
         )
     with torch.device("meta"):  # the loaded parameters, with the recipe's dropout and the like

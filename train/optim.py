@@ -70,10 +70,10 @@ def _distance(name: str, depth: int) -> int:
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Learning rate of an optimiser step, counted from 0.
 
-    Step schedule (authors' code): `learning_rate` for `lr_decay_from` epochs, then times `lr_gamma` at
-    the start of the next and of every `lr_decay_every`th further one. Cosine: from `learning_rate`
-    after the warm-up down to zero after the last step. The warm-up rises linearly and its first
-    step is not zero.
+    Step schedule (authors' code): `learning_rate` for `lr_decay_from` epochs, then times `lr_gamma`
+    at the start of the next and of every `lr_decay_every`th further one. Cosine: from
+    `learning_rate` after the warm-up down to zero after the last step. The warm-up rises linearly
+    and its first step is not zero.
     """
     warmup_steps = recipe.warmup_steps or round(recipe.warmup_epochs * steps_per_epoch)
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0

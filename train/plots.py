@@ -24,27 +24,29 @@ GREY = "#666666"
 Rows = Sequence[Mapping[str, float]]
 
 
-def learning_curves(runs: Mapping[str, Rows], path: str | os.PathLike) -> None:
+def learning_curves(
+    runs: Mapping[str, Rows], path: str | os.PathLike, metric: str = "accuracy"
+) -> None:
     """Draw the learning curves of one run, or of the folds of a cross-validation, into a PNG file.
 
-    runs: label ("fold 1") to the rows of its metrics.csv, of which epoch, train_loss, loss and
-    accuracy (0 to 1) are drawn. ValueError if there are no runs, no rows or not these columns.
+    runs: label ("fold 1") to the rows of its metrics.csv, of which epoch, train_loss, loss and the
+    metric (0 to 1) are drawn. ValueError if there are no runs, no rows or not these columns.
     """
-    save_figure(learning_curves_figure(runs), path)
+    save_figure(learning_curves_figure(runs, metric), path)
 
 
-def learning_curves_figure(runs: Mapping[str, Rows]) -> Figure:
-    """Return the figure of `learning_curves`: a panel for the losses, one for the accuracy."""
-    _check_runs(runs)
+def learning_curves_figure(runs: Mapping[str, Rows], metric: str = "accuracy") -> Figure:
+    """Return the figure of `learning_curves`: a panel for the losses, one for the metric."""
+    _check_runs(runs, metric)
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    losses, accuracy = figure.subplots(1, 2)
+    losses, scores = figure.subplots(1, 2)
     _draw(losses, runs, "train_loss", BLUE, "training")
-    _draw(losses, runs, "loss", VERMILION, "held out")
+    _draw(losses, runs, "loss", VERMILION, "validation")
     losses.set(ylabel="loss (nats)", ylim=(0, 1.05 * losses.dataLim.ymax or 1))
-    _draw(accuracy, runs, "accuracy", VERMILION, "held out", factor=100)
-    low, high = accuracy.get_ylim()
-    accuracy.set(ylabel="accuracy (%)", ylim=(max(low, -1), min(high, 101)))
-    for axes in (losses, accuracy):
+    _draw(scores, runs, metric, VERMILION, "validation", factor=100)
+    low, high = scores.get_ylim()
+    scores.set(ylabel=f"{metric} (%)", ylim=(max(low, -1), min(high, 101)))
+    for axes in (losses, scores):
         _finish_panel(axes)
     figure.get_layout_engine().set(wspace=0.06)
     return figure
@@ -84,13 +86,13 @@ def _finish_panel(axes: Axes) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
 
 
-def _check_runs(runs: Mapping[str, Rows]) -> None:
+def _check_runs(runs: Mapping[str, Rows], metric: str) -> None:
     if not runs:
         raise ValueError("no runs to draw: expected at least one label with its rows")
     for label, rows in runs.items():
         if not rows:
             raise ValueError(f"{label} has no rows: train it for at least one epoch")
-        missing = {"epoch", "train_loss", "loss", "accuracy"} - set.intersection(*map(set, rows))
+        missing = {"epoch", "train_loss", "loss", metric} - set.intersection(*map(set, rows))
         if missing:
             raise ValueError(f"rows of {label} lack {', '.join(sorted(missing))}")
 
@@ -98,7 +100,7 @@ def _check_runs(runs: Mapping[str, Rows]) -> None:
 def confusion(
     matrix: np.ndarray, classes: Sequence[str], path: str | os.PathLike, title: str
 ) -> None:
-    """Draw a confusion matrix (classes, classes), rows = target, into a PNG file.
+    """Draw a confusion matrix (classes, classes), rows = true class, into a PNG file.
 
     A cell's number counts clips, its colour is the share of its row. ValueError if the matrix does
     not have a row and a column for each class.
@@ -124,10 +126,10 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
     _write_counts(axes, matrix, share, cell)
     _name_classes(axes, classes, font)
     axes.set_xlabel("predicted class", fontsize=heading)
-    axes.set_ylabel("target class", fontsize=heading)
+    axes.set_ylabel("true class", fontsize=heading)
     axes.set_title(title, fontsize=heading + 1, pad=12, parse_math=False)
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
-    bar.set_label("share of the target's clips (%)", fontsize=heading - 1)
+    bar.set_label("share of the class's clips (%)", fontsize=heading - 1)
     bar.ax.tick_params(labelsize=heading - 2)
     return figure
 

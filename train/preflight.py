@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import torch
+from tqdm import tqdm
 
 from ast_model import Frontend
 from data import Clip, Clips, Manifest, load_audio
 from data.audit import audit
 from data.cache import ClipCache
-from data.dataset import ClipDataset, collate
+from data.dataset import ClipDataset, load_batches
 from data.splits import Splits
 from data.statistics import moments
 from train.recipe import Recipe
@@ -18,11 +22,13 @@ from train.recipe import Recipe
 SAMPLED_CLIPS = 100  # for mean and standard deviation: near enough to see a wrong recipe
 BATCH = 20
 
+logger = logging.getLogger(__name__)
 
-def inspect(
+
+def preflight(
     recipe: Recipe, manifest: Manifest, splits: Splits, cache: ClipCache | None = None
 ) -> Splits:
-    """Print the audit of a run's clips, one line a finding.
+    """Audit the clips of a run, and log the findings, one line each.
 
     Returns:
         The splits, with `skip_unreadable` without the clips whose files are missing or broken.
@@ -35,31 +41,40 @@ def inspect(
             f"{manifest.name} has several classes a clip, which cross-entropy cannot learn; "
             "use --loss bce (and --metric mAP)"
         )
-    frontend = Frontend(recipe.frontend_config())
+    rate = recipe.frontend_config().sample_rate
+
+    def sampled_statistics(clips: Sequence[Clip]) -> tuple[float, float] | None:
+        sample = clips[:: max(1, len(clips) // SAMPLED_CLIPS)]
+        try:
+            return measure_statistics(recipe, sample, cache, skip_unreadable=True)
+        except ValueError:  # none of them can be read
+            return None
+
     found = audit(
         manifest,
         splits.train,
         splits.validation + splits.test,
-        frontend.config.sample_rate,
-        lambda clips: sampled_statistics(clips, frontend, len(manifest.classes), cache),
+        rate,
+        sampled_statistics,
         (recipe.mean, recipe.std),
         recipe.skip_unreadable,
     )
-    print("\n".join(found.lines()))
+    for line in found.lines():
+        logger.info(line)
     found.require_sound()
     if not recipe.skip_unreadable:
         return splits
     # A file may be broken behind a sound header. In training that is met when it comes; what is
     # scored has to be the same clips after every epoch.
     readable = {clip.path for clip in found.held_out}
-    decodable = {path for path in readable if _decodes(path, frontend.config.sample_rate, cache)}
-    held_out, test = (
-        Clips.of(clip for clip in part if clip.path in decodable)
-        for part in (splits.validation, splits.test)
+    decodable = {path for path in readable if _decodes(path, rate, cache)}
+    validation, test = (
+        Clips.of(clip for clip in split if clip.path in decodable)
+        for split in (splits.validation, splits.test)
     )
     for path in sorted(readable - decodable):
-        print(f"unreadable, left out of the held-out clips: {path}")
-    return replace(splits, train=found.training, validation=held_out, test=test)
+        logger.info(f"unreadable, left out of validation and test: {path}")
+    return replace(splits, train=found.training, validation=validation, test=test)
 
 
 def _decodes(path: Path, sample_rate: int, cache: ClipCache | None) -> bool:
@@ -70,18 +85,33 @@ def _decodes(path: Path, sample_rate: int, cache: ClipCache | None) -> bool:
     return True
 
 
-def sampled_statistics(
-    clips: Sequence[Clip], frontend: Frontend, num_classes: int, cache: ClipCache | None
-) -> tuple[float, float] | None:
-    """Mean and std of the log-mel values of a few clips, evenly spaced; None if none decodes."""
-    step = max(1, len(clips) // SAMPLED_CLIPS)
+def measure_statistics(
+    recipe: Recipe,
+    clips: Sequence[Clip],
+    cache: ClipCache | None = None,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    skip_unreadable: bool = False,
+) -> tuple[float, float]:
+    """Mean and standard deviation of the log-mel values that a recipe's front end makes of clips.
+
+    Measured after they are fitted to the recipe's length, padding included, without augmentation,
+    as the published statistics are.
+
+    Raises:
+        ValueError: no clip can be read; without `skip_unreadable`, the first that cannot.
+    """
+    frontend = Frontend(recipe.frontend_config()).to(device)
     rate = frontend.config.sample_rate
-    dataset = ClipDataset(clips[::step], num_classes, rate, cache, skip_unreadable=True)
-    batches = (
-        collate([dataset[index] for index in range(start, min(start + BATCH, len(dataset)))])
-        for start in range(0, len(dataset), BATCH)
-    )
-    readable = [batch for batch in batches if len(batch.lengths)]
-    if not readable:
-        return None
-    return moments(frontend.filterbank(batch.waveforms, batch.lengths) for batch in readable)
+    num_classes = 1 + Clips.of(clips).targets()[0].max(initial=-1)
+    dataset = ClipDataset(clips, num_classes, rate, cache, skip_unreadable=skip_unreadable)
+    batches = load_batches(dataset, batch_size=BATCH, workers=workers)
+    with tqdm(total=len(clips), desc="mean, std", unit="clip", leave=False, disable=None) as bar:
+
+        def fbanks():
+            for batch in batches:
+                bar.update(len(batch.lengths))
+                if len(batch.lengths):
+                    yield frontend.filterbank(batch.waveforms.to(device), batch.lengths)
+
+        return moments(fbanks())

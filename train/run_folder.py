@@ -1,13 +1,13 @@
-"""A run folder: which run it is, what it has reached, and how it is resumed.
+"""A run folder: which run it is, what it has reached, and the forms of its files.
 
 recipe.json           the complete recipe, the data and the fold: enough to repeat the run
 metrics.csv           a row an epoch
 best/ last/           model folders; averaged/ where the recipe averages weights
 state/state.pt        optimiser, scaler and position, to resume
 plots/                PNG files
-predictions.csv       held-out clips: target, probability of each class, by the last epoch's model
-results.json          the final scores of each model, on the held-out clips and the test part
-test_predictions.csv  clips of the test part, by the best epoch's model
+predictions.csv       validation clips: true class, probability of each class, by the final model
+results.json          the final scores of each model, on the validation and the test split
+test_predictions.csv  clips of the test split, by the best epoch's model
 skipped.txt           files that could not be decoded, where the recipe leaves them out
 """
 
@@ -17,77 +17,117 @@ import csv
 import hashlib
 import io
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data import Clip, Manifest
-from data.files import atomic_file, is_leftover
+from data.files import atomic_file
 from train.recipe import Recipe
 
 RECIPE, METRICS, RESULTS = "recipe.json", "metrics.csv", "results.json"
+PREDICTIONS, TEST_PREDICTIONS = "predictions.csv", "test_predictions.csv"
 STATE, SKIPPED = Path("state") / "state.pt", "skipped.txt"
 
+Row = dict[str, float]
 
-def open_run(folder: Path, recipe: Recipe, manifest: Manifest, fold: int | None) -> None:
-    """Claim a new folder for this run, or recognise the run that is to be resumed.
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says of its run."""
+
+    folder: Path
+    recipe: Recipe
+    fold: int | None
+    fingerprint: str | None  # of the data
+    precision: str | None  # that the run began in, where the recipe says auto
+    finished: bool
+
+    @property
+    def score(self) -> float:
+        """What `score_name` says, 0 to 1; of a finished run."""
+        results = read_results(self.folder)
+        if "test" in results:
+            return results["test"]["best"][self.recipe.metric]
+        return self.validation_score("averaged" if "averaged" in results["validation"] else "last")
+
+    @property
+    def score_name(self) -> str:
+        """What the score is of."""
+        results = read_results(self.folder)
+        if "test" in results:
+            return f"{self.recipe.metric} on the test split, epoch chosen on the validation split"
+        model = "averaged weights" if "averaged" in results["validation"] else "final checkpoint"
+        return f"{self.recipe.metric} on the validation split, {model}"
+
+    def validation_score(self, model: str) -> float:
+        """The recipe's metric of `last`, `best` or `averaged` on the validation split, 0 to 1."""
+        return read_results(self.folder)["validation"][model][self.recipe.metric]
+
+
+def read_run(folder: Path) -> RunRecord:
+    """What a run folder holds, of this or an earlier version.
 
     Raises:
-        ValueError: the folder holds another run, or files that are no run; nothing is touched.
+        FileNotFoundError, ValueError: it is no run folder.
     """
-    content = {"recipe": recipe.to_json(), "fold": fold, "clips": fingerprint(manifest)}
-    file = folder / RECIPE
-    if file.is_file():
-        _require_same(folder, read_json(file), content)
-    elif folder.exists() and not all(map(is_leftover, folder.iterdir())):
-        raise ValueError(f"{folder} exists and is no run folder; give a new --out")
-    else:
-        write_json(file, content)
-    for leftover in filter(is_leftover, list(folder.rglob("*"))):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    recipe, fold = read_recipe(folder / RECIPE)
+    content = read_json(folder / RECIPE)
+    precision = content.get("precision") or recipe.precision  # earlier versions: in the recipe
+    finished = (folder / RESULTS).is_file()
+    return RunRecord(folder, recipe, fold, content.get("clips"), precision, finished)
 
 
-def _require_same(folder: Path, stored: Any, wanted: dict[str, Any]) -> None:
-    old = stored.get("recipe") if isinstance(stored, dict) else None
-    if not isinstance(old, dict):
-        raise ValueError(f"{folder / RECIPE} is not a run's recipe; give a new --out")
-    differing = [
-        f"{name} {old.get(name)!r} -> {value!r}"
-        for name, value in wanted["recipe"].items()
-        if old.get(name) != value
+def find_runs(folder: Path) -> list[Path]:
+    """Every run folder in and below a folder, in order.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder {folder} does not exist; give one that holds runs")
+    return sorted(file.parent for file in folder.rglob(RECIPE))
+
+
+def recipe_differences(stored: RunRecord, wanted: Recipe, ignored: Sequence[str] = ()) -> list[str]:
+    """The fields in which a run's recipe differs from another one: "epochs 2 -> 3".
+
+    A precision of auto in `wanted` is any; a run's own auto is what it began in.
+
+    Args:
+        ignored: fields that may differ.
+    """
+    old = replace(stored.recipe, precision=stored.precision or stored.recipe.precision)
+    skipped = {*ignored, "summary", *(["precision"] if wanted.precision == "auto" else [])}
+    old_fields, new_fields = old.to_json(), wanted.to_json()
+    return [
+        f"{name} {old_fields[name]!r} -> {value!r}"
+        for name, value in new_fields.items()
+        if name not in skipped and old_fields[name] != value
     ]
-    if stored.get("fold") != wanted["fold"]:
-        differing.append(f"fold {stored.get('fold')} -> {wanted['fold']}")
-    if stored.get("clips") != wanted["clips"]:
-        differing.append("the data set's clips")
-    if differing:
-        raise ValueError(
-            f"{folder} holds a run of a different recipe ({'; '.join(differing)}); "
-            "give a new --out, or the old recipe to resume it"
-        )
-
-
-def fingerprint(manifest: Manifest) -> str:
-    """SHA-256 over file names, classes, folds and parts, wherever the data set lies."""
-    digest = hashlib.sha256("\n".join(manifest.classes).encode())
-    for clip in manifest.clips:
-        digest.update(
-            f"\n{clip.path.name} {clip.targets} {clip.fold} {clip.split}".encode(
-                errors="surrogatepass"
-            )
-        )
-    return digest.hexdigest()
 
 
 def read_recipe(file: Path) -> tuple[Recipe, int | None]:
     """The recipe and the fold, if any, that a run folder's recipe.json records."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; give the recipe.json of a run folder")
     content = read_json(file)
     if not isinstance(content, dict) or not isinstance(content.get("fold"), int | None):
         raise ValueError(f"{file} is not a run's recipe; give the recipe.json of a run folder")
     return Recipe.from_json(content.get("recipe"), file), content["fold"]
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """SHA-256 over file names, classes, folds and splits, wherever the data set lies."""
+    digest = hashlib.sha256("\n".join(manifest.classes).encode())
+    for clip in manifest.clips:
+        split = "valid" if clip.split == "validation" else clip.split  # as version 0.1 called it
+        line = f"\n{clip.path.name} {clip.targets} {clip.fold} {split}"
+        digest.update(line.encode(errors="surrogatepass"))
+    return digest.hexdigest()
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -98,8 +138,8 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
         temporary.write_bytes(buffer.getvalue())
 
 
-def load_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The state to resume from; None where the run has not reached its first checkpoint.
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """The state to resume from, on the CPU; None where there is no checkpoint yet.
 
     Raises:
         ValueError: the file is damaged, or another version wrote it.
@@ -108,7 +148,7 @@ def load_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        state = torch.load(file, map_location=device, weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no error type of its own for a damaged file
         raise ValueError(f"{file} is damaged; delete the run folder and start again") from error
     if "config" not in state:
@@ -117,38 +157,77 @@ def load_state(folder: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of equal keys as CSV."""
-    with atomic_file(path) as temporary, temporary.open("w", newline="") as file:
+    """Rows of equal keys as CSV; None is an empty cell."""
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
 
 
 def write_predictions(
-    path: Path, clips: Sequence[Clip], classes: Sequence[str], probabilities: torch.Tensor
+    path: Path, manifest: Manifest, clips: Sequence[Clip], probabilities: torch.Tensor
 ) -> None:
-    """`predictions.csv`: clip, target class(es), probability (clips, classes) of each class."""
-    with atomic_file(path) as temporary, temporary.open("w", newline="") as file:
+    """`predictions.csv`: clip, true class(es), probability (clips, classes) of each class."""
+    header = ["clip", "target", *manifest.classes]
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
-        writer.writerow(["clip", "target", *classes])
+        writer.writerow(header)
         for clip, row in zip(clips, probabilities.tolist(), strict=True):
-            target = "|".join(classes[index] for index in clip.targets)
-            writer.writerow([clip.path.name, target, *(f"{value:.6f}" for value in row)])
+            target = "|".join(manifest.classes[index] for index in clip.targets)
+            name = manifest.relative(clip.path)
+            writer.writerow([name, target, *(f"{value:.6f}" for value in row)])
 
 
 def read_predictions(path: Path) -> list[tuple[str, list[float]]]:
-    """Target and probabilities of each clip of a `predictions.csv`."""
-    with path.open(newline="") as file:
+    """True class(es) and probabilities of each clip of a `predictions.csv`."""
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.reader(file))[1:]
     return [(target, [float(value) for value in values]) for _, target, *values in rows]
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """The final scores of a run: of each model on the validation split, and on the test split.
+
+    {"validation_split": "fold 1", "validation": {"last": {"accuracy": 0.9, …}, …}, "test": {…}}
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    file = folder / RESULTS
+    content = read_json(file)
+    if isinstance(content, dict) and "held out" in content:  # of version 0.1
+        test = {"test": content.pop("test")} if "test" in content else {}
+        content = {"validation_split": content.pop("held out"), "validation": content, **test}
+    tables = [content.get(split, {}) for split in ("validation", "test")] if content else [None]
+    rows = [row for table in tables if isinstance(table, dict) for row in table.values()]
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{file} does not hold a run's results; run it again in a new folder")
+    return content
+
+
+def read_metrics(folder: Path) -> Iterator[Row]:
+    """The rows of `metrics.csv`, one an epoch; none before the first epoch's end."""
+    file = folder / METRICS
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                yield {name: float(value) for name, value in row.items()}
+
+
 def write_json(path: Path, content: Any) -> None:
+    """Indented JSON in UTF-8, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
+    """What a JSON file holds; ValueError where it is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

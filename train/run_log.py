@@ -1,176 +1,307 @@
-"""What a run shows and leaves behind: lines, curves, tables, models, plots, final scores."""
+"""An open run folder: claimed by one process, its progress logged, its models and results saved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 import weights
-from ast_model import AST
-from ast_model.baseline import Baseline
-from data import Clip, Manifest
-from data.files import atomic_file
+from ast_model import AudioClassifier
+from data import Clips, Manifest
+from data.files import atomic_file, is_leftover
 from data.splits import Splits
-from train.distributed import barrier, is_main_process
+from train.distributed import is_main_process, on_main_process
+from train.lock import claim, is_lock
 from train.metrics import confusion_matrix
 from train.plots import confusion, learning_curves
+from train.recipe import Recipe
 from train.run_folder import (
     METRICS,
+    PREDICTIONS,
+    RECIPE,
     RESULTS,
     SKIPPED,
-    read_json,
+    TEST_PREDICTIONS,
+    RunRecord,
+    fingerprint,
+    read_results,
+    read_run,
+    recipe_differences,
+    save_state,
     write_json,
     write_predictions,
     write_table,
 )
-from train.training import Row, Training
 
-Scorer = Callable[[AST | Baseline, Sequence[Clip]], tuple[Tensor, Row]]
+if TYPE_CHECKING:
+    from train.loop import TrainState
+
+LOSS_STEPS = 10  # optimiser steps from one look at the loss to the next
+
+logger = logging.getLogger(__name__)
 
 
-def announce(training: Training, splits: Splits, folder: Path) -> None:
-    """What runs, on what, and from where."""
-    recipe, model = training.recipe, training.model
+@contextmanager
+def open_run(
+    folder: Path,
+    recipe: Recipe,
+    manifest: Manifest,
+    splits: Splits,
+    checkpoint_minutes: float = 10.0,
+) -> Iterator[Run]:
+    """A new run folder, or that of the run to resume, which no other process trains meanwhile.
+
+    All processes of one training open it; the main one alone claims and writes.
+
+    Raises:
+        ValueError: another process trains it, or the folder holds another run, or files that are
+            no run; nothing is touched.
+    """
+    with claim(folder):
+        record = on_main_process(lambda: check_folder(folder, recipe, manifest, splits.fold))
+        run = Run(folder, recipe, manifest, splits, record, 60 * checkpoint_minutes)
+        try:
+            yield run
+        finally:
+            run.close()
+
+
+def check_folder(
+    folder: Path, recipe: Recipe, manifest: Manifest, fold: int | None
+) -> RunRecord | None:
+    """The run in a folder if it is this one; None where the folder is new.
+
+    What a killed process was writing is removed.
+
+    Raises:
+        ValueError: the folder holds another run, or files that are no run.
+    """
+    if not (folder / RECIPE).is_file():
+        if not all(is_leftover(path) or is_lock(path) for path in folder.iterdir()):
+            raise ValueError(f"{folder} exists and is no run folder; give a new --out")
+        _remove_leftovers(folder)
+        return None
+    record = read_run(folder)
+    differing = recipe_differences(record, recipe)
+    if record.fold != fold:
+        differing.append(f"fold {record.fold} -> {fold}")
+    if record.fingerprint != fingerprint(manifest):
+        differing.append("the data set's clips")
+    if differing:
+        raise ValueError(
+            f"{folder} holds a run of a different recipe ({'; '.join(differing)}); "
+            "give a new --out, or the old recipe to resume it"
+        )
+    _remove_leftovers(folder)
+    return record
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in filter(is_leftover, list(folder.rglob("*"))):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+@dataclass
+class Run:
+    """What a run shows and leaves behind. Processes other than the main one write nothing."""
+
+    folder: Path
+    recipe: Recipe
+    manifest: Manifest
+    splits: Splits
+    record: RunRecord | None  # of the run to resume
+    checkpoint_seconds: float
+    board: SummaryWriter | None = None
+    bar: tqdm | None = None
+    saved: float = 0.0  # when the last checkpoint was, by the monotonic clock
+    began: float = 0.0  # when the epoch did, or was resumed
+    clips_before: int = 0  # clips of the epoch that were trained before it was resumed
+    speed: float = 0.0  # clips/s of the epoch
+
+    def begin(self, state: TrainState) -> None:
+        """Write what the run is, and say what runs on what, from where."""
+        if is_main_process():
+            content = {"recipe": self.recipe.to_json(), "fold": self.splits.fold}
+            content |= {"clips": fingerprint(self.manifest), "precision": state.precision}
+            if self.record is None:
+                write_json(self.folder / RECIPE, content)
+            next_epoch = state.epoch + 1  # what an interrupted run wrote from there on goes
+            self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=next_epoch)
+        logger.info(_description(self, state))
+
+    def begin_epoch(self, state: TrainState) -> None:
+        """Show a bar over the epoch's clips."""
+        self.saved = self.began = time.monotonic()
+        self.clips_before = state.clips
+        self.bar = tqdm(
+            total=len(self.splits.train),
+            initial=state.clips,
+            desc=f"epoch {state.epoch + 1}/{self.recipe.epochs}",
+            unit="clip",
+            leave=False,
+            disable=None if is_main_process() else True,
+        )
+
+    def log_due(self, state: TrainState) -> bool:
+        """Whether the losses are to be read after this step; the same in all processes."""
+        last = state.batch == state.steps_per_epoch
+        return last or not self.checkpoint_seconds or state.batch % LOSS_STEPS == 0
+
+    def log_step(self, state: TrainState) -> None:
+        """Read the losses since the last look, in all processes, and show their mean."""
+        loss = state.read_losses()
+        self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self.bar.update(state.clips - self.bar.n)
+
+    def checkpoint_due(self, state: TrainState) -> bool:
+        """Whether it is time for a checkpoint within the epoch; asked after `log_step`."""
+        if state.batch == state.steps_per_epoch:
+            return False  # the end of the epoch is one
+        late = time.monotonic() - self.saved >= self.checkpoint_seconds
+        return on_main_process(lambda: late)
+
+    def save_checkpoint(self, state: TrainState) -> None:
+        """Write the state to resume from; after an epoch the last of its files.
+
+        Raises:
+            ValueError: a weight is not finite; the checkpoint before stays.
+        """
+        state.require_finite()
+        if is_main_process():
+            save_state(self.folder, state.state_dict())
+        self.saved = time.monotonic()
+
+    def end_steps(self, state: TrainState) -> None:
+        """The epoch's optimiser steps are done: take the bar away and note their speed."""
+        self.speed = (state.clips - self.clips_before) / (time.monotonic() - self.began)
+        self.bar.close()
+
+    def log_epoch(self, state: TrainState) -> None:
+        """The epoch's row as a line, in `metrics.csv` and on TensorBoard."""
+        if self.board is None:
+            return
+        row, metric = state.rows[-1], self.recipe.metric
+        write_table(self.folder / METRICS, state.rows)
+        for name, value in row.items():
+            if name != "epoch":
+                self.board.add_scalar(name, value, state.epoch)
+        self.board.add_scalar("clips_per_second", self.speed, state.epoch)
+        self.board.flush()
+        logger.info(
+            f"epoch {state.epoch:3d}/{self.recipe.epochs}  train loss {row['train_loss']:.3f}  "
+            f"loss {row['loss']:.3f}  {metric} {row[metric]:.4f}  {self.speed:.1f} clips/s"
+        )
+        if state.skipped:
+            self._list_skipped(state.skipped)
+
+    def _list_skipped(self, skipped: list[str]) -> None:
+        with atomic_file(self.folder / SKIPPED) as temporary:
+            text = "".join(f"{path}\n" for path in skipped)
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+        logger.info(f"{len(skipped)} unreadable files left out so far: {self.folder / SKIPPED}")
+
+    def save_models(self, state: TrainState) -> None:
+        """`last/`, and `best/` where the validation score is the highest so far."""
+        self.save_model("last", state, state.eval_model)
+        if state.best_epoch == state.epoch:
+            self.save_model("best", state, state.eval_model)
+
+    def save_model(self, name: str, state: TrainState, model: torch.nn.Module) -> None:
+        """One model folder of the run."""
+        if is_main_process():
+            classes, multi_label = self.manifest.classes, self.manifest.multi_label
+            classifier = AudioClassifier(model, state.frontend, classes, multi_label)
+            weights.save(self.folder / name, classifier)
+
+    def save_results(
+        self, state: TrainState, logits: Tensor, scores: dict[str, Any], test_logits: Tensor | None
+    ) -> None:
+        """Once, after the last epoch: predictions, plots, and `results.json`.
+
+        Args:
+            logits: (validation clips, classes) of the final model.
+            scores: by split, of each model.
+            test_logits: (test clips, classes) of the best epoch's model; None without a test split.
+        """
+        if not is_main_process():
+            return
+        manifest, validation = self.manifest, self.splits.validation
+        if test_logits is not None:
+            probabilities = to_probabilities(test_logits, manifest.multi_label)
+            file = self.folder / TEST_PREDICTIONS
+            write_predictions(file, manifest, self.splits.test, probabilities)
+        probabilities = to_probabilities(logits, manifest.multi_label)
+        write_predictions(self.folder / PREDICTIONS, manifest, validation, probabilities)
+        file = self.folder / "plots" / "learning_curves.png"
+        learning_curves({self.folder.name: state.rows}, file, self.recipe.metric)
+        if not manifest.multi_label:
+            matrix = confusion_matrix(logits.numpy(), one_hot(validation, len(manifest.classes)))
+            title = f"{self.recipe.name}, {self.splits.validation_name}, epoch {state.epoch}"
+            confusion(matrix, manifest.classes, self.folder / "plots" / "confusion.png", title)
+        content = {"validation_split": self.splits.validation_name, **scores}
+        write_json(self.folder / RESULTS, content)
+
+    def close(self) -> None:
+        """Let go of the terminal and of TensorBoard's file."""
+        for shown in (self.bar, self.board):
+            if shown is not None:
+                shown.close()
+
+
+def _description(run: Run, state: TrainState) -> str:
+    model, splits = state.model, run.splits
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     frozen = f" ({trained:,} trained)" if trained < parameters else ""
-    device = next(model.parameters()).device
+    device = state.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    kind = recipe.model
-    if recipe.model == "ast":
-        kind = f"{recipe.preset}, {model.config.num_tokens} tokens"
-    test = f", {len(splits.test)} to test" if splits.test else ""
-    print(
-        f"{recipe.name}: {kind}, {parameters:,} parameters{frozen}; "
-        f"{len(splits.train)} training clips, "
-        f"{len(splits.validation)} held out ({splits.validation_name}){test}; "
-        f"{name}, {recipe.precision}; {folder}"
-        + (f"; resuming after epoch {training.epoch}" if training.epoch else ""),
-        flush=True,
+    kind = run.recipe.model
+    if run.recipe.model == "ast":
+        kind = f"{run.recipe.preset}, {model.config.num_tokens} tokens"
+    test = f", {len(splits.test)} test" if splits.test else ""
+    resumed = f"; resuming after epoch {state.epoch}" if state.epoch else ""
+    return (
+        f"{run.recipe.name}: {kind}, {parameters:,} parameters{frozen}; {len(splits.train)} "
+        f"training clips, {len(splits.validation)} validation ({splits.validation_name}){test}; "
+        f"{name}, {state.precision}; {run.folder}{resumed}"
     )
 
 
-def report(training: Training, board: SummaryWriter, clips_per_second: float) -> None:
-    """The epoch's row as a line on the terminal and as TensorBoard scalars."""
-    row, metric = training.rows[-1], training.recipe.metric
-    for name, value in row.items():
-        if name != "epoch":
-            board.add_scalar(name, value, training.epoch)
-    board.add_scalar("clips_per_second", clips_per_second, training.epoch)
-    board.flush()
-    print(
-        f"epoch {training.epoch:3d}/{training.recipe.epochs}  "
-        f"train loss {row['train_loss']:.3f}  loss {row['loss']:.3f}  "
-        f"{metric} {row[metric]:.4f}  {clips_per_second:.1f} clips/s",
-        flush=True,
-    )
-
-
-def report_skipped(training: Training, folder: Path) -> None:
-    """How many files could not be decoded so far, and the list of them."""
-    if not training.skipped:
-        return
-    with atomic_file(folder / SKIPPED) as temporary:
-        temporary.write_text("\n".join(training.skipped) + "\n", encoding="utf-8")
-    print(f"{len(training.skipped)} unreadable files left out so far: {folder / SKIPPED}")
-
-
-def save_epoch(training: Training, folder: Path, classes: Sequence[str]) -> None:
-    """`metrics.csv`, `last/`, and `best/` where the held-out score is the highest so far."""
-    write_table(folder / METRICS, training.rows)
-    parts = (training.evaluated, training.frontend, classes, training.recipe.loss == "bce")
-    weights.save(folder / "last", *parts)
-    if training.best_epoch == training.epoch:
-        weights.save(folder / "best", *parts)
-
-
-def save_results(
-    training: Training,
-    folder: Path,
-    manifest: Manifest,
-    splits: Splits,
-    logits: Tensor,
-    score: Scorer,
-) -> None:
-    """Once, after the last epoch: predictions, plots, and `results.json` with every final score.
-
-    Args:
-        logits: (held-out clips, classes) of the last epoch.
-        score: logits of a model on clips, (clips, classes), and their scores.
-    """
-    classes, sigmoid = manifest.classes, training.recipe.loss == "bce"
-    held_out = {"last": training.rows[-1], "best": training.rows[training.best_epoch - 1]}
-    models = {"best": folder / "best", "last": folder / "last"}
-    if training.average is not None:
-        averaged = training.average.module
-        if is_main_process():
-            weights.save(folder / "averaged", averaged, training.frontend, classes, sigmoid)
-        held_out["averaged"] = score(averaged, splits.validation)[1]
-        models["averaged"] = folder / "averaged"
-    results: dict[str, Any] = {"held out": splits.validation_name, **held_out}
-    test_logits = None
-    if splits.test:
-        barrier()  # the models are written
-        device = next(training.model.parameters()).device
-        results["test"] = {}
-        for name, model_folder in models.items():
-            model = weights.load(model_folder, device=device).model
-            logits_of_one, results["test"][name] = score(model, splits.test)
-            test_logits = logits_of_one if name == "best" else test_logits
-    if is_main_process():
-        draw_results(training, folder, manifest, splits, logits, test_logits)
-        write_json(folder / RESULTS, results)
-
-
-def draw_results(
-    training: Training,
-    folder: Path,
-    manifest: Manifest,
-    splits: Splits,
-    logits: Tensor,
-    test_logits: Tensor | None,
-) -> None:
-    """Predictions and plots; logits (clips, classes) of held-out clips and of the test part."""
-    recipe, classes = training.recipe, manifest.classes
-    sigmoid = recipe.loss == "bce"
-    if test_logits is not None:
-        file = folder / "test_predictions.csv"
-        write_predictions(file, splits.test, classes, to_probabilities(test_logits, sigmoid))
-    file = folder / "predictions.csv"
-    write_predictions(file, splits.validation, classes, to_probabilities(logits, sigmoid))
-    learning_curves({folder.name: training.rows}, folder / "plots" / "learning_curves.png")
-    if not manifest.multi_label:
-        matrix = confusion_matrix(logits.numpy(), one_hot(splits.validation, len(classes)))
-        title = f"{recipe.name}, {folder.name}, epoch {training.epoch}"
-        confusion(matrix, classes, folder / "plots" / "confusion.png", title)
-
-
-def print_results(folder: Path) -> None:
-    """The final scores of a finished run, and where everything is."""
-    results = read_json(folder / RESULTS)
-    scores = {name: row for name, row in results.items() if name not in ("held out", "test")}
-    lines = [(results["held out"], name, row) for name, row in scores.items()]
-    lines += [("test", name, row) for name, row in results.get("test", {}).items()]
-    for part, name, row in lines:
-        epoch = f" (epoch {row['epoch']})" if "epoch" in row else ""
-        print(f"{part}: {name}{epoch}: accuracy {row['accuracy']:.4f}, mAP {row['mAP']:.4f}")
+def results_lines(folder: Path) -> list[str]:
+    """The final scores of a finished run, a line each, and which to quote."""
+    results = read_results(folder)
+    names = {"validation": results["validation_split"], "test": "test"}
+    lines = [
+        f"{names[split]}: {model}"
+        + (f" (epoch {row['epoch']})" if "epoch" in row else "")
+        + f": accuracy {row['accuracy']:.4f}, mAP {row['mAP']:.4f}"
+        for split in ("validation", "test")
+        for model, row in results.get(split, {}).items()
+    ]
     if "test" not in results:
-        print(f"best is chosen on {results['held out']}, so it flatters; quote the last")
-    print(f"model {folder / 'last'}\nplots {folder / 'plots'}")
+        name = results["validation_split"]
+        lines.append(f"best is chosen on {name}, so it flatters; quote the last")
+    return lines
 
 
-def to_probabilities(logits: Tensor, sigmoid: bool) -> Tensor:
-    """As the model was trained: independent classes, or classes that sum to one."""
-    return logits.sigmoid() if sigmoid else logits.softmax(dim=-1)
+def to_probabilities(logits: Tensor, multi_label: bool) -> Tensor:
+    """Of independent classes, or of classes that sum to one."""
+    return logits.sigmoid() if multi_label else logits.softmax(dim=-1)
 
 
-def one_hot(clips: Sequence[Clip], num_classes: int) -> np.ndarray:
+def one_hot(clips: Clips, num_classes: int) -> np.ndarray:
     """Targets (clips, classes), 0 or 1."""
     targets = np.zeros((len(clips), num_classes), dtype=np.float32)
     for row, clip in zip(targets, clips, strict=True):
