@@ -1,1 +1,1 @@
-"""Tables of runs: trained, compared, and held against the paper's."""
+"""Tables of runs: trained, reported, and compared with the published results."""

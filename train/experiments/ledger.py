@@ -1,4 +1,4 @@
-"""`ast-audio ledger`: every published result, how to reproduce it, and what was reached here."""
+"""The ledger: every published result, how to reproduce it, and the score reached here."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from train.experiments.cost import Cost, count
-from train.experiments.paper import CLASSES, DATA, TRAINING_CLIPS, Published, published
-from train.experiments.runs import RunRecord, find_runs, is_same_recipe, read_run
+from train.experiments.cost import Cost, count, read_cost
+from train.experiments.paper import CORPORA, PublishedResult, published_results
 from train.experiments.statistics import estimate
 from train.recipe import Recipe
-from train.run_folder import read_json
+from train.run_folder import RunRecord, find_runs, read_run, recipe_differences
 
 HEADER = ("result", "published", "source", "command", "data", "weights", "hours", "here")
 NOTE = (
@@ -25,56 +24,47 @@ NOTE = (
 )
 
 
-def ledger(runs: Path, bench: Sequence[Path] = ()) -> str:
+def ledger(runs: Path, costs: Sequence[Path] = ()) -> str:
     """The ledger, in Markdown, made from run folders alone.
 
     Args:
-        runs: folder with the runs; those of other versions are left out.
-        bench: files of `python -m train.experiments.cost`, of the machine to estimate hours for.
+        runs: folder with the runs; those that cannot be read are left out.
+        costs: files that `ast-audio cost` wrote on the machine to estimate hours for.
 
     Raises:
         FileNotFoundError, ValueError: there is no such folder or file, or it holds something else.
     """
     finished = _finished(runs)
-    speeds = [_read_cost(file) for file in bench]
+    measured = [read_cost(file) for file in costs]
     rows = [HEADER, ("---",) * len(HEADER)]
-    rows += [_row(number, finished, speeds) for number in published()]
+    rows += [_row(result, finished, measured) for result in published_results()]
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", NOTE, ""])
 
 
 def _finished(folder: Path) -> list[RunRecord]:
-    found = []
+    finished = []
     for run in find_runs(folder):
         try:
-            past = read_run(run)
+            record = read_run(run)
         except ValueError:
-            continue  # of another version; `ast-audio runs` lists it
-        if past.finished:
-            found.append(past)
-    return found
-
-
-def _read_cost(file: Path) -> Cost:
-    try:
-        return Cost(**read_json(file))
-    except TypeError:
-        raise ValueError(
-            f"{file} holds no measured cost; write it with `python -m train.experiments.cost`"
-        ) from None
+            continue  # unreadable; `ast-audio runs` lists it
+        if record.finished:
+            finished.append(record)
+    return finished
 
 
 def _row(
-    number: Published, finished: Sequence[RunRecord], speeds: Sequence[Cost]
+    result: PublishedResult, finished: Sequence[RunRecord], costs: Sequence[Cost]
 ) -> tuple[str, ...]:
     return (
-        number.result,
-        number.value,
-        number.source,
-        f"`{number.command}`" if "`" not in number.command else number.command,
-        DATA[number.recipe.corpus],
-        _weights(number.recipe),
-        _hours(number, speeds),
-        _ours(number, finished),
+        result.title,
+        result.score,
+        result.source,
+        f"`{result.command}`" if "`" not in result.command else result.command,
+        CORPORA[result.recipe.corpus].title,
+        _weights(result.recipe),
+        _hours(result, costs),
+        _score_here(result, finished),
     )
 
 
@@ -83,38 +73,38 @@ def _weights(recipe: Recipe) -> str:
     return names.get(recipe.init_from, recipe.init_from)
 
 
-def _hours(number: Published, speeds: Sequence[Cost]) -> str:
-    """Of the measured recipe that is nearest in FLOPs."""
-    if not speeds:
+def _hours(result: PublishedResult, costs: Sequence[Cost]) -> str:
+    """From the speed of the measured recipe that is nearest in FLOPs."""
+    if not costs:
         return "not measured"
-    recipe = number.recipe
-    flops = _flops(replace(recipe, name="", init_from="scratch"), CLASSES[recipe.corpus])
-    near = min(speeds, key=lambda cost: abs(math.log(cost.flops / flops)))
-    clips = number.trainings * recipe.epochs * TRAINING_CLIPS[recipe.corpus]
-    hours = clips / near.training_speed * flops / near.flops / 3600
-    return f"{hours:,.{0 if hours >= 10 else 1}f} ({near.device})"
+    recipe, corpus = result.recipe, CORPORA[result.recipe.corpus]
+    flops = _flops(replace(recipe, name="", init_from="scratch"), corpus.num_classes)
+    nearest = min(costs, key=lambda cost: abs(math.log(cost.flops / flops)))
+    clips = result.num_runs * recipe.epochs * corpus.training_clips
+    hours = clips / nearest.training_speed * flops / nearest.flops / 3600
+    return f"{hours:,.{0 if hours >= 10 else 1}f} ({nearest.device})"
 
 
 @cache
-def _flops(recipe: Recipe, classes: int) -> int:
-    return count(recipe, classes)[2]
+def _flops(recipe: Recipe, num_classes: int) -> int:
+    return count(recipe, num_classes)[2]
 
 
-def _ours(number: Published, finished: Sequence[RunRecord]) -> str:
-    same = [
-        run
-        for run in finished
-        if is_same_recipe(run.recipe, number.recipe, ignored=("name", "seed", "precision"))
-    ]
-    if not same or number.model == "ensemble":
-        data, weights = DATA[number.recipe.corpus], _weights(number.recipe)
+def _score_here(result: PublishedResult, finished: Sequence[RunRecord]) -> str:
+    recipe, ignored = result.recipe, ("name", "seed", "precision")
+    runs = [run for run in finished if not recipe_differences(run, recipe, ignored)]
+    if not runs or result.model == "ensemble":
+        data, weights = CORPORA[recipe.corpus].title, _weights(recipe)
         return f"not run here: needs {data} and {weights} weights"
-    last = number.model == "last"
-    ours = estimate([run.held_out_score("last") if last else run.score for run in same])
-    factor, digits = (1, 3) if number.recipe.metric == "mAP" else (100, 2)
-    text = f"{factor * ours.mean:.{digits}f}"
-    text += "" if ours.sd is None else f" ± {factor * ours.sd:.{digits}f}"
-    folds = sorted({run.fold for run in same if run.fold is not None})
+    if result.model == "last":
+        scores = [run.validation_score("last") for run in runs]
+        name = f"{recipe.metric} of the final checkpoint"
+    else:
+        scores, name = [run.score for run in runs], runs[0].score_name
+    mean = estimate(scores)
+    factor, digits = (1, 3) if recipe.metric == "mAP" else (100, 2)
+    text = f"{factor * mean.mean:.{digits}f}"
+    text += "" if mean.sd is None else f" ± {factor * mean.sd:.{digits}f}"
+    folds = sorted({run.fold for run in runs if run.fold is not None})
     of = f", folds {', '.join(map(str, folds))}" if folds else ""
-    name = f"{number.recipe.metric} of the last epoch" if last else same[0].score_name
-    return f"{text} ({ours.count} run{'' if ours.count == 1 else 's'}{of}; {name})"
+    return f"{text} ({mean.count} run{'' if mean.count == 1 else 's'}{of}; {name})"

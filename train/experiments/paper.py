@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from train.experiments.table import Table
 from train.experiments.tables.imagenet_weights import IMAGENET_WEIGHTS
@@ -17,68 +18,74 @@ from train.recipes.esc50 import ESC50, ESC50_IMAGENET
 from train.recipes.speech_commands import SPEECH_COMMANDS
 
 AUDIOSET = {"balanced": AUDIOSET_BALANCED, "full": AUDIOSET_FULL}
-TRAINING_CLIPS = {
-    "esc50": 1_600,  # of each of five folds
-    "speech_commands": 84_843,
-    "audioset_balanced": 22_176,  # published segment lists, of which every copy lacks some
-    "audioset_full": 2_065_161,
-}
-CLASSES = {"esc50": 50, "speech_commands": 35, "audioset_balanced": 527, "audioset_full": 527}
-DATA = {
-    "esc50": "ESC-50 (600 MB)",
-    "speech_commands": "Speech Commands V2 (2.3 GB)",
-    "audioset_balanced": "AudioSet balanced",
-    "audioset_full": "AudioSet full",
-}
-ABLATED = (PRETRAINING, IMAGENET_WEIGHTS, POSITIONS, OVERLAP, PATCH_SHAPE)
+PAPER_TABLES = (PRETRAINING, IMAGENET_WEIGHTS, POSITIONS, OVERLAP, PATCH_SHAPE)
 
 
 @dataclass(frozen=True)
-class Published:
-    """One published number."""
+class CorpusFacts:
+    """What the ledger has to know of a published data set."""
 
-    result: str
-    value: str
+    title: str
+    training_clips: int
+    num_classes: int
+
+
+CORPORA = {
+    "esc50": CorpusFacts("ESC-50 (600 MB)", 1_600, 50),  # clips: of each of five folds
+    "speech_commands": CorpusFacts("Speech Commands V2 (2.3 GB)", 84_843, 35),
+    # clips: of the published segment lists, of which every copy lacks some
+    "audioset_balanced": CorpusFacts("AudioSet balanced", 22_176, 527),
+    "audioset_full": CorpusFacts("AudioSet full", 2_065_161, 527),
+}
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """One published score."""
+
+    title: str
+    score: str
     source: str
     command: str
     recipe: Recipe
-    trainings: int = 1  # that one value needs, such as folds
-    model: str = "final"  # whose score it is: "final" as `RunRecord.score`, "last", or "ensemble"
+    num_runs: int = 1  # that the command trains for the one score: folds, or members of an ensemble
+    model: Literal["default", "last", "ensemble"] = "default"
+    """Whose score it is: as `RunRecord.score`, the final checkpoint's, or that of several models."""
 
 
-def published() -> Iterator[Published]:
-    """Every published number, those of the ablations out of the tables."""
+def published_results() -> Iterator[PublishedResult]:
+    """Every score of the paper and of the authors' released logs."""
     yield from _audioset()
     yield from _ensembles()
     yield from _esc50()
     yield from _speech_commands()
-    for table in ABLATED:
+    for table in PAPER_TABLES:
         for subset, recipe in AUDIOSET.items():
-            yield from _ablated(table, subset, recipe)
+            yield from _table_rows(table, subset, recipe)
 
 
-def _audioset() -> Iterator[Published]:
+def _audioset() -> Iterator[PublishedResult]:
     source = "paper, section 3.1.2"
-    for value, (subset, recipe) in zip(
+    for score, (subset, recipe) in zip(
         ("0.347 ± 0.001", "0.459 ± 0.000"), AUDIOSET.items(), strict=True
     ):
         command = f"ast-audio train {recipe.name} --data datasets/audioset"
-        result = f"AudioSet {subset} mAP, averaged weights"
-        yield Published(result, value, source, command, recipe)
-    result = "AudioSet full mAP, last checkpoint"
-    yield Published(result, "0.448 ± 0.001", source, command, recipe, model="last")
+        title = f"AudioSet {subset} mAP, averaged weights"
+        yield PublishedResult(title, score, source, command, recipe)
+    title = "AudioSet full mAP, last checkpoint"
+    yield PublishedResult(title, "0.448 ± 0.001", source, command, recipe, model="last")
 
 
-def _ensembles() -> Iterator[Published]:
-    for subset, count, value in (
+def _ensembles() -> Iterator[PublishedResult]:
+    for subset, count, score in (
         ("balanced", 3, "0.363"),
         ("balanced", 11, "0.378"),
         ("full", 3, "0.475"),
         ("full", 6, "0.485"),
     ):
-        yield Published(
+        yield PublishedResult(
             f"AudioSet {subset} mAP, ensemble of {count} models",
-            value,
+            score,
             "paper, section 3.1.2",
             f"ast-audio ensemble RUN… --data datasets/audioset ({count} runs of "
             f"`{AUDIOSET[subset].name}` with other seeds or strides)",
@@ -88,36 +95,36 @@ def _ensembles() -> Iterator[Published]:
         )
 
 
-def _esc50() -> Iterator[Published]:
-    for recipe, start, value, source in (
+def _esc50() -> Iterator[PublishedResult]:
+    for recipe, weights, score, source in (
         (ESC50_IMAGENET, "ImageNet", "88.7 ± 0.7", "paper, section 3.2"),
         (ESC50, "AudioSet", "95.6 ± 0.4", "paper, section 3.2"),
         (ESC50, "AudioSet", "95.75", "released log (95.0, 97.75, 94.75, 97.0, 94.25)"),
     ):
         command = f"ast-audio crossval {recipe.name} --data datasets/esc50"
-        result = f"ESC-50 accuracy (%), from {start}"
-        yield Published(result, value, source, command, recipe, trainings=5)
+        title = f"ESC-50 accuracy (%), from {weights}"
+        yield PublishedResult(title, score, source, command, recipe, num_runs=5)
 
 
-def _speech_commands() -> Iterator[Published]:
+def _speech_commands() -> Iterator[PublishedResult]:
     command = "ast-audio train speech_commands --data datasets/speech_commands"
     from_audioset = replace(SPEECH_COMMANDS, init_from="audioset", window="hanning")
-    result = "Speech Commands V2-35 accuracy (%), from "
+    title = "Speech Commands V2-35 accuracy (%), from "
     source, log = "paper, section 3.2", "released log (validation 98.02)"
-    yield Published(f"{result}ImageNet", "98.11 ± 0.05", source, command, SPEECH_COMMANDS)
-    yield Published(f"{result}ImageNet", "98.13", log, command, SPEECH_COMMANDS)
+    yield PublishedResult(f"{title}ImageNet", "98.11 ± 0.05", source, command, SPEECH_COMMANDS)
+    yield PublishedResult(f"{title}ImageNet", "98.13", log, command, SPEECH_COMMANDS)
     command += " --init-from audioset --window hanning"
-    yield Published(f"{result}AudioSet", "97.88 ± 0.03", source, command, from_audioset)
+    yield PublishedResult(f"{title}AudioSet", "97.88 ± 0.03", source, command, from_audioset)
 
 
-def _ablated(table: Table, subset: str, recipe: Recipe) -> Iterator[Published]:
+def _table_rows(table: Table, subset: str, recipe: Recipe) -> Iterator[PublishedResult]:
     recipes = table.with_checkpoint(None).recipes(recipe)
     for row in table.rows:
-        value = getattr(row, subset)
-        if value is not None:
-            yield Published(
+        score = getattr(row, subset)
+        if score is not None:
+            yield PublishedResult(
                 f"AudioSet {subset} mAP, {table.name}: {row.name}",
-                f"{value:.3f}",
+                f"{score:.3f}",
                 "paper, section 3.1.3",
                 f"ast-audio ablate {table.name} {recipe.name} --data datasets/audioset",
                 recipes[row.name],

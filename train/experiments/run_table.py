@@ -1,7 +1,8 @@
-"""`ast-audio ablate`: train a table's rows, alone or with other processes, and report."""
+"""The runs of a table: planned, checked, and trained by this process or others beside it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,18 +10,27 @@ from pathlib import Path
 from data import Manifest
 from data.cache import ClipCache
 from data.splits import split_clips
-from train.experiments.runs import is_same_recipe, read_run
-from train.lock import claimed
+from train.lock import RunInUse
 from train.loop import train
 from train.recipe import Recipe
-from train.run_folder import RECIPE, RESULTS, fingerprint, write_json
+from train.run_folder import (
+    RECIPE,
+    RESULTS,
+    RunRecord,
+    fingerprint,
+    read_run,
+    recipe_differences,
+    write_json,
+)
 
-ROW = "row.json"  # a row's recipe, as `train` takes it
+ROW = "row.json"  # a row's recipe, as `ast-audio train` takes it
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training of a table."""
+class PlannedRun:
+    """One run of a table, trained or still to be."""
 
     recipe: Recipe
     fold: int | None
@@ -28,6 +38,7 @@ class Run:
 
     @property
     def name(self) -> str:
+        """ROW/seedS/foldF."""
         return "/".join(self.folder.parts[-3:])
 
     @property
@@ -35,13 +46,16 @@ class Run:
         return (self.folder / RESULTS).is_file()
 
 
-def planned_runs(
+def plan_runs(
     recipes: Mapping[str, Recipe], out: Path, folds: Sequence[int | None], seeds: Sequence[int]
-) -> list[Run]:
-    """Every row with every fold and seed; all rows of one seed and fold before the next, so that a
-    table that is stopped early has rows to compare."""
+) -> list[PlannedRun]:
+    """Every row with every fold and seed, in the order in which they are trained.
+
+    All rows of one seed and fold come before the next, so that a table that is stopped early has
+    rows to compare.
+    """
     return [
-        Run(
+        PlannedRun(
             replace(recipe, seed=seed),
             fold,
             out / name / f"seed{seed}" / ("run" if fold is None else f"fold{fold}"),
@@ -53,98 +67,93 @@ def planned_runs(
 
 
 def check_folders(
-    runs: Sequence[Run], recipes: Mapping[str, Recipe], out: Path, manifest: Manifest
+    runs: Sequence[PlannedRun], recipes: Mapping[str, Recipe], out: Path, manifest: Manifest
 ) -> None:
-    """Check what earlier commands left, before anything is trained, and write down every row.
+    """Check folders of earlier runs, before anything is trained, and write every row's recipe.
 
     Raises:
-        ValueError: a folder holds a run of another version, recipe or data, or a fold does not
-            exist.
+        ValueError: a folder holds a run of another recipe or other data, or a fold does not exist.
     """
     for fold in {run.fold for run in runs}:
-        split_clips(manifest, fold, seed=0)  # that there is such a fold
+        split_clips(manifest, fold, seed=0)  # raises if there is no such fold
     clips = fingerprint(manifest)
     for run in runs:
         if not (run.folder / RECIPE).is_file():
             continue
-        past = read_run(run.folder)
-        require_same(past.recipe, run.recipe, run.folder)
-        if past.clips != clips:
+        record = read_run(run.folder)
+        require_recipe(record, run.recipe)
+        if record.fingerprint != clips:
             raise ValueError(f"{run.folder} was trained on other data; give a new --out")
     for name, recipe in recipes.items():
         write_json(out / name / ROW, {"recipe": recipe.to_json(), "fold": None})
 
 
-def require_same(stored: Recipe, wanted: Recipe, folder: Path) -> None:
-    """Raises ValueError unless the run in `folder` is of the wanted recipe."""
-    if is_same_recipe(stored, wanted):
-        return
-    old, new = stored.to_json(), wanted.to_json()
-    differing = [f"{name} {old[name]!r} -> {new[name]!r}" for name in new if old[name] != new[name]]
-    raise ValueError(
-        f"{folder} holds a run of another recipe ({'; '.join(differing)}); give a new --out, or "
-        "the options that it was trained with"
-    )
+def require_recipe(run: RunRecord, wanted: Recipe, ignored: Sequence[str] = ()) -> None:
+    """Raises ValueError unless a run is of the wanted recipe, but for ignored fields."""
+    if differences := recipe_differences(run, wanted, ignored):
+        raise ValueError(
+            f"{run.folder} holds a run of another recipe ({'; '.join(differences)}); give a new "
+            "--out, or the options that it was trained with"
+        )
 
 
 def run_table(
-    runs: Sequence[Run],
+    runs: Sequence[PlannedRun],
     manifest: Manifest,
+    *,
     device: str = "auto",
     cache: ClipCache | None = None,
     workers: int | None = None,
     compile: bool = False,
-) -> bool:
-    """Train what is not finished; what another process trains is left to it.
+) -> dict[str, str]:
+    """Train the runs that are not finished, except those that other processes are training.
 
-    A run that fails does not stop the others. Runs that others held are looked at again as long as
-    there was something to train meanwhile.
+    A run that fails does not stop the others. Runs in use are tried again as long as there was
+    another one to train in the meantime.
+
+    Args:
+        runs: as `plan_runs` gives them.
+        device, cache, workers, compile: as `train`.
 
     Returns:
-        Whether all runs are finished; if not, what others are still at has been printed.
+        The name of each run that is still in use, and by whom; empty if all runs are finished.
 
     Raises:
         ValueError: runs failed; the first one's reason is in the message.
     """
     waiting, failures = [run for run in runs if not run.finished], {}
+    in_use: dict[PlannedRun, str] = {}
     progress = True
     while waiting and progress:
-        progress, held = False, {}
+        progress, in_use = False, {}
         for run in waiting:
-            with claimed(run.folder) as holder:
-                if run.finished:  # by another process, meanwhile
-                    continue
-                if holder:
-                    held[run] = holder
-                    continue
-                progress = True
-                try:
-                    _train(run, manifest, device, cache, workers, compile)
-                except (ValueError, OSError) as error:
-                    print(f"{run.name} failed: {error}", flush=True)
-                    failures[run.name] = error
-        waiting = list(held)
-    for run in waiting:
-        print(f"{run.name} is being trained by {held[run]}")
+            if run.finished:  # by another process, meanwhile
+                continue
+            logger.info(f"\n{run.name}")
+            try:
+                train(
+                    run.recipe,
+                    manifest,
+                    run.folder,
+                    fold=run.fold,
+                    device=device,
+                    cache=cache,
+                    workers=workers,
+                    compile=compile,
+                )
+            except RunInUse as error:
+                logger.info(f"left to {error.holder}")
+                in_use[run] = error.holder
+                continue
+            except (ValueError, OSError) as error:
+                logger.warning(f"{run.name} failed: {error}")
+                failures[run.name] = error
+            progress = True
+        waiting = list(in_use)
     if failures:
         name, error = next(iter(failures.items()))
         raise ValueError(
             f"{len(failures)} of {len(runs)} runs failed, first {name}: {error}; "
             "--report tabulates the finished ones"
-        )
-    return not waiting
-
-
-def _train(
-    run: Run,
-    manifest: Manifest,
-    device: str,
-    cache: ClipCache | None,
-    workers: int | None,
-    compile: bool,
-) -> None:
-    print(f"\n{run.name}", flush=True)
-    recipe = run.recipe
-    if (run.folder / RECIPE).is_file():  # go on in the precision that it began in
-        recipe = replace(recipe, precision=read_run(run.folder).recipe.precision)
-    train(recipe, manifest, run.fold, run.folder, device, cache, workers, compile)
+        ) from error
+    return {run.name: holder for run, holder in in_use.items()}

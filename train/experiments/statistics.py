@@ -11,12 +11,12 @@ from scipy.stats import t, ttest_rel
 
 Scores = Mapping[tuple[int | None, int], float]  # (fold, seed) -> score
 CONFIDENCE = 0.95
-NO_SPREAD = 1e-12  # what rounding leaves of equal scores
+MIN_SD = 1e-12  # below it, scores are equal but for rounding
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean of some values, with what `CONFIDENCE` of intervals like this one would cover."""
+    """Mean of some values and its `CONFIDENCE` interval."""
 
     count: int
     mean: float
@@ -27,18 +27,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Row minus reference, over the (fold, seed) pairs that both were run on."""
+    """Row minus reference, over the (fold, seed) pairs that both were trained with."""
 
     estimate: Estimate
     p: float | None  # paired t test; None where the differences do not vary, or of one pair
 
     @property
     def verdict(self) -> str:
-        """In words, what the interval says."""
+        """What the interval says, in words."""
         count, low, high = self.estimate.count, self.estimate.low, self.estimate.high
         if count < 2:
             return f"{count} pair{'' if count else 's'} of runs, too few to tell"
-        if self.p is None and abs(self.estimate.mean) < NO_SPREAD:
+        if self.p is None and abs(self.estimate.mean) < MIN_SD:
             return f"all {count} differences are zero: no difference was shown"
         if self.p is None:
             return f"all {count} differences are equal, so there is no interval to judge by"
@@ -48,7 +48,7 @@ class Difference:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean, standard deviation and the interval of Student's t distribution."""
+    """Mean, standard deviation, and the interval of Student's t distribution."""
     if not values:
         return Estimate(0, math.nan)
     if len(values) == 1:
@@ -60,10 +60,9 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 def difference(row: Scores, reference: Scores) -> Difference:
     """A row against the reference, paired by fold and seed."""
-    pairs = [key for key in row if key in reference]
-    differences = [row[key] - reference[key] for key in pairs]
-    found = estimate(differences)
-    if found.count < 2 or found.sd < NO_SPREAD:
-        return Difference(replace(found, low=None, high=None), None)
-    test = ttest_rel([row[key] for key in pairs], [reference[key] for key in pairs])
-    return Difference(found, float(test.pvalue))
+    pairs = [pair for pair in row if pair in reference]
+    mean_difference = estimate([row[pair] - reference[pair] for pair in pairs])
+    if mean_difference.count < 2 or mean_difference.sd < MIN_SD:
+        return Difference(replace(mean_difference, low=None, high=None), None)
+    test = ttest_rel([row[pair] for pair in pairs], [reference[pair] for pair in pairs])
+    return Difference(mean_difference, float(test.pvalue))

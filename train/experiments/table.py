@@ -1,4 +1,4 @@
-"""What a table is: rows that each change a recipe, and one that the others are compared with."""
+"""A table: rows that each change some fields of a recipe, and the row they are compared with."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from data.corpora import COLUMNS
-from train.recipe import Recipe
+from train.recipe import OLD_NAMES, Recipe
 
 CHECKPOINT = "<checkpoint>"
-"""As a row's `init_from`: the checkpoint that the command is given; without one, no such row."""
+"""A row's `init_from` that stands for the model given as --checkpoint; without one, the row is left
+out."""
 
-SHARED = ("name", "seed", "corpus", *COLUMNS)  # fields that all rows of a table have in common
+SHARED = ("name", "summary", "seed", "corpus", *COLUMNS)  # fields that are the same in all rows
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,14 @@ class Row:
     """
 
     name: str
-    changes: Mapping[str, Any]  # fields of the recipe, and their values
-    balanced: float | None = None  # the paper's AudioSet mAP, where it has this row
-    full: float | None = None
+    changes: Mapping[str, Any]  # field of the recipe -> its value
+    balanced: float | None = None  # mAP in the paper on AudioSet balanced; None: not published
+    full: float | None = None  # on AudioSet full
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", self.name):
             raise ValueError(
-                f"row {self.name!r} names a folder: use letters, digits, and _ . + - within"
+                f"row {self.name!r} cannot name a folder: use letters, digits, and _ . + - within"
             )
 
 
@@ -51,7 +52,7 @@ class Table:
     reference: str  # name of the row that the others are compared with
 
     def __post_init__(self) -> None:
-        names = [row.name.lower() for row in self.rows]  # folders, of any file system
+        names = [row.name.lower() for row in self.rows]  # file systems may ignore case
         if len(names) < 2:
             raise ValueError(f"table {self.name} compares nothing: give it two rows or more")
         for name in names:
@@ -63,8 +64,8 @@ class Table:
                 f"make one of {', '.join(row.name for row in self.rows)} the reference"
             )
 
-    def part(self, names: Sequence[str], reference: str | None) -> Table:
-        """The table with these of its rows (none: all) and another reference.
+    def select(self, names: Sequence[str], reference: str | None) -> Table:
+        """The table with only these rows (none given: all), and with another reference if given.
 
         Raises:
             ValueError: it has no such row, or the reference is not among the rows.
@@ -79,28 +80,27 @@ class Table:
         return replace(self, rows=rows, reference=reference or self.reference)
 
     def with_checkpoint(self, checkpoint: str | None) -> Table:
-        """The table whose rows that start from a checkpoint start from this one.
+        """The table with `checkpoint` in place of `CHECKPOINT`; if None, without rows that need it.
 
         Raises:
-            ValueError: a checkpoint was given and no row starts from it, or too few rows start
-                from anything else.
+            ValueError: no row needs the checkpoint, or without one fewer than two rows are left.
         """
-        starting = [row for row in self.rows if row.changes.get("init_from") == CHECKPOINT]
+        needing = [row for row in self.rows if row.changes.get("init_from") == CHECKPOINT]
         if checkpoint is None:
-            rows = [row for row in self.rows if row not in starting]
-            if starting and len(rows) < 2:
+            rows = [row for row in self.rows if row not in needing]
+            if needing and len(rows) < 2:
                 raise ValueError(
-                    f"row {starting[0].name} of table {self.name} needs --checkpoint MODEL"
+                    f"row {needing[0].name} of table {self.name} needs --checkpoint MODEL"
                 )
-            return replace(self, rows=rows) if starting else self
-        if not starting:
+            return replace(self, rows=rows) if needing else self
+        if not needing:
             raise ValueError(
-                f"no row of table {self.name} starts from a checkpoint of its own; "
-                f"--init-from {checkpoint} starts every row from it"
+                f"no row of table {self.name} takes --checkpoint; --init-from {checkpoint} "
+                "initialises every row from it"
             )
         rows = [
             replace(row, changes={**row.changes, "init_from": checkpoint})
-            if row in starting
+            if row in needing
             else row
             for row in self.rows
         ]
@@ -110,8 +110,8 @@ class Table:
         """Each row's recipe, by the row's name.
 
         Raises:
-            ValueError: a row names a field that no recipe has or that rows share, its value is out
-                of range, or two rows train the same.
+            ValueError: a row names a field that no recipe has or that all rows share, a value is
+                out of range, or two rows are the same recipe.
         """
         recipes = {row.name: self._changed(recipe, row) for row in self.rows}
         first: dict[Recipe, str] = {}
@@ -125,27 +125,29 @@ class Table:
         return recipes
 
     def _changed(self, recipe: Recipe, row: Row) -> Recipe:
-        known = [field.name for field in fields(Recipe) if field.name not in SHARED]
-        for name in row.changes:
-            if name in SHARED:
-                raise ValueError(
-                    f"row {row.name} of table {self.name} changes {name}, which all rows share; "
-                    "give it as an option"
-                )
-            if name not in known:
-                near = get_close_matches(name, known, n=1)
-                remedy = f"did you mean {near[0]!r}?" if near else "`train RECIPE --help` lists all"
-                raise ValueError(
-                    f"row {row.name} of table {self.name}: no recipe has a field {name!r}; {remedy}"
-                )
         try:
+            for name in row.changes:
+                _check_field(name)
             return replace(recipe, **row.changes)
         except ValueError as error:
             raise ValueError(f"row {row.name} of table {self.name}: {error}") from None
 
 
+def _check_field(name: str) -> None:
+    """Raises ValueError unless a row may change this field."""
+    if name in SHARED:
+        raise ValueError(f"it changes {name}, which all rows share; give it as an option")
+    if name in OLD_NAMES:
+        raise ValueError(f"the field {name} is called {OLD_NAMES[name]} now")
+    known = [field.name for field in fields(Recipe) if field.name not in SHARED]
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else "`train RECIPE --help` lists all"
+        raise ValueError(f"no recipe has a field {name!r}; {remedy}")
+
+
 def _effective(recipe: Recipe) -> Recipe:
-    """The recipe without what has no effect on it."""
+    """The recipe with fields that have no effect at their defaults."""
     if recipe.init_from == "scratch":
         return replace(recipe, positions="bilinear", rgb_kernel="mean")
     return recipe
@@ -154,4 +156,4 @@ def _effective(recipe: Recipe) -> Recipe:
 def _why_same(one: Recipe, other: Recipe) -> str:
     if one == other:
         return "; change or remove one"
-    return ": started from scratch, positions and rgb_kernel have no effect; give --init-from"
+    return ": from scratch, positions and rgb_kernel have no effect; give --init-from"

@@ -8,150 +8,153 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.files import atomic_file
-from train.experiments.cost import Cost, measure
-from train.experiments.run_table import require_same
-from train.experiments.runs import RunRecord, find_runs, read_run
+from train.experiments.cost import Cost, measure, read_cost
+from train.experiments.run_table import require_recipe
 from train.experiments.statistics import Difference, Estimate, Scores, difference, estimate
 from train.experiments.table import Row, Table
 from train.plots import score_against_cost
 from train.recipe import Recipe
-from train.run_folder import read_json, write_json, write_table
+from train.run_folder import PREDICTIONS, RunRecord, find_runs, read_run, write_json, write_table
 
-COST, COST_BATCH = "cost.json", 8  # clips at a time
+COST = "cost.json"
+DEFAULT_COST_BATCH = 8  # clips at a time
 
 
 @dataclass(frozen=True)
-class Line:
-    """What is known of one row."""
+class RowResult:
+    """What the runs of one row and its measured cost say."""
 
     row: Row
     cost: Cost
-    scores: Scores
-    unfinished: int  # runs
+    scores: Scores  # of the finished runs
+    num_unfinished: int
 
     @property
     def score(self) -> Estimate:
         return estimate(list(self.scores.values()))
 
 
-def report(
+def write_report(
     table: Table,
     recipes: Mapping[str, Recipe],
     out: Path,
     cost_batch: int | None = None,
     device: str = "auto",
 ) -> str:
-    """Write the table of what is finished in `out`; what was not measured yet is measured.
+    """Write the table of the finished runs in `out`, and measure the costs that are not known yet.
 
     Args:
+        recipes: of each row, by its name.
+        out: folder with the runs, as `plan_runs` lays them out.
         cost_batch: clips at a time in measuring; rows measured with another number are measured
-            anew. None: as measured, else 8.
+            anew. None: as measured before, else 8.
+        device: to measure on; "auto", "cpu", "cuda", "cuda:1".
 
     Returns:
         The table, in Markdown.
 
     Raises:
-        FileNotFoundError, ValueError: nothing is finished, a run is of another version or recipe,
-            or the runs are not of the same data.
+        FileNotFoundError, ValueError: nothing is finished, a run is of another recipe, or the runs
+            are not of the same data.
     """
     runs = {row.name: _runs(out / row.name, recipes[row.name]) for row in table.rows}
-    finished = [run for of_row in runs.values() for run in of_row if run.finished]
+    finished = [run for runs_of_row in runs.values() for run in runs_of_row if run.finished]
     if not finished:
         raise ValueError(f"{out} has no finished run of table {table.name}; run it first")
-    if len({run.clips for run in finished}) > 1:
+    if len({run.fingerprint for run in finished}) > 1:
         raise ValueError(f"the runs in {out} are not of the same data; give a new --out")
-    classes = _num_classes(finished[0])
-    lines = [
-        Line(
+    num_classes = _num_classes(finished[0])
+    results = [
+        RowResult(
             row,
-            _cost(out / row.name / COST, recipes[row.name], classes, cost_batch, device),
+            _cost(out / row.name / COST, recipes[row.name], num_classes, cost_batch, device),
             {(run.fold, run.recipe.seed): run.score for run in runs[row.name] if run.finished},
             sum(not run.finished for run in runs[row.name]),
         )
         for row in table.rows
     ]
-    differences = _differences(table, lines)
-    text = markdown(table, lines, differences, finished)
+    differences = _differences(table, results)
+    text = markdown(table, results, differences, finished)
     with atomic_file(out / "table.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    write_table(out / "table.csv", [_csv_row(line, differences) for line in lines])
-    _draw(table, lines, finished[0], out / "table.png")
+    write_table(out / "table.csv", [_csv_row(result, differences) for result in results])
+    _draw(table, results, finished[0], out / "table.png")
     return text
 
 
-def _differences(table: Table, lines: Sequence[Line]) -> dict[str, Difference]:
+def _differences(table: Table, results: Sequence[RowResult]) -> dict[str, Difference]:
     """Of every row but the reference, by its name."""
-    reference = next(line for line in lines if line.row.name == table.reference)
+    reference = next(result for result in results if result.row.name == table.reference)
     return {
-        line.row.name: difference(line.scores, reference.scores)
-        for line in lines
-        if line is not reference
+        result.row.name: difference(result.scores, reference.scores)
+        for result in results
+        if result is not reference
     }
 
 
 def _runs(folder: Path, recipe: Recipe) -> list[RunRecord]:
     runs = [read_run(run) for run in find_runs(folder)] if folder.is_dir() else []
     for run in runs:
-        wanted = Recipe(**{**vars(recipe), "seed": run.recipe.seed})
-        require_same(run.recipe, wanted, run.folder)
+        require_recipe(run, recipe, ignored=["seed"])
     return runs
 
 
 def _num_classes(run: RunRecord) -> int:
-    with (run.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        return len(next(csv.reader(file))) - 2  # behind clip and target
+    with (run.folder / PREDICTIONS).open(newline="", encoding="utf-8") as file:
+        return len(next(csv.reader(file))) - 2  # after clip and target
 
 
-def _cost(file: Path, recipe: Recipe, classes: int, batch_size: int | None, device: str) -> Cost:
-    """Measured once, wherever that was, unless the batch is to be another."""
+def _cost(
+    file: Path, recipe: Recipe, num_classes: int, batch_size: int | None, device: str
+) -> Cost:
+    """The stored cost, on whatever device it was measured, unless another batch size is wanted."""
     if file.is_file():
-        try:
-            known = Cost(**read_json(file))
-        except TypeError:
-            raise ValueError(f"{file} is of another version; delete it to measure anew") from None
-        if batch_size in (None, known.batch_size):
-            return known
-    cost = measure(recipe, classes, batch_size or COST_BATCH, device)
+        stored = read_cost(file)
+        if batch_size in (None, stored.batch_size):
+            return stored
+    cost = measure(recipe, num_classes, batch_size or DEFAULT_COST_BATCH, device)
     write_json(file, vars(cost))
     return cost
 
 
 def markdown(
     table: Table,
-    lines: Sequence[Line],
+    results: Sequence[RowResult],
     differences: Mapping[str, Difference],
     finished: Sequence[RunRecord],
 ) -> str:
     """The table and how to read it, scores in percent."""
     recipe = finished[0].recipe
+    published = [
+        name for name in ("balanced", "full") if any(getattr(each.row, name) for each in results)
+    ]
     header = ["row", "patches", "parameters (M)", "GFLOPs", "training clips/s", "training GB"]
     header += ["inference clips/s", "inference GB", f"{recipe.metric} (%)", "95 % interval"]
     header += ["difference", "95 % interval", "p", "runs"]
-    published = [name for name in ("balanced", "full") if any(getattr(x.row, name) for x in lines)]
     header += [f"paper: AudioSet {name} mAP" for name in published]
-    cells = [header, ["---"] * len(header)]
-    for line in lines:
-        papers = [_number(getattr(line.row, name), "{:.3f}") for name in published]
-        cells.append([*_cost_cells(line), *_score_cells(line, differences), *papers])
+    rows = [header, ["---"] * len(header)]
+    for result in results:
+        paper = [_or_dash(getattr(result.row, name), "{:.3f}") for name in published]
+        rows.append([*_cost_cells(result), *_score_cells(result, differences), *paper])
     return "\n".join(
         [
             f"### {table.title}: {recipe.name}, {recipe.corpus}",
             "",
-            *(f"| {' | '.join(row)} |" for row in cells),
+            *(f"| {' | '.join(row)} |" for row in rows),
             "",
-            *verdicts(table, lines, differences),
+            *verdicts(table, results, differences),
             "",
-            *notes(table, lines, finished, bool(published)),
+            notes(table, results, finished, bool(published)),
             "",
         ]
     )
 
 
-def _cost_cells(line: Line) -> list[str]:
-    cost = line.cost
+def _cost_cells(result: RowResult) -> list[str]:
+    cost = result.cost
     return [
-        line.row.name,
-        _number(cost.patches, "{:,}"),
+        result.row.name,
+        _or_dash(cost.patches, "{:,}"),
         f"{cost.parameters / 1e6:.2f}",
         f"{cost.flops / 1e9:.2f}",
         f"{cost.training_speed:.1f}",
@@ -161,8 +164,8 @@ def _cost_cells(line: Line) -> list[str]:
     ]
 
 
-def _score_cells(line: Line, differences: Mapping[str, Difference]) -> list[str]:
-    score, versus = line.score, differences.get(line.row.name)
+def _score_cells(result: RowResult, differences: Mapping[str, Difference]) -> list[str]:
+    score, versus = result.score, differences.get(result.row.name)
     if not score.count:
         return ["not run", "-", "-", "-", "-", "0"]
     mean = f"{100 * score.mean:.2f}"
@@ -178,41 +181,41 @@ def _score_cells(line: Line, differences: Mapping[str, Difference]) -> list[str]
     return [*cells, str(score.count)]
 
 
-def _interval(found: Estimate, sign: str = "") -> str:
-    if found.low is None:
+def _interval(values: Estimate, sign: str = "") -> str:
+    if values.low is None:
         return "-"
-    return f"{100 * found.low:{sign}.2f} to {100 * found.high:{sign}.2f}"
+    return f"{100 * values.low:{sign}.2f} to {100 * values.high:{sign}.2f}"
 
 
-def _number(value: float | None, form: str) -> str:
+def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
 def verdicts(
-    table: Table, lines: Sequence[Line], differences: Mapping[str, Difference]
+    table: Table, results: Sequence[RowResult], differences: Mapping[str, Difference]
 ) -> list[str]:
     """A sentence a row: what its difference to the reference shows."""
     return [
-        f"- {line.row.name} against {table.reference}: {differences[line.row.name].verdict}."
-        if line.scores
-        else f"- {line.row.name}: not run."
-        for line in lines
-        if line.row.name != table.reference
+        f"- {result.row.name} against {table.reference}: {differences[result.row.name].verdict}."
+        if result.scores
+        else f"- {result.row.name}: not run."
+        for result in results
+        if result.row.name != table.reference
     ]
 
 
 def notes(
-    table: Table, lines: Sequence[Line], finished: Sequence[RunRecord], published: bool
-) -> list[str]:
-    """What the columns mean, and what makes them hard to compare."""
-    costs = [line.cost for line in lines]
+    table: Table, results: Sequence[RowResult], finished: Sequence[RunRecord], published: bool
+) -> str:
+    """What the columns mean, and what makes the rows hard to compare."""
+    costs = [result.cost for result in results]
     devices = sorted({f"{cost.device}, {cost.precision}" for cost in costs})
     folds = sorted({str(run.fold) for run in finished if run.fold is not None})
     seeds = sorted({run.recipe.seed for run in finished})
-    text = [
+    sentences = [
         f"Score: {finished[0].score_name}; mean ± standard deviation (n - 1) over "
-        + (f"{_list('fold', folds)} and " if folds else "")
-        + f"{_list('seed', seeds)}.",
+        + (f"{_listed('fold', folds)} and " if folds else "")
+        + f"{_listed('seed', seeds)}.",
         "Intervals: 95 %, Student's t; they take the runs as independent, which seeds on one fold "
         f"are only of that fold. Difference: row minus {table.reference}, paired by fold and seed, "
         "paired t test, not corrected for several comparisons.",
@@ -221,46 +224,57 @@ def notes(
         "GPU the memory allocated there, else that of the whole process.",
     ]
     if len(devices) > 1:
-        text.append("Rows were measured on different devices: their speeds do not compare.")
-    precisions = sorted({run.recipe.precision for run in finished})
+        sentences.append("Rows were measured on different devices: their speeds do not compare.")
+    precisions = sorted({run.precision for run in finished})
     if len(precisions) > 1:
-        text.append(f"Runs differ in precision ({', '.join(precisions)}).")
-    unfinished = [f"{line.unfinished} of {line.row.name}" for line in lines if line.unfinished]
+        sentences.append(f"Runs differ in precision ({', '.join(precisions)}).")
+    unfinished = [
+        f"{each.num_unfinished} of {each.row.name}" for each in results if each.num_unfinished
+    ]
     if unfinished:
-        text.append(f"Runs not finished, so not counted: {', '.join(unfinished)}.")
+        sentences.append(f"Runs not finished, so not counted: {', '.join(unfinished)}.")
     if published:
-        text.append(
-            "The paper's figures are those of its base384 on AudioSet: what order to expect, not "
-            "what to reach on other data."
+        sentences.append(
+            "The paper's figures are of base384 on AudioSet: expect their order on other data, not "
+            "their height."
         )
-    return [" ".join(text)]
+    return " ".join(sentences)
 
 
-def _list(name: str, values: Sequence[object]) -> str:
+def _listed(name: str, values: Sequence[object]) -> str:
     return f"{name}{'' if len(values) == 1 else 's'} {', '.join(map(str, values))}"
 
 
-def _csv_row(line: Line, differences: Mapping[str, Difference]) -> dict[str, object]:
-    score, versus = line.score, differences.get(line.row.name)
+def _csv_row(result: RowResult, differences: Mapping[str, Difference]) -> dict[str, object]:
+    score, versus = result.score, differences.get(result.row.name)
     gap = versus.estimate if versus else None
-    row = {"row": line.row.name, **vars(line.cost), "runs": score.count}
-    row |= {"score": score.mean if score.count else None, "score_sd": score.sd}
-    row |= {"score_low": score.low, "score_high": score.high}
-    row["difference"] = gap.mean if gap and gap.count else None
-    row |= {f"difference_{name}": getattr(gap, name, None) for name in ("low", "high")}
-    row |= {"p": versus.p if versus else None, "pairs": gap.count if gap else None}
-    return row | {"paper_balanced_mAP": line.row.balanced, "paper_full_mAP": line.row.full}
+    return {
+        "row": result.row.name,
+        **vars(result.cost),
+        "runs": score.count,
+        "score": score.mean if score.count else None,
+        "score_sd": score.sd,
+        "score_low": score.low,
+        "score_high": score.high,
+        "difference": gap.mean if gap and gap.count else None,
+        "difference_low": gap and gap.low,
+        "difference_high": gap and gap.high,
+        "p": versus and versus.p,
+        "pairs": gap and gap.count,
+        "paper_balanced_mAP": result.row.balanced,
+        "paper_full_mAP": result.row.full,
+    }
 
 
-def _draw(table: Table, lines: Sequence[Line], run: RunRecord, path: Path) -> None:
+def _draw(table: Table, results: Sequence[RowResult], run: RunRecord, path: Path) -> None:
     points = {
-        line.row.name + (" (reference)" if line.row.name == table.reference else ""): (
-            line.cost.flops / 1e9,
-            100 * line.score.mean,
-            None if line.score.low is None else 100 * (line.score.high - line.score.mean),
+        result.row.name + (" (reference)" if result.row.name == table.reference else ""): (
+            result.cost.flops / 1e9,
+            100 * result.score.mean,
+            None if result.score.low is None else 100 * (result.score.high - result.score.mean),
         )
-        for line in lines
-        if line.scores
+        for result in results
+        if result.scores
     }
     title = f"{table.title}: {run.recipe.name}, {run.recipe.corpus}"
     score_against_cost(points, path, title, f"{run.recipe.metric} (%)")

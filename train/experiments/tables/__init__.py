@@ -31,7 +31,7 @@ TABLES: dict[str, Table] = {
 def load_table(name: str) -> Table:
     """A table by name, or the `TABLE` of a Python file.
 
-    The file is run: it is the user's own code, and may do all that the user may.
+    The file is run, as any Python program of the user's.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -50,7 +50,7 @@ def load_table(name: str) -> Table:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise anything
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"{path}: {kind}{error}") from error
     table = getattr(module, "TABLE", None)

@@ -2,7 +2,7 @@
 
     ast-audio ablate augmentation esc10_scratch --data FOLDER
 
-The sizes of the masks are those of the authors' ESC-50 recipe, the rate their AudioSet's.
+The sizes of the masks are from the authors' ESC-50 recipe, the rate of mixup from AudioSet's.
 """
 
 from train.experiments.table import Row, Table

@@ -2,21 +2,21 @@
 
     ast-audio ablate imagenet-weights audioset_balanced --data datasets/audioset
 
-All base384 with the recipe's overlap, save ViT-L, which the paper trains without.
+All rows are base384 with the recipe's overlap, but ViT-L, which the paper trains without overlap.
 """
 
 from train.experiments.table import Row, Table
 
 
-def _start(name: str, distilled: bool = False) -> dict[str, str | bool]:
-    return {"preset": "base384", "init_from": name, "distilled": distilled}
+def _base(timm_name: str, distilled: bool = False) -> dict[str, str | bool]:
+    return {"preset": "base384", "init_from": timm_name, "distilled": distilled}
 
 
 IMAGENET_WEIGHTS = Table(
     name="imagenet-weights",
     title="ImageNet weights",
     rows=(
-        Row("vit-b", _start("vit_base_patch16_384"), balanced=0.320),
+        Row("vit-b", _base("vit_base_patch16_384"), balanced=0.320),
         Row(
             "vit-l",
             {
@@ -28,8 +28,8 @@ IMAGENET_WEIGHTS = Table(
             },
             balanced=0.330,
         ),
-        Row("deit", _start("deit_base_patch16_384"), balanced=0.330),
-        Row("deit-distilled", _start("deit_base_distilled_patch16_384", True), balanced=0.347),
+        Row("deit", _base("deit_base_patch16_384"), balanced=0.330),
+        Row("deit-distilled", _base("deit_base_distilled_patch16_384", True), balanced=0.347),
     ),
     reference="deit-distilled",
 )

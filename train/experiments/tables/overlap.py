@@ -2,7 +2,8 @@
 
     ast-audio ablate overlap audioset_balanced --data datasets/audioset --seeds 0 1 2
 
-More overlap, more tokens, more to compute. Square patches, whatever the recipe has.
+More overlap makes more tokens and more computation. All rows have 16 x 16 patches, whatever the
+recipe's are.
 """
 
 from train.experiments.table import Row, Table

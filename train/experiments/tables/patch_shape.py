@@ -3,14 +3,14 @@
     ast-audio ablate patch-shape audioset_balanced --data datasets/audioset
     ast-audio ablate patch-shape RECIPE --data FOLDER --rows 128x2 16x16 32x32
 
-Strips as high as the spectrogram order the patches by time, but have no ImageNet weights.
+Patches as high as the spectrogram are in the order of time, but no ImageNet model has their shape.
 """
 
 from train.experiments.table import Row, Table
 
 
-def _patch(frequency: int, time: int, start: str = "scratch") -> dict[str, object]:
-    return {"patch": (frequency, time), "stride": (frequency, time), "init_from": start}
+def _patch(frequency: int, time: int, init_from: str = "scratch") -> dict[str, object]:
+    return {"patch": (frequency, time), "stride": (frequency, time), "init_from": init_from}
 
 
 PATCH_SHAPE = Table(

@@ -1,11 +1,11 @@
-"""How learned positions come onto the grid.
+"""How the positional embedding of the initial weights is fitted to the recipe's grid.
 
 Paper, section 3.1.3, "Impact of Positional Embedding Adaptation".
 
     ast-audio ablate positions audioset_balanced --data datasets/audioset
     ast-audio ablate positions RECIPE --data FOLDER --init-from MODEL
 
-Needs a start that has positions. Nearest and bilinear differ only along an axis that grows.
+Needs initial weights with positions. Nearest and bilinear differ only along an axis that grows.
 """
 
 from train.experiments.table import Row, Table

@@ -1,9 +1,9 @@
-"""What the model starts from (paper, section 3.1.3, "Impact of ImageNet Pretraining").
+"""Initial weights (paper, section 3.1.3, "Impact of ImageNet Pretraining").
 
     ast-audio ablate pretraining audioset_balanced --data datasets/audioset
     ast-audio ablate pretraining RECIPE --data FOLDER --checkpoint MODEL --rows none checkpoint
 
-`imagenet` is the DeiT of the recipe's size; `checkpoint`, with --checkpoint, any other model.
+`imagenet` is the DeiT of the recipe's size; `checkpoint` is the model given as --checkpoint.
 """
 
 from train.experiments.table import CHECKPOINT, Row, Table

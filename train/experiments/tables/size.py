@@ -1,4 +1,4 @@
-"""Size of the model: DeiT's tiny, small and base. Not a table of the paper.
+"""Size of the model: those of DeiT's tiny, small and base. Not a table of the paper.
 
 ast-audio ablate size speech_commands --data datasets/speech_commands
 """
