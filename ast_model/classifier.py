@@ -1,35 +1,56 @@
-"""What you deploy: a front end, an AST and the names of its classes in one module."""
+"""A model for use: front end, network and class names in one module; sounds in, classes out.
+
+Shapes: B batch, N samples, C classes, D width of the model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
-from typing import Any
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ast_model.baseline import Baseline
 from ast_model.frontend import Frontend
 from ast_model.model import AST
+from ast_model.siblings import require_siblings
 from ast_model.timeline import Timeline, as_mono, likeliest, windows
 
-CUT_UP_TO = 1.1  # clips are seldom exact to the frame: so much longer ones are cut, not windowed
+Sound: TypeAlias = str | os.PathLike[str] | Tensor | np.ndarray
+"""An audio file, or the samples (N,) of one mono clip."""
+
+Scores: TypeAlias = list[tuple[str, float]]
+"""[(class, probability), ...], the likeliest first."""
+
+# A clip of up to 1.1 times the model's length is cut to it, as in training: recordings of nominally
+# that length are often some frames longer. Windows would count those frames as much as the rest.
+CUT_UP_TO = 1.1
 LEVELS = ("clip", "frame", "patch")
+CLIPS_AT_ONCE = 8
 
 
 class AudioClassifier(nn.Module):
-    """Waveform in, named classes with probabilities out.
+    """Sounds in, named classes with probabilities out.
+
+    `classify`, `timeline`, `embed` and `attention_map` take audio files and arrays; calling the
+    classifier takes a batch of waveforms and gives logits, as with any other `nn.Module`. `.to()`,
+    `.bfloat16()` and `.half()` move the model as usual; the front end stays in float32.
 
     Args:
         model: an `AST`, or a `Baseline` to compare it with.
         frontend: the `Frontend` it was trained with.
-        classes: a name for every output of the model.
+        classes: a name for every output of the model, all different.
         multi_label: probabilities are independent (sigmoid) instead of summing to one (softmax).
 
     Raises:
-        ValueError: the three do not fit together.
+        ValueError: model, front end and class names do not fit together.
     """
 
     def __init__(
@@ -52,81 +73,168 @@ class AudioClassifier(nn.Module):
                 f"{len(classes)} class names for a model of {model.config.num_classes} classes; "
                 "give one name for each output"
             )
+        if twice := [name for name, count in Counter(classes).items() if count > 1]:
+            raise ValueError(
+                f"class names occur more than once: {', '.join(twice)}; give each its own"
+            )
         self.model = model
         self.frontend = frontend
         self.classes = tuple(classes)
         self.multi_label = multi_label
 
-    @torch.no_grad()
-    def forward(
-        self, waveform: Tensor, top_k: int = 5, own_length: bool = False
-    ) -> list[tuple[str, float]]:
-        """The likeliest classes of one recording, best first.
-
-        A clip up to `CUT_UP_TO` times the model's length is cut or padded to it as in training;
-        a longer recording is scored by its windows: `timeline(waveform).top(top_k)`.
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        num_classes: int | None = None,
+        num_frames: int | None = None,
+        stride: int | tuple[int, int] | None = None,
+        device: str | torch.device = "cpu",
+        **options: Any,
+    ) -> AudioClassifier:
+        """Read a saved or published model; the same as `weights.load`.
 
         Args:
-            waveform: (samples,) mono at `frontend.config.sample_rate`, as `data.load_audio` gives.
-            top_k: how many classes; all of them if the model has fewer.
-            own_length: a shorter clip is not padded; see `logits`.
+            source: a folder that `save_pretrained` or transformers wrote, a Hugging Face hub id,
+                the authors' AST or SSAST `.pth`, or the name of a file that they published.
+            num_classes: makes a new, random head where this is not the model's number.
+            num_frames: length of the input, 10 ms a frame; positions are fitted to it.
+            stride: of the patches, (frequency, time) or one number for both.
+            device: where the model shall live.
+            **options: further arguments of `weights.load`, such as `classes` or `mean`.
+
+        Raises:
+            FileNotFoundError: no such file, folder, published name or hub id.
+            ValueError: a file is damaged or of another kind, or a download failed.
+            ImportError: a module of your own hides the project's `weights` or `data`.
+        """
+        require_siblings()
+        from weights import load
+
+        return load(source, num_classes, num_frames, stride, device, **options)
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write a model folder that `from_pretrained` reads; the same as `weights.save`.
+
+        Args:
+            folder: a new or empty folder, or one that holds an older model, which is replaced.
+            card: Markdown for the Hugging Face hub; `weights.model_card` makes one.
+
+        Raises:
+            ValueError: the folder holds something else than a model.
+            OSError: it cannot be written; nothing is left half-written.
+            ImportError: a module of your own hides the project's `weights` or `data`.
+        """
+        require_siblings()
+        from weights import save
+
+        save(folder, self, card)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor | None = None, pad: bool = True) -> Tensor:
+        """Logits of a batch of clips, differentiable.
+
+        A clip longer than the model's input is cut at the end.
+
+        Args:
+            waveforms: (B, N) mono at `frontend.config.sample_rate`, in [-1, 1], of any floating
+                type, on any device.
+            lengths: (B,) integers, each clip's own samples; None: all of them.
+            pad: pad shorter clips to the model's length, as in training. Without, the batch runs
+                at the length of its longest clip: on as many patches as it takes to hold that
+                clip, each with the position that it has in the padded one. That is faster, but
+                the model may rely on the padding: measure the accuracy.
 
         Returns:
-            [(class, probability), ...]
+            (B, C), on the model's device and of its dtype.
+
+        Raises:
+            ValueError: a wrong shape or type, a clip shorter than 25 ms, or `pad=False` for a
+                model that is no AST.
         """
-        waveform = as_mono(waveform)
-        if len(waveform) > CUT_UP_TO * self.window_size:
-            return self.timeline(waveform).top(top_k)
-        probabilities = self.probabilities(waveform[None], own_length=own_length)[0]
-        return likeliest(probabilities, self.classes, top_k)
+        fbank = self._fbank(waveforms, lengths, pad)
+        return self.model(fbank) if pad else self.model(fbank, pad=False)
 
     @torch.no_grad()
     def probabilities(
-        self, waveforms: Tensor, lengths: Tensor | None = None, own_length: bool = False
+        self, waveforms: Tensor, lengths: Tensor | None = None, pad: bool = True
     ) -> Tensor:
-        """Probabilities (batch, classes); the arguments are those of `logits`."""
-        logits = self.logits(waveforms, lengths, own_length).float()
+        """Probabilities (B, C) in float32, without gradients; arguments as of `forward`."""
+        logits = self(waveforms, lengths, pad).float()
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
 
-    def logits(
-        self, waveforms: Tensor, lengths: Tensor | None = None, own_length: bool = False
-    ) -> Tensor:
-        """Logits (batch, classes); differentiable, on the model's device.
+    @overload
+    def classify(
+        self, sound: Sound, sample_rate: int | None = None, top_k: int = 5, pad: bool = True
+    ) -> Scores: ...
+
+    @overload
+    def classify(
+        self, sound: list[Any], sample_rate: int | None = None, top_k: int = 5, pad: bool = True
+    ) -> list[Scores]: ...
+
+    @torch.no_grad()
+    def classify(
+        self,
+        sound: Sound | list[Any],
+        sample_rate: int | None = None,
+        top_k: int = 5,
+        pad: bool = True,
+    ) -> Scores | list[Scores]:
+        """The likeliest classes of a recording, or of each of a list of recordings.
+
+        A clip up to `CUT_UP_TO` times the model's length is padded or cut to it, as in training.
+        A longer recording is scored by overlapping windows, as in `timeline(sound).top(top_k)`.
 
         Args:
-            waveforms: (batch, samples) mono.
-            lengths: (batch,) integers, each clip's own samples; None: all of them.
-            own_length: run at the length of the batch's longest clip, if that is below the
-                model's, instead of padding all to the model's length: only the patches that it
-                takes to hold that clip, each at the position that it has in the padded clip. The
-                batch's shorter clips are padded as usual, one shorter than a patch to one patch.
-                Faster, but without the padding that the model may have learned from: measure
-                the accuracy.
+            sound: the path of an audio file; an array or tensor (N,), mono, in [-1, 1]; or a list
+                of these, which run through the model in batches.
+            sample_rate: of arrays, in Hz; they are resampled to the model's. None: arrays have
+                the model's rate, `frontend.config.sample_rate`. Files tell their own.
+            top_k: how many classes; all of them if the model has fewer.
+            pad: as of `forward`. Whatever else is in the list, a clip scores as it does alone.
+
+        Returns:
+            [(class, probability), ...], the likeliest first; for a list, one such list each.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a file cannot be decoded, or an array is not (N,) of floating point, or a
+                sound is shorter than 25 ms.
+            ImportError: a module of your own hides the project's `data`, which reads files.
         """
-        fbank = self._fbank(waveforms, lengths, own_length)
-        return self.model(fbank, own_length=True) if own_length else self.model(fbank)
+        if not isinstance(sound, list | tuple):
+            return self.classify([sound], sample_rate, top_k, pad)[0]
+        numbered = enumerate(sound)
+        rows: list[Tensor] = []
+        while some := dict(islice(numbered, CLIPS_AT_ONCE)):
+            rows += self._scores(some, sample_rate, pad)
+        return [likeliest(row, self.classes, top_k) for row in rows]
 
     @torch.no_grad()
     def timeline(
         self,
-        waveform: Tensor | np.ndarray | Iterable[Any],
+        sound: Sound | Iterable[Any],
+        sample_rate: int | None = None,
         hop: float | None = None,
-        batch_size: int = 8,
+        batch_size: int = CLIPS_AT_ONCE,
     ) -> Timeline:
         """What is heard when: the probabilities in overlapping windows of the model's length.
 
         The last window ends with the recording; a recording shorter than a window is one window,
-        padded as in training. Memory does not grow with the recording's length where it comes in
-        blocks, apart from the probabilities; how it is cut into blocks changes nothing.
+        padded as in training. A file, or a recording that comes in blocks, is never in memory as
+        a whole; how it is cut into blocks changes nothing.
 
         Args:
-            waveform: (samples,) mono, or an iterable of its consecutive blocks, (samples,) each.
+            sound: the path of an audio file; an array or tensor (N,), mono; or an iterable of
+                such arrays, the consecutive blocks of one recording.
+            sample_rate: of arrays, in Hz; None: the model's. See `classify`.
             hop: seconds from one window to the next; None: half a window.
             batch_size: windows that run through the model at a time.
 
         Raises:
-            ValueError: the hop is longer than a window (sound between two would go unheard) or
-                not positive, or the recording is empty, not mono, or shorter than 25 ms.
+            FileNotFoundError, ImportError: as of `classify`.
+            ValueError: as of `classify`; or the hop is not positive, or longer than a window, so
+                that sound between two would go unheard.
         """
         size, rate = self.window_size, self.frontend.config.sample_rate
         if hop is not None and not 0 < hop <= size / rate:
@@ -136,8 +244,7 @@ class AudioClassifier(nn.Module):
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
         step = size // 2 if hop is None else max(1, round(hop * rate))
-        blocks = [waveform] if isinstance(waveform, Tensor | np.ndarray) else waveform
-        stream = windows(blocks, size, step)
+        stream = windows(self._blocks(sound, sample_rate), size, step)
         spans, probabilities = [], []
         while batch := list(islice(stream, batch_size)):
             spans += [(start, start + len(window)) for start, window in batch]
@@ -149,48 +256,78 @@ class AudioClassifier(nn.Module):
     @torch.no_grad()
     def embed(
         self,
-        waveforms: Tensor,
+        sound: Sound | list[Any],
+        sample_rate: int | None = None,
+        *,
         lengths: Tensor | None = None,
         level: str = "clip",
-        own_length: bool = False,
+        pad: bool = True,
     ) -> Tensor:
-        """Vectors that describe the sound; width D of the model, on its device.
+        """Vectors that describe a sound; one longer than the model's input is cut to it.
 
-          - "clip": (batch, D), what the head receives: one vector for the whole clip;
-          - "frame": (batch, time, D), the mean over the frequency rows of the patch grid: one
-            vector every `frame_step` seconds, the first centred half a patch into the clip;
-          - "patch": (batch, frequency, time, D), the patches' tokens after the final norm; row 0
-            is the lowest band.
+        At the levels "frame" and "patch", a clip shorter than the model's input has vectors of its
+        padding too, at the end, unless it runs with `pad=False`.
 
-        A clip shorter than the model's length has vectors of its padding too, at the end, unless
-        it runs at its `own_length`; see `logits` for the arguments.
+        Args:
+            sound: the path of an audio file; an array or tensor (N,), mono; a list of these, which
+                is one batch; or a batch (B, N) of clips at the model's rate.
+            sample_rate: of arrays (N,), in Hz; None: the model's. See `classify`.
+            lengths: (B,) integers, the own samples of each clip of a batch (B, N); None: all.
+            level: "clip": what the head receives, one vector for the whole clip, (D,);
+                "frame": the mean over the frequency rows of the patch grid, (time, D), one vector
+                every `frame_step` seconds, the first centred half a patch into the clip;
+                "patch": the patches' tokens after the final norm, (frequency, time, D), the
+                lowest band first.
+            pad: as of `forward`.
+
+        Returns:
+            float32, on the model's device; with a first axis B for a list or a batch.
 
         Raises:
-            ValueError: the level is unknown, or the model is training with patchout, or no AST.
+            FileNotFoundError, ImportError: as of `classify`.
+            ValueError: as of `classify`; or the level is unknown, the model is no AST, or it is
+                training with patchout.
         """
         if level not in LEVELS:
             raise ValueError(f"level {level!r} is unknown; use one of {', '.join(LEVELS)}")
-        model, fbank = self._ast(), self._fbank(waveforms, lengths, own_length)
+        model = self._ast()
+        waveforms, lengths = self._batch(sound, sample_rate, lengths)
+        fbank = self._fbank(waveforms, lengths, pad)
         if level == "clip":
-            return model.embed(fbank, own_length)
-        patches = model.patch_grid(model.forward_features(fbank, own_length))
-        return patches.mean(dim=1) if level == "frame" else patches
+            vectors = model.embed(fbank, pad)
+        else:
+            vectors = model.patch_grid(model.forward_features(fbank, pad))
+        vectors = (vectors.mean(dim=1) if level == "frame" else vectors).float()
+        return vectors if _is_batch(sound) else vectors[0]
 
     @torch.no_grad()
     def attention_map(
         self,
-        waveforms: Tensor,
+        sound: Sound | list[Any],
+        sample_rate: int | None = None,
+        *,
         lengths: Tensor | None = None,
         kind: str = "rollout",
-        own_length: bool = False,
+        pad: bool = True,
     ) -> Tensor:
-        """How much each patch counts for the class tokens: (batch, frequency, time), sum 1 a clip.
+        """How much each patch counts for the scores; the padding of a short clip counts too.
 
-        `kind` is "rollout" or "last", see `AST.attention_map`; other arguments: see `logits`. The
-        padding of a clip shorter than the model's length has its share too.
+        Args:
+            sound: as of `embed`; so are `sample_rate`, `lengths` and `pad`.
+            kind: "rollout" or "last", see `AST.attention_map`.
+
+        Returns:
+            (frequency, time) float32 that sum to one, the lowest band first, on the model's
+            device; with a first axis B for a list or a batch.
+
+        Raises:
+            FileNotFoundError, ImportError: as of `classify`.
+            ValueError: as of `embed`; or the kind is unknown.
         """
-        model, fbank = self._ast(), self._fbank(waveforms, lengths, own_length)
-        return model.attention_map(fbank, kind, own_length)
+        model = self._ast()
+        waveforms, lengths = self._batch(sound, sample_rate, lengths)
+        maps = model.attention_map(self._fbank(waveforms, lengths, pad), kind, pad)
+        return maps if _is_batch(sound) else maps[0]
 
     @property
     def window_size(self) -> int:
@@ -211,11 +348,100 @@ class AudioClassifier(nn.Module):
             )
         return self.model
 
-    def _fbank(self, waveforms: Tensor, lengths: Tensor | None, own_length: bool) -> Tensor:
+    def _fbank(self, waveforms: Tensor, lengths: Tensor | None, pad: bool) -> Tensor:
         num_frames = None
-        if own_length:
-            fbank = self.frontend.fbank
-            longest = max(fbank.check_clips(waveforms, lengths))
-            num_frames = self._ast().config.own_frames(fbank.num_frames(longest))
-        device = next(self.model.parameters()).device
-        return self.frontend(waveforms.to(device), lengths, num_frames)
+        if not pad:
+            num_frames = self._unpadded_frames(
+                max(self.frontend.fbank.check_clips(waveforms, lengths))
+            )
+        parameter = next(self.model.parameters())
+        fbank = self.frontend(waveforms.to(parameter.device), lengths, num_frames)
+        return fbank.to(parameter.dtype)
+
+    def _unpadded_frames(self, samples: int) -> int:
+        return self._ast().config.unpadded_frames(self.frontend.fbank.num_frames(samples))
+
+    def _scores(
+        self, sounds: Mapping[int, Sound], sample_rate: int | None, pad: bool
+    ) -> list[Tensor]:
+        """Probabilities (C,) of each of a few sounds by number, on the CPU."""
+        shortest, longest = self.frontend.fbank.window_size, CUT_UP_TO * self.window_size
+        rows: dict[int, Tensor] = {}
+        clips: defaultdict[int, dict[int, Tensor]] = defaultdict(dict)  # by frames, if unpadded
+        for number, sound in sounds.items():
+            blocks, start, samples = iter(self._blocks(sound, sample_rate)), [], 0
+            while samples <= longest and (block := next(blocks, None)) is not None:
+                start.append(block)
+                samples += len(block)
+            if samples < shortest:
+                name = sound if isinstance(sound, str | os.PathLike) else f"sound {number}"
+                raise ValueError(
+                    f"{name} is {samples} samples long at the model's rate; at least {shortest} "
+                    "are needed (25 ms): leave it out or pad it"
+                )
+            if samples > longest:
+                rows[number] = self.timeline(chain(start, blocks)).clip_probabilities()
+            else:
+                clips[0 if pad else self._unpadded_frames(samples)][number] = torch.cat(start)
+        for group in clips.values():
+            batch, lengths = _padded(list(group.values()))
+            rows |= zip(group, self.probabilities(batch, lengths, pad).cpu(), strict=True)
+        return [rows[number] for number in sounds]
+
+    def _batch(
+        self, sound: Sound | list[Any], sample_rate: int | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Clips at the model's rate, (B, N), and their lengths; B is 1 for a single sound."""
+        rate = self.frontend.config.sample_rate
+        if _is_batch(sound) and not isinstance(sound, list | tuple):
+            if sample_rate not in (None, rate):
+                raise ValueError(
+                    f"a batch has to be at the model's {rate} Hz, not {sample_rate}; give a list "
+                    "of clips, which are resampled"
+                )
+            return torch.as_tensor(sound), lengths
+        if lengths is not None:
+            raise ValueError("lengths are for a batch (batch, samples); leave them out here")
+        sounds = sound if isinstance(sound, list | tuple) else [sound]
+        return _padded([torch.cat([*self._blocks(one, sample_rate)]) for one in sounds])
+
+    def _blocks(self, sound: Sound | Iterable[Any], sample_rate: int | None) -> Iterable[Tensor]:
+        """The consecutive blocks (N,) of one recording, float32 at the model's rate."""
+        rate = self.frontend.config.sample_rate
+        if isinstance(sound, str | os.PathLike):
+            require_siblings()
+            from data.audio import stream_audio
+
+            return stream_audio(sound, rate)
+        blocks = map(_waveform, [sound] if isinstance(sound, Tensor | np.ndarray) else sound)
+        if sample_rate in (None, rate):
+            return blocks
+        if not 1_000 <= sample_rate <= 1_000_000:
+            raise ValueError(f"sample_rate {sample_rate} is not in 1,000 to 1,000,000 Hz")
+        require_siblings()
+        from data.audio import resampled
+
+        samples = (block.detach().cpu().numpy() for block in blocks)
+        return map(torch.from_numpy, resampled(samples, sample_rate, rate))
+
+
+def _waveform(samples: Any) -> Tensor:
+    """One mono block (N,) in float32; ValueError if it is something else."""
+    waveform = as_mono(samples)
+    if not waveform.is_floating_point():
+        raise ValueError(
+            f"samples are {waveform.dtype}; expected floating point in [-1, 1] "
+            "(divide 16-bit integers by 32768)"
+        )
+    return waveform.float()
+
+
+def _padded(clips: list[Tensor]) -> tuple[Tensor, Tensor]:
+    return pad_sequence(clips, batch_first=True), torch.tensor([len(clip) for clip in clips])
+
+
+def _is_batch(sound: Any) -> bool:
+    """Whether `embed` is given several sounds."""
+    return isinstance(sound, list | tuple) or (
+        isinstance(sound, Tensor | np.ndarray) and sound.ndim == 2
+    )

@@ -97,10 +97,10 @@ class ASTConfig:
         """Length of the sequence that the blocks see."""
         return self.num_special_tokens + self.grid[0] * self.grid[1]
 
-    def own_frames(self, frames: int) -> int:
-        """The least input, in frames, whose patches hold all of a clip of `frames` frames.
+    def unpadded_frames(self, frames: int) -> int:
+        """The shortest input, in frames, whose patches hold all of a clip of `frames` frames.
 
-        Whole patches, at least one, and never more than `num_frames`.
+        At least one patch, and never more than `num_frames`.
         """
         patch, stride = self.patch[1], self.stride[1]
         steps = max(0, -(-(frames - patch) // stride))  # rounded up

@@ -17,19 +17,21 @@ from ast_model.config import ASTConfig
 
 ATTENTION_MAPS = ("rollout", "last")
 
-# Fused attention of a CPU in bfloat16 is slower than two matrix products with a softmax between them
-# in training, by 10 % at 602 tokens and by nothing at 1,214, where their maps take memory besides.
+# Training in bfloat16 on a CPU is 10 % faster by two matrix products and a softmax than by fused
+# attention at 602 tokens; at 1,214 both are equally fast, and the products hold the maps in memory.
 MOST_TOKENS_FOR_PRODUCTS = 640
 
-# In inference on a CPU, of the widest activation: large ones cost more than small matrices save.
+# Inference on a CPU runs as many clips at a time as keep the MLP's hidden layer below this size in
+# float32: larger activations leave the cache, which costs more than larger matrices gain.
 BYTES_AT_ONCE = 2**24
 
 
 class PatchEmbedding(nn.Module):
     """Overlapping patches of the spectrogram, each projected to a token.
 
-    A linear layer over unfolded patches, which computes what the convolution that holds the
-    parameters would: on a CPU, oneDNN's convolution of one channel in bfloat16 is far slower.
+    The parameters are those of a convolution, as in every published checkpoint. It is computed as
+    a linear layer over unfolded patches, because oneDNN's convolution of one input channel is far
+    slower on a CPU in bfloat16.
     """
 
     def __init__(self, config: ASTConfig) -> None:
@@ -37,9 +39,10 @@ class PatchEmbedding(nn.Module):
         self.projection = nn.Conv2d(1, config.width, config.patch, config.stride)
 
     def forward(self, fbank: Tensor) -> Tensor:
+        """(B, T, M) -> (B, patches, D), frequency-major."""
         (height, width), (down, along) = self.projection.kernel_size, self.projection.stride
         patches = fbank.unfold(1, width, along).unfold(2, height, down)  # (B, time, freq, w, h)
-        patches = patches.permute(0, 2, 1, 4, 3).flatten(3).flatten(1, 2)  # (B, N, h * w)
+        patches = patches.permute(0, 2, 1, 4, 3).flatten(3).flatten(1, 2)  # (B, patches, h * w)
         return F.linear(patches, self.projection.weight.flatten(1), self.projection.bias)
 
 
@@ -54,7 +57,7 @@ class Attention(nn.Module):
         self.projection = nn.Linear(config.width, config.width)
 
     def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
-        """Attention of all tokens to all tokens, (B, N, D); with `first`, of the first ones only."""
+        """(B, N, D) -> the same; with `first`, only the first tokens' outputs, (B, first, D)."""
         query, key, value = self._split(tokens)
         query = query[:, :, :first]
         dropout = self.dropout if self.training else 0.0
@@ -66,7 +69,7 @@ class Attention(nn.Module):
         return F.dropout(self.projection(mixed), self.dropout, self.training)
 
     def weights(self, tokens: Tensor) -> Tensor:
-        """The attention map itself, (B, H, N, N), rows summing to one."""
+        """The attention map, (B, H, N, N): what the token of a row takes from each; sums to one."""
         query, key, _ = self._split(tokens)
         return _scores(query, key).softmax(dim=-1)
 
@@ -76,7 +79,7 @@ class Attention(nn.Module):
 
 
 def _scores(query: Tensor, key: Tensor) -> Tensor:
-    """(…, N, N), before the softmax."""
+    """Attention scores before the softmax, (…, queries, keys)."""
     return (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
 
 
@@ -96,6 +99,7 @@ class MLP(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
         hidden = F.dropout(F.gelu(self.expand(tokens)), self.dropout, self.training)
         return F.dropout(self.contract(hidden), self.dropout, self.training)
 
@@ -112,7 +116,7 @@ class Block(nn.Module):
         self.drop_path = drop_path
 
     def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
-        """All tokens, or only the `first` ones, after they have looked at all tokens."""
+        """(B, N, D) -> the same; with `first`, only the first tokens' outputs, (B, first, D)."""
         mixed = self.attention(self.attention_norm(tokens), first)
         tokens = tokens[:, :first] + self._drop_path(mixed)
         return tokens + self._drop_path(self.mlp(self.mlp_norm(tokens)))
@@ -127,6 +131,8 @@ class Block(nn.Module):
 
 class AST(nn.Module):
     """Spectrogram in, class logits out (paper, section 2.1), randomly initialised.
+
+    It runs in float16 and bfloat16, and compiles as one graph (`torch.compile(fullgraph=True)`).
 
     Args:
         config: the architecture; `ASTConfig.preset("base384", num_classes=50)` for the paper's.
@@ -149,42 +155,44 @@ class AST(nn.Module):
         self.head = nn.Linear(config.width, config.num_classes)
         self._initialise()
 
-    def forward(self, fbank: Tensor, own_length: bool = False) -> Tensor:
-        """Logits (B, C) of a normalised log-mel spectrogram (B, T, M).
+    def forward(self, fbank: Tensor, pad: bool = True) -> Tensor:
+        """Logits (B, C) of a normalised log-mel spectrogram.
 
         Args:
-            own_length: here and below, `fbank` may have fewer frames than the model was built
-                for, from one patch on. Its patches take the first columns of the positional grid
-                in time, so that each has the position that it has in the padded clip.
+            fbank: (B, T, M), as `Frontend` gives it, in the dtype of the model.
+            pad: `fbank` is padded to `config.num_frames`. Without, here and in the other methods,
+                it may have fewer frames, from one patch on. Its patches take the first columns of
+                the positional grid in time, so that each has the position that it has in the
+                padded clip.
 
         Raises:
             ValueError: `fbank` has another shape than the model was built for.
         """
-        return self.head(self.head_norm(self.embed(fbank, own_length)))
+        return self.head(self.head_norm(self.embed(fbank, pad)))
 
-    def embed(self, fbank: Tensor, own_length: bool = False) -> Tensor:
+    def embed(self, fbank: Tensor, pad: bool = True) -> Tensor:
         """One vector a clip, (B, D): what the head's LayerNorm receives.
 
-        The last block computes only those special tokens that are averaged, if they are. Without
-        gradients, a CPU takes a few clips of the batch at a time.
+        With pooling "cls", the last block computes CLS and DIST only. Without gradients, a CPU
+        takes a few clips of the batch at a time.
         """
-        self._check_shape(fbank, own_length)
+        self._check_shape(fbank, pad)
         first = None if self.config.pooling == "patches" else self.config.num_special_tokens
         vectors = [
-            self._pooled(self._encode(part, own_length, first)).mean(dim=1)
-            for part in self._parts(fbank)
+            self._pooled(self._encode(clips, pad, first)).mean(dim=1)
+            for clips in self._in_cache(fbank)
         ]
         return torch.cat(vectors)
 
-    def forward_features(self, fbank: Tensor, own_length: bool = False) -> Tensor:
+    def forward_features(self, fbank: Tensor, pad: bool = True) -> Tensor:
         """All tokens after the final norm, (B, N, D): CLS, [DIST], patches frequency-major.
 
         In training, `patchout` leaves fewer of them.
         """
-        return self._encode(fbank, own_length)
+        return self._encode(fbank, pad)
 
     def attention(self, fbank: Tensor) -> Tensor:
-        """Every block's attention map, (B, depth, H, N, N); row = the token that looks."""
+        """Every block's attention map, (B, depth, H, N, N); the token of a row is the query."""
         tokens = self._embed_patches(fbank)
         maps = []
         for block in self.blocks:
@@ -192,28 +200,32 @@ class AST(nn.Module):
             tokens = block(tokens)
         return torch.stack(maps, dim=1)
 
-    def attention_map(
-        self, fbank: Tensor, kind: str = "rollout", own_length: bool = False
-    ) -> Tensor:
-        """How much each patch counts for the clip's vector, (B, frequency, time), sum 1 a clip.
+    def attention_map(self, fbank: Tensor, kind: str = "rollout", pad: bool = True) -> Tensor:
+        """How much each patch counts for the clip's vector, float32 that sum to one a clip.
 
-        The rows of the tokens that `embed` averages, heads averaged, special tokens left out:
+        Of an attention matrix, the mean over heads and over the rows of those tokens that `embed`
+        averages, without the special tokens' columns.
 
-          - "last": of the last block's attention;
-          - "rollout": of the product of all blocks' maps, each averaged with the identity for the
-            residual branch (Abnar and Zuidema, ACL 2020, section 3).
+        Args:
+            fbank: (B, T, M).
+            kind: "last": of the last block's attention; "rollout": of the product of all blocks'
+                matrices, each averaged with the identity for the residual branch (Abnar and
+                Zuidema, ACL 2020, section 3).
+            pad: as of `forward`.
 
-        One block's map is held at a time: the product is taken row by map from the last block
-        down, so it needs what entered the blocks, not their maps.
+        Returns:
+            (B, frequency, time).
 
         Raises:
-            ValueError: the kind is unknown, or `patchout` is at work.
+            ValueError: the kind is unknown, or the model is training with `patchout`.
         """
         if kind not in ATTENTION_MAPS:
             raise ValueError(f"attention map {kind!r} is unknown; use rollout or last")
-        inputs = [self._embed_patches(fbank, own_length)]
+        inputs = [self._embed_patches(fbank, pad)]
         for block in self.blocks[:-1]:
             inputs.append(block(inputs[-1]))
+        # A vector times one matrix at a time, from the last block down: the maps of all blocks
+        # need not be in memory together.
         row = torch.zeros_like(inputs[0][..., 0], dtype=torch.float32)  # (B, N)
         self._pooled(row).fill_(1)
         blocks = [*zip(self.blocks, inputs, strict=True)]
@@ -225,10 +237,10 @@ class AST(nn.Module):
         return patches / patches.sum(dim=(1, 2), keepdim=True)
 
     def patch_grid(self, tokens: Tensor) -> Tensor:
-        """The patches' part of what all tokens have: (B, N, …) -> (B, frequency, time, …).
+        """Without the special tokens, as a grid: (B, N, …) -> (B, frequency, time, …).
 
         Raises:
-            ValueError: `patchout` is at work, so that the grid has gaps.
+            ValueError: the model is training with `patchout`, so that patches are missing.
         """
         if self._drops_patches():
             raise ValueError(
@@ -244,31 +256,31 @@ class AST(nn.Module):
         _initialise_layer(self.head)
 
     def _pooled(self, tokens: Tensor) -> Tensor:
-        """Those of all tokens that the clip's vector is the mean of."""
+        """The tokens whose mean is the clip's vector."""
         special = self.config.num_special_tokens
         return tokens[:, special:] if self.config.pooling == "patches" else tokens[:, :special]
 
-    def _parts(self, fbank: Tensor) -> Sequence[Tensor]:
-        """The batch, or a few clips of it at a time where that is faster."""
+    def _in_cache(self, fbank: Tensor) -> Sequence[Tensor]:
+        """The batch, split into a few clips at a time for inference on a CPU."""
         if fbank.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return [fbank]
         tokens = self.config.num_tokens * fbank.shape[1] / self.config.num_frames
         hidden = self.config.width * self.config.mlp_ratio
         return fbank.split(max(1, int(BYTES_AT_ONCE / (4 * tokens * hidden))))
 
-    def _encode(self, fbank: Tensor, own_length: bool, first: int | None = None) -> Tensor:
+    def _encode(self, fbank: Tensor, pad: bool, first: int | None = None) -> Tensor:
         """All tokens, or only the `first` ones, after the final norm."""
-        tokens = self._embed_patches(fbank, own_length)
+        tokens = self._embed_patches(fbank, pad)
         for number, block in enumerate(self.blocks, 1):
-            wanted = first if number == len(self.blocks) else None
+            computed = first if number == len(self.blocks) else None
             if self.config.gradient_checkpointing and self.training:
-                tokens = checkpoint(block, tokens, wanted, use_reentrant=False)
+                tokens = checkpoint(block, tokens, computed, use_reentrant=False)
             else:
-                tokens = block(tokens, wanted)
+                tokens = block(tokens, computed)
         return self.norm(tokens)
 
-    def _embed_patches(self, fbank: Tensor, own_length: bool = False) -> Tensor:
-        self._check_shape(fbank, own_length)
+    def _embed_patches(self, fbank: Tensor, pad: bool = True) -> Tensor:
+        self._check_shape(fbank, pad)
         special = [self.cls_token] + ([self.dist_token] if self.config.distilled else [])
         special = [token.expand(fbank.shape[0], -1, -1) for token in special]
         tokens = torch.cat([*special, self.patch_embedding(fbank)], dim=1)  # (B, N, D)
@@ -278,7 +290,7 @@ class AST(nn.Module):
         return F.dropout(tokens, self.config.dropout, self.training)
 
     def _positions(self, num_tokens: int) -> Tensor:
-        """Those of the special tokens and of as many columns in time, from the first, as fit."""
+        """Of the special tokens and the grid's first columns in time, `num_tokens` in all."""
         if num_tokens == self.config.num_tokens:
             return self.positions
         special, (rows, _) = self.config.num_special_tokens, self.config.grid
@@ -290,24 +302,24 @@ class AST(nn.Module):
         return self.training and self.config.patchout != (0, 0)
 
     def _patchout(self, tokens: Tensor) -> Tensor:
-        """Leave random rows and columns of patches out, the same for the whole batch, as PaSST.
+        """Leave random rows and columns of patches out, the same ones for the whole batch (PaSST).
 
-        One choice a batch is a selection; one a clip would be a gather of all tokens.
+        The same for all clips, because selecting rows is cheaper than gathering tokens by clip.
         """
         special = self.config.num_special_tokens
         grid = tokens[:, special:].unflatten(1, (self.config.grid[0], -1))
         for axis, dropped in zip((1, 2), self.config.patchout, strict=True):
             size = grid.shape[axis]
-            kept = max(size - dropped, 1)  # a clip at its own length may have few columns
+            kept = max(size - dropped, 1)  # an unpadded clip may have few columns
             order = torch.randperm(size, device=tokens.device)
             grid = grid.index_select(axis, order[:kept].sort().values)
         return torch.cat([tokens[:, :special], grid.flatten(1, 2)], dim=1)
 
-    def _check_shape(self, fbank: Tensor, own_length: bool) -> None:
+    def _check_shape(self, fbank: Tensor, pad: bool) -> None:
         frames, mels = self.config.num_frames, self.config.num_mel_bins
-        least = self.config.patch[1] if own_length else frames
+        least = frames if pad else self.config.patch[1]
         if fbank.dim() != 3 or fbank.shape[2] != mels or not least <= fbank.shape[1] <= frames:
-            expected = f"{least} to {frames}" if own_length else f"{frames}"
+            expected = f"{frames}" if pad else f"{least} to {frames}"
             raise ValueError(
                 f"fbank has shape {tuple(fbank.shape)}, but this AST takes (batch, {expected} "
                 f"frames, {mels} mel bins); a Frontend of the same num_frames and "
@@ -315,7 +327,7 @@ class AST(nn.Module):
             )
 
     def _initialise(self) -> None:
-        """Everything anew, as DeiT."""
+        """Random weights, as DeiT's."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 _initialise_layer(module)

@@ -88,7 +88,7 @@ def as_mono(waveform: Any) -> Tensor:
     if waveform.dim() != 1:
         raise ValueError(
             f"waveform has shape {tuple(waveform.shape)}, expected (samples,): one mono clip; "
-            "average the channels, or call probabilities() for a batch"
+            "average the channels of stereo (mean over their axis), give several clips as a list"
         )
     return waveform
 

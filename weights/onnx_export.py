@@ -73,7 +73,7 @@ def _from_waveform(classifier: AudioClassifier) -> _Graph:
         input_name="waveform",
         dynamic_axes={0: "batch", 1: "samples"},
         module=_WaveformToLogits(classifier),
-        reference=classifier.logits,
+        reference=classifier,
         examples=tuple(_noise(*size) / 10 for size in ((2, longer), (1, shorter), (3, longer))),
         tolerance=1e-4,  # another FFT rounds otherwise, and in quiet bins the log enlarges that
     )

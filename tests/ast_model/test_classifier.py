@@ -17,11 +17,11 @@ def parts(num_classes=3, num_frames=64, frontend_frames=64):
 def test_classes_come_likeliest_first():
     classifier = AudioClassifier(*parts(), CLASSES)
     waveform = torch.randn(10_000)
-    best = classifier(waveform, top_k=2)
+    best = classifier.classify(waveform, top_k=2)
     probabilities = classifier.probabilities(waveform[None])[0]
     order = probabilities.argsort(descending=True)[:2].tolist()
     assert best == [(CLASSES[i], pytest.approx(probabilities[i].item())) for i in order]
-    assert len(classifier(waveform)) == 3  # top_k=5 of three classes
+    assert len(classifier.classify(waveform)) == 3  # top_k=5 of three classes
 
 
 def test_probabilities_sum_to_one_only_for_single_labels():
@@ -36,7 +36,7 @@ def test_probabilities_sum_to_one_only_for_single_labels():
 def test_a_numpy_waveform_will_do():
     classifier = AudioClassifier(*parts(), CLASSES)
     waveform = torch.randn(16_000)
-    assert classifier(waveform.numpy()) == classifier(waveform)
+    assert classifier.classify(waveform.numpy()) == classifier.classify(waveform)
 
 
 def test_padded_waveforms_score_as_alone():
@@ -50,7 +50,7 @@ def test_padded_waveforms_score_as_alone():
 def test_a_clip_of_nearly_the_models_length_is_cut_as_in_training():
     classifier = AudioClassifier(*parts(), CLASSES)
     waveform = torch.randn(int(1.1 * classifier.window_size))
-    best = classifier(waveform, top_k=1)
+    best = classifier.classify(waveform, top_k=1)
     assert best[0][1] == classifier.probabilities(waveform[None]).max()
 
 
@@ -58,60 +58,59 @@ def test_a_longer_recording_is_heard_to_its_end():
     classifier = AudioClassifier(*parts(), CLASSES)
     waveform = torch.randn(3 * classifier.window_size)
     changed = torch.cat([waveform[:-2_000], torch.zeros(2_000)])
-    assert classifier(waveform) == classifier.timeline(waveform).top(5)
-    assert classifier(waveform) != classifier(changed)
+    assert classifier.classify(waveform) == classifier.timeline(waveform).top(5)
+    assert classifier.classify(waveform) != classifier.classify(changed)
 
 
 @pytest.mark.parametrize(
     ("samples", "frames"),
     [(500, 16), (400 + 160 * 15, 16), (400 + 160 * 16, 26), (6_000, 36), (10_480, 64)],
 )
-def test_own_length_is_the_patches_that_hold_the_clip(samples, frames):
+def test_an_unpadded_clip_is_the_patches_that_hold_the_clip(samples, frames):
     classifier = AudioClassifier(*parts(), CLASSES)
     waveform = torch.randn(1, samples)
     fbank = classifier.frontend(waveform)[:, :frames]
-    logits = classifier.logits(waveform, own_length=True)
-    torch.testing.assert_close(logits, classifier.model(fbank, own_length=True))
-    assert classifier(waveform[0], own_length=True)[0][1] == logits.softmax(-1).max()
+    logits = classifier(waveform, pad=False)
+    torch.testing.assert_close(logits, classifier.model(fbank, pad=False))
+    assert classifier.classify(waveform[0], pad=False)[0][1] == logits.softmax(-1).max()
 
 
-def test_own_length_of_a_clip_that_fills_the_model_changes_nothing():
+def test_no_padding_of_a_clip_that_fills_the_model_changes_nothing():
     classifier = AudioClassifier(*parts(), CLASSES)
     for samples in (10_480, 30_000):
         waveform = torch.randn(1, samples)
-        assert torch.equal(classifier.logits(waveform), classifier.logits(waveform, None, True))
+        assert torch.equal(classifier(waveform), classifier(waveform, pad=False))
 
 
 def test_a_batch_runs_at_its_longest_clip():
     """Its longest clip scores as alone, another one as if padded to that length."""
     classifier = AudioClassifier(*parts(), CLASSES)
     waveforms, lengths = torch.randn(2, 9_000), torch.tensor([3_000, 5_000])
-    logits = classifier.logits(waveforms, lengths, own_length=True)
-    longest = classifier.logits(waveforms[1:, :5_000], own_length=True)
+    logits = classifier(waveforms, lengths, pad=False)
+    longest = classifier(waveforms[1:, :5_000], pad=False)
     torch.testing.assert_close(logits[1:], longest)
     fbank = classifier.frontend(waveforms[:1], lengths[:1], num_frames=36)
-    torch.testing.assert_close(logits[:1], classifier.model(fbank, own_length=True))
+    torch.testing.assert_close(logits[:1], classifier.model(fbank, pad=False))
 
 
-def test_own_length_refuses_bad_clips_with_the_front_ends_line():
+def test_bad_unpadded_clips_get_the_front_ends_line():
     classifier = AudioClassifier(*parts(), CLASSES)
     with pytest.raises(ValueError, match="clip 0 has 300 samples; at least 400"):
-        classifier.logits(torch.randn(1, 300), own_length=True)
+        classifier(torch.randn(1, 300), pad=False)
     with pytest.raises(ValueError, match=r"expected \(2,\) integers"):
-        classifier.logits(torch.randn(2, 900), torch.tensor([900]), own_length=True)
+        classifier(torch.randn(2, 900), torch.tensor([900]), pad=False)
 
 
-@pytest.mark.parametrize("own_length", [False, True])
-def test_embeddings_of_clip_frame_and_patch_are_one_sounds(own_length):
+@pytest.mark.parametrize("pad", [True, False])
+def test_embeddings_of_clip_frame_and_patch_are_one_sounds(pad):
     classifier = AudioClassifier(*parts(), CLASSES)
     waveforms = torch.randn(2, 5_600)
     clip, frame, patch = (
-        classifier.embed(waveforms, level=level, own_length=own_length)
-        for level in ("clip", "frame", "patch")
+        classifier.embed(waveforms, level=level, pad=pad) for level in ("clip", "frame", "patch")
     )
-    time = 3 if own_length else 5
+    time = 5 if pad else 3
     assert (clip.shape, frame.shape, patch.shape) == ((2, 24), (2, time, 24), (2, 12, time, 24))
-    logits = classifier.logits(waveforms, own_length=own_length)
+    logits = classifier(waveforms, pad=pad)
     head = torch.nn.Sequential(classifier.model.head_norm, classifier.model.head)
     torch.testing.assert_close(head(clip), logits)
     torch.testing.assert_close(frame, patch.mean(dim=1))
@@ -138,11 +137,11 @@ def test_attention_maps_are_the_models():
     classifier = AudioClassifier(*parts(), CLASSES)
     waveforms, lengths = torch.randn(2, 9_000), torch.tensor([9_000, 4_000])
     for kind in ("rollout", "last"):
-        found = classifier.attention_map(waveforms, lengths, kind)
+        found = classifier.attention_map(waveforms, lengths=lengths, kind=kind)
         wanted = classifier.model.attention_map(classifier.frontend(waveforms, lengths), kind)
         assert found.shape == (2, *classifier.model.config.grid)
         assert torch.equal(found, wanted)
-    assert classifier.attention_map(waveforms[:, :4_000], own_length=True).shape == (2, 12, 2)
+    assert classifier.attention_map(waveforms[:, :4_000], pad=False).shape == (2, 12, 2)
 
 
 class ImageModel(torch.nn.Linear):
@@ -159,9 +158,9 @@ class ImageModel(torch.nn.Linear):
 def test_a_baseline_has_scores_and_timelines_but_no_patches():
     classifier = AudioClassifier(ImageModel(), parts()[1], CLASSES)
     waveforms = torch.randn(1, 30_000)
-    assert classifier.timeline(waveforms[0]).top(1) == classifier(waveforms[0], top_k=1)
+    assert classifier.timeline(waveforms[0]).top(1) == classifier.classify(waveforms[0], top_k=1)
     for ask in (
-        lambda: classifier.logits(waveforms, own_length=True),
+        lambda: classifier(waveforms, pad=False),
         lambda: classifier.embed(waveforms),
         lambda: classifier.attention_map(waveforms),
         lambda: classifier.frame_step,
@@ -188,6 +187,55 @@ def test_parts_that_do_not_fit_are_refused():
 def test_stereo_and_empty_wishes_are_refused():
     classifier = AudioClassifier(*parts(), CLASSES)
     with pytest.raises(ValueError, match=r"shape \(2, 16000\), expected \(samples,\)"):
-        classifier(torch.randn(2, 16_000))
+        classifier.classify(torch.randn(2, 16_000))
     with pytest.raises(ValueError, match="top_k 0 is not positive"):
-        classifier(torch.randn(16_000), top_k=0)
+        classifier.classify(torch.randn(16_000), top_k=0)
+
+
+def test_class_names_that_occur_twice_are_refused_by_name():
+    with pytest.raises(ValueError, match="class names occur more than once: dog; give each"):
+        AudioClassifier(*parts(), ("dog", "rain", "dog"))
+
+
+def test_logits_are_differentiable_down_to_the_waveform():
+    classifier = AudioClassifier(*parts(), CLASSES)
+    waveforms = torch.randn(2, 9_000, requires_grad=True)
+    classifier(waveforms).sum().backward()
+    assert waveforms.grad.abs().sum() > 0
+    for name, parameter in classifier.named_parameters():
+        assert parameter.grad is not None, name
+
+
+def check_low_precision(classifier, waveforms, dtype):
+    """The network computes in `dtype` on the filterbank that float32 gives; results are float32."""
+    expected, vectors = classifier.probabilities(waveforms), classifier.embed(waveforms)
+    fbank = classifier.frontend(waveforms)
+    classifier.to(dtype)
+    assert classifier(waveforms).dtype == dtype
+    assert torch.equal(classifier.frontend(waveforms), fbank)
+    found = classifier.probabilities(waveforms)
+    assert found.dtype == classifier.embed(waveforms).dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)
+    torch.testing.assert_close(classifier.embed(waveforms), vectors, rtol=0.1, atol=0.1)
+    assert classifier.attention_map(waveforms).dtype == torch.float32
+    assert classifier.classify([*waveforms])[0][0][1] == pytest.approx(found[0].max().item())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
+def test_in_16_bits_the_front_end_stays_exact(dtype):
+    torch.manual_seed(0)
+    check_low_precision(AudioClassifier(*parts(), CLASSES), torch.randn(2, 9_000), dtype)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
+def test_on_a_gpu_in_16_bits(dtype):
+    torch.manual_seed(0)
+    classifier = AudioClassifier(*parts(), CLASSES)
+    waveforms = torch.randn(2, 9_000)
+    on_cpu = classifier.probabilities(waveforms)
+    classifier.to("cuda")
+    assert classifier(waveforms).device.type == "cuda"
+    assert classifier.classify(waveforms[0].numpy())  # sounds may lie anywhere
+    torch.testing.assert_close(classifier.probabilities(waveforms).cpu(), on_cpu, atol=1e-4, rtol=0)
+    check_low_precision(classifier, waveforms.cuda(), dtype)

@@ -63,14 +63,14 @@ def test_impossible_architecture_is_refused(changes, message):
     stride=st.integers(1, 40),
     frames=st.integers(1, 400),
 )
-def test_own_frames_are_the_least_whole_patches_that_hold_the_clip(
+def test_unpadded_frames_are_the_least_whole_patches_that_hold_the_clip(
     num_frames, patch, stride, frames
 ):
     num_frames = max(num_frames, patch)
     config = ASTConfig(num_frames=num_frames, patch=(16, patch), stride=(10, stride))
     ends = [patch + stride * column for column in range(config.grid[1])]  # of 1, 2, … patches
     holding = [end for end in ends if end >= frames]
-    own = config.own_frames(frames)
+    own = config.unpadded_frames(frames)
     assert own == holding[0] if holding else ends[-1] <= own <= num_frames
 
 

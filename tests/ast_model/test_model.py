@@ -143,20 +143,20 @@ def first_columns(tokens, config, columns):
 
 
 @pytest.mark.parametrize(("frames", "columns"), [(16, 1), (25, 1), (26, 2), (60, 5), (64, 5)])
-def test_own_length_leaves_each_patch_where_it_is_in_the_padded_clip(frames, columns):
+def test_an_unpadded_clip_leaves_each_patch_where_it_is_in_the_padded_clip(frames, columns):
     model = AST(small()).eval()
     fbank = torch.randn(2, frames, 32)
     padded = torch.cat([fbank, torch.zeros(2, 64 - frames, 32)], dim=1)
-    tokens = model._embed_patches(fbank, own_length=True)
+    tokens = model._embed_patches(fbank, pad=False)
     wanted = first_columns(model._embed_patches(padded), model.config, columns)
     torch.testing.assert_close(tokens, wanted)
-    assert model(fbank, own_length=True).shape == (2, 4)
+    assert model(fbank, pad=False).shape == (2, 4)
 
 
 @pytest.mark.parametrize("shape", [(2, 15, 32), (2, 65, 32), (2, 40, 31), (40, 32)])
-def test_own_length_still_has_bounds(shape):
+def test_an_unpadded_clip_still_has_bounds(shape):
     with pytest.raises(ValueError, match=r"takes \(batch, 16 to 64 frames, 32 mel bins\)"):
-        AST(small())(torch.zeros(shape), own_length=True)
+        AST(small())(torch.zeros(shape), pad=False)
 
 
 @pytest.mark.parametrize("distilled", [True, False])
@@ -181,9 +181,9 @@ def test_attention_map_is_the_rollout_of_all_maps(distilled, pooling):
         torch.testing.assert_close(found, wanted)
 
 
-def test_attention_map_fits_a_clip_at_its_own_length():
+def test_attention_map_fits_an_unpadded_clip():
     model = AST(small()).eval()
-    found = model.attention_map(torch.randn(2, 36, 32), own_length=True)
+    found = model.attention_map(torch.randn(2, 36, 32), pad=False)
     assert found.shape == (2, 2, 3)
     torch.testing.assert_close(found.sum(dim=(1, 2)), torch.ones(2))
 
@@ -246,7 +246,7 @@ def test_a_grid_with_gaps_is_refused():
 
 def test_patchout_leaves_a_short_clip_a_column():
     model = AST(small(patchout=(1, 4))).train()
-    assert model.forward_features(torch.randn(2, 26, 32), own_length=True).shape == (2, 3, 24)
+    assert model.forward_features(torch.randn(2, 26, 32), pad=False).shape == (2, 3, 24)
 
 
 def test_every_parameter_receives_a_gradient():

@@ -64,8 +64,8 @@ def test_windows_cover_every_sample_once_started_every_hop(samples, size, hop, c
 @settings(max_examples=25, deadline=None)
 def test_blocks_change_no_bit(classifier, samples, cuts, hop, batch_size):
     recording = torch.randn(samples, generator=torch.Generator().manual_seed(samples))
-    whole = classifier.timeline(recording, hop, batch_size)
-    in_blocks = classifier.timeline(iter(split(recording, cuts)), hop, batch_size)
+    whole = classifier.timeline(recording, None, hop, batch_size)
+    in_blocks = classifier.timeline(iter(split(recording, cuts)), None, hop, batch_size)
     for name in ("starts", "ends", "probabilities"):
         assert torch.equal(getattr(whole, name), getattr(in_blocks, name))
     assert (whole.starts[0], whole.ends[-1]) == (0, samples / 16_000)

@@ -97,7 +97,7 @@ def test_any_length_bins_and_stride_load_and_run(folder, frames, bins, stride):
     assert config.grid == ((bins - 16) // stride[0] + 1, (frames - 16) // stride[1] + 1)
     assert loaded.model.positions.shape == (1, config.num_tokens, 24)
     with torch.no_grad():
-        logits = loaded.logits(torch.randn(1, 400 + 160 * (frames - 1)))
+        logits = loaded(torch.randn(1, 400 + 160 * (frames - 1)))
     assert logits.shape == (1, 3) and logits.isfinite().all()
 
 
