@@ -45,7 +45,8 @@ bench: $(VENV)/.installed-dev ## speed beside others', and the tables of docs/sp
 	$(BIN)/python tests/benchmarks/readme.py
 
 docs: $(VENV)/.installed-docs ## the documentation as a site, in build/site
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site  build/site/index.html"
 
 docs-serve: $(VENV)/.installed-docs ## the documentation on http://127.0.0.1:8000, as you edit it
 	$(BIN)/mkdocs serve

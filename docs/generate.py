@@ -1,0 +1,122 @@
+"""What mkdocs makes while it builds: what is not kept in the repository cannot be out of date.
+
+The tables and plots of `train/experiments/tables/results` are shown where a page links to them.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from train import recipes
+from train.cli import COMMANDS, main
+from train.recipe import GROUPS
+from train.recipes import RECIPES
+
+TABLES = "train/experiments/tables/results"
+WIDTH = "100"  # characters of a line of help
+FIELD_BOXES = tuple(
+    f"╭─ {re.sub('(?<!^)(?=[A-Z])', '-', group.__name__).lower()} options" for group in GROUPS
+)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages, and the plots of the ablations."""
+    pages = {"reference/commands.md": commands_page(), "reference/recipes.md": recipes_page()}
+    for name, text in pages.items():
+        files.append(File.generated(config, name, content=text))
+    for plot in Path(TABLES).glob("*.png"):
+        files.append(File.generated(config, f"plots/{plot.name}", abs_src_path=str(plot.resolve())))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put tables in the place of links to them, and the copied plots in that of the originals."""
+    table = re.compile(rf"^\[.+\]\(\.\./({TABLES}/[\w-]+\.md)\)$", re.MULTILINE)
+    markdown = table.sub(lambda link: without_heading(Path(link[1])), markdown)
+    return markdown.replace(f"(../{TABLES}/", "(plots/")
+
+
+def without_heading(table: Path) -> str:
+    return table.read_text(encoding="utf-8").partition("\n\n")[2]
+
+
+def commands_page() -> str:
+    parts = [
+        "# Commands\n\nMade from `ast-audio COMMAND --help`; the same as `python -m train`.",
+        *(f"## {name}\n\n{help_of(name)}" for name in COMMANDS),
+    ]
+    return "\n\n".join(parts)
+
+
+def help_of(command: str) -> str:
+    """What `--help` of a command shows; of a recipe's fields only with `train`."""
+    text = output_of(command, "--help")
+    shown = [block(f"ast-audio {command} --help", text)]
+    if "RECIPE" in text.partition("\n")[0]:
+        words = [command, *(["overlap"] if "TABLE" in text.partition("\n")[0] else []), "finetune"]
+        boxes = re.split(r"(?=^╭─ )", output_of(*words, "--help"), flags=re.MULTILINE)
+        if command != "train":
+            boxes = [box for box in boxes if not box.startswith(FIELD_BOXES)]
+            boxes.append("and every field of the recipe, as `train` has them\n")
+        shown.append(block(f"ast-audio {' '.join(words)} --help", "".join(boxes)))
+    return "\n\n".join(shown)
+
+
+def output_of(*words: str) -> str:
+    os.environ["COLUMNS"] = WIDTH
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        main(words)
+    return text.getvalue()
+
+
+def block(command: str, text: str) -> str:
+    return f"```text\n$ {command}\n{text.rstrip()}\n```"
+
+
+def recipes_page() -> str:
+    names = [each.name for group in GROUPS for each in fields(group)]
+    differing = [
+        name for name in names if len({getattr(recipe, name) for recipe in RECIPES.values()}) > 1
+    ]
+    return "\n".join(
+        [
+            "# Recipes\n\nMade from `train/recipes`. What each field means is in "
+            "[train.recipe](train.md#recipes); each is an option of `ast-audio train`.\n",
+            *table_lines(
+                ("recipe", "for"), [(f"`{each.name}`", each.summary) for each in RECIPES.values()]
+            ),
+            "\n## How they differ\n\nFields that all recipes share are left out.\n",
+            *table_lines(
+                ("field", *RECIPES),
+                [
+                    (f"`{name}`", *(str(getattr(each, name)) for each in RECIPES.values()))
+                    for name in differing
+                ],
+            ),
+            *(f"\n## {path.stem}\n\n{docstring_of(path)}" for path in recipe_files()),
+        ]
+    )
+
+
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    for row in (header, ("---",) * len(header), *rows):
+        yield f"| {' | '.join(row)} |"
+
+
+def recipe_files() -> list[Path]:
+    return sorted(Path(recipes.__file__).parent.glob("[a-z]*.py"))
+
+
+def docstring_of(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
