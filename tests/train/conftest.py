@@ -10,13 +10,14 @@ import torch
 import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data import synthetic
+from train import plots
 from train.cli import main
 from train.recipes.demo import DEMO
 from train.run_folder import write_json, write_table
 
 TINY = [
-    "--corpus", "esc50", "--num-frames", "64", "--frequency-mask", "8",
-    "--time-mask", "16", "--epochs", "1", "--device", "cpu",
+    "--corpus", "esc50", "--depth", "1", "--num-frames", "64", "--frequency-mask", "8",
+    "--time-mask", "16", "--epochs", "1", "--precision", "fp32", "--device", "cpu",
 ]  # fmt: skip
 
 
@@ -35,9 +36,10 @@ def manifest(corpus_folder):
 
 @pytest.fixture(scope="session")
 def recipe():
-    """Everything random is on: mixup, masks, noise, roll, dropout, drop path."""
+    """One block; everything random is on: mixup, masks, noise, time shift, dropout, drop path."""
     return replace(
         DEMO,
+        depth=1,
         num_frames=64,
         epochs=2,
         frequency_mask=8,
@@ -64,7 +66,7 @@ def classifier():
 def model_folder(tmp_path_factory, classifier):
     """A tiny model as `weights.save` writes it."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    weights.save(folder, classifier.model, classifier.frontend, classifier.classes)
+    weights.save(folder, classifier)
     return folder
 
 
@@ -85,7 +87,7 @@ def sounds(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run_folder(corpus_folder, tmp_path_factory):
-    """A run that the command line trained, of one epoch with fold 2 held out."""
+    """A run that the command line trained, of one epoch validated on fold 2."""
     folder = tmp_path_factory.mktemp("runs") / "fold2"
     words = ["train", "demo", "--data", str(corpus_folder), "--fold", "2", "--out", str(folder)]
     assert main([*words, *TINY, "--cache", str(tmp_path_factory.mktemp("cache"))]) == 0
@@ -102,7 +104,8 @@ def fake_run(recipe):
         if score is not None:
             row = {"epoch": recipe.epochs, "accuracy": score, "mAP": score / 2}
             write_table(folder / "metrics.csv", [{**row, "epoch": 1}, row])
-            write_json(folder / "results.json", {"held out": f"fold {fold}", "last": row})
+            results = {"validation_split": f"fold {fold}", "validation": {"last": row}}
+            write_json(folder / "results.json", results)
             (folder / "predictions.csv").write_text("clip,target,a,b,c\n")
         return folder
 
@@ -119,3 +122,19 @@ def run_command(capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_plots():
+    """Most runs of the tests need no pictures, which take longer than the training."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("learning_curves", "confusion"):
+            patch.setattr(f"train.run_log.{name}", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def with_plots(monkeypatch):
+    """Runs draw their plots after all."""
+    for name in ("learning_curves", "confusion"):
+        monkeypatch.setattr(f"train.run_log.{name}", getattr(plots, name))

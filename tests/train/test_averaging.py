@@ -1,6 +1,5 @@
 """Models beside the trained one: moving average, average of epochs, ensemble, early stop."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +8,13 @@ import torch
 
 import weights
 from data import Manifest, load_audio
-from train import loop
+from train import loop, run_log
 from train.loop import train
-from train.run_folder import load_state, read_predictions
+from train.run_folder import load_state, read_predictions, read_results
 
 
 def run(recipe, manifest, folder):
-    return train(recipe, manifest, 1 if manifest.folds else None, folder, device="cpu")
+    return train(recipe, manifest, folder, fold=1 if manifest.folds else None, device="cpu")
 
 
 def parameters(folder):
@@ -25,25 +24,37 @@ def parameters(folder):
 def test_averaged_is_the_mean_of_the_epochs_models(recipe, manifest, tmp_path, monkeypatch):
     """Of epochs 2 and 3 of three."""
     recipe = replace(recipe, epochs=3, average_epochs=(2, 3))
-    models, original = [], loop.save_epoch
+    models, original = [], run_log.Run.save_models
 
-    def save_epoch(training, folder, classes):
-        original(training, folder, classes)
-        models.append(parameters(folder / "last"))
+    def save_models(self, state):
+        original(self, state)
+        models.append(parameters(self.folder / "last"))
 
-    monkeypatch.setattr(loop, "save_epoch", save_epoch)
+    monkeypatch.setattr(run_log.Run, "save_models", save_models)
     run(recipe, manifest, tmp_path / "run")
     for name, averaged in parameters(tmp_path / "run" / "averaged").items():
         assert torch.allclose(averaged, (models[1][name] + models[2][name]) / 2, atol=1e-6), name
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["averaged"].keys() == results["last"].keys() - {
+    scores = read_results(tmp_path / "run")["validation"]
+    assert scores["averaged"].keys() == scores["last"].keys() - {
         "epoch", "learning_rate", "train_loss",
     }  # fmt: skip
 
 
+def test_weights_that_were_never_averaged_are_no_model(recipe, manifest, tmp_path, monkeypatch):
+    """`patience` ends the run before the first epoch whose weights were to be averaged."""
+    scores, original = iter([0.5, 0.4, 0.3]), loop.evaluate_scores
+    monkeypatch.setattr(
+        loop, "evaluate_scores", lambda *a: {**original(*a), "accuracy": next(scores)}
+    )
+    recipe = replace(recipe, epochs=9, patience=2, average_epochs=(5, 9))
+    assert len(run(recipe, manifest, tmp_path / "run")) == 3
+    assert not (tmp_path / "run" / "averaged").exists()
+    assert read_results(tmp_path / "run")["validation"].keys() == {"last", "best"}
+
+
 def test_the_moving_average_is_what_is_scored_and_saved(recipe, manifest, tmp_path):
     run(replace(recipe, ema_decay=0.5), manifest, tmp_path / "run")
-    state = load_state(tmp_path / "run", torch.device("cpu"))
+    state = load_state(tmp_path / "run")
     saved = parameters(tmp_path / "run" / "last")
     assert all(torch.equal(saved[name], state["ema"][f"module.{name}"]) for name in saved)
     assert not torch.equal(saved["head.weight"], state["model"]["head.weight"])
@@ -51,7 +62,7 @@ def test_the_moving_average_is_what_is_scored_and_saved(recipe, manifest, tmp_pa
 
 def test_a_moving_average_of_nothing_is_the_model_itself(recipe, manifest, tmp_path):
     run(replace(recipe, ema_decay=1e-12), manifest, tmp_path / "run")
-    state = load_state(tmp_path / "run", torch.device("cpu"))
+    state = load_state(tmp_path / "run")
     for name, tensor in parameters(tmp_path / "run" / "last").items():
         assert torch.allclose(tensor, state["model"][name], atol=1e-6), name
 
@@ -59,16 +70,16 @@ def test_a_moving_average_of_nothing_is_the_model_itself(recipe, manifest, tmp_p
 def test_the_ensemble_scores_the_mean_of_the_epochs_probabilities(
     recipe, manifest, tmp_path, monkeypatch
 ):
-    seen, original = [], loop.finish_epoch
+    seen, original = [], loop.ensemble_score
 
-    def finish_epoch(training, splits, corpus, logits, scores):
+    def ensemble_score(run, state, logits):
         seen.append(logits.softmax(dim=1).numpy())
-        original(training, splits, corpus, logits, scores)
+        return original(run, state, logits)
 
-    monkeypatch.setattr(loop, "finish_epoch", finish_epoch)
+    monkeypatch.setattr(loop, "ensemble_score", ensemble_score)
     rows = run(replace(recipe, epochs=3, checkpoint_ensemble=True), manifest, tmp_path / "run")
-    _, held_out = manifest.split(1)
-    targets = np.array([clip.targets[0] for clip in held_out])
+    _, validation = manifest.split(1)
+    targets = np.array([clip.targets[0] for clip in validation])
     for number, row in enumerate(rows, start=1):
         expected = (np.mean(seen[:number], axis=0).argmax(axis=1) == targets).mean()
         assert row["ensemble_accuracy"] == pytest.approx(expected)
@@ -109,18 +120,17 @@ def test_patience_ends_a_run_that_no_longer_gets_better(recipe, manifest, tmp_pa
     )
     rows = run(replace(recipe, epochs=10, patience=2), manifest, tmp_path / "run")
     assert [row["accuracy"] for row in rows] == [0.3, 0.5, 0.4, 0.5]
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["best"]["epoch"] == 2
+    assert read_results(tmp_path / "run")["validation"]["best"]["epoch"] == 2
     assert run(replace(recipe, epochs=10, patience=2), manifest, tmp_path / "run") == rows
 
 
-def with_parts(manifest):
+def with_splits(manifest):
     names = {1: "test", 2: "validation"}
     clips = [replace(c, fold=None, split=names.get(c.fold, "train")) for c in manifest.clips]
     return replace(manifest, clips=tuple(clips))
 
 
-def test_the_test_part_is_scored_once_by_the_epoch_that_validation_chose(
+def test_the_test_split_is_scored_once_by_the_epoch_that_validation_chose(
     recipe, manifest, tmp_path, monkeypatch
 ):
     """The first epoch is made the best, so that best and last differ."""
@@ -131,12 +141,12 @@ def test_the_test_part_is_scored_once_by_the_epoch_that_validation_chose(
         return {**scores, "accuracy": scores["accuracy"] + next(bonus, 0.0)}
 
     monkeypatch.setattr(loop, "evaluate_scores", evaluate_scores)
-    corpus = with_parts(manifest)
+    corpus = with_splits(manifest)
     rows = run(replace(recipe, loss="bce", average_epochs=(1, 2)), corpus, tmp_path / "run")
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["held out"] == "validation"
+    results = read_results(tmp_path / "run")
+    assert results["validation_split"] == "validation"
     assert results["test"].keys() == {"best", "last", "averaged"}
-    assert results["best"]["epoch"] == 1
+    assert results["validation"]["best"]["epoch"] == 1
     assert rows[0]["accuracy"] >= 1
     predictions = read_predictions(tmp_path / "run" / "test_predictions.csv")
     probabilities = torch.tensor([row for _, row in predictions])
@@ -147,7 +157,7 @@ def test_the_test_part_is_scored_once_by_the_epoch_that_validation_chose(
     assert len(hits) == len(corpus.in_split("test"))
     assert np.mean(hits) == pytest.approx(results["test"]["best"]["accuracy"])
     best = weights.load(tmp_path / "run" / "best")
-    assert best.multi_label  # sigmoid, as it was trained
+    assert not best.multi_label  # one class a clip, though trained with binary cross-entropy
     waveform = load_audio(corpus.in_split("test")[0].path)
     assert torch.allclose(best.probabilities(waveform[None])[0], probabilities[0], atol=1e-5)
 
@@ -160,3 +170,12 @@ def test_several_classes_a_clip_train_with_binary_cross_entropy(recipe, manifest
     rows = run(replace(recipe, loss="bce", metric="mAP"), corpus, tmp_path / "run")
     assert 0 < rows[-1]["mAP"] <= 1
     assert "|" in (tmp_path / "run" / "predictions.csv").read_text().splitlines()[1]
+
+
+def test_probabilities_of_the_ensemble_are_resumed_on_the_cpu(recipe, manifest, tmp_path):
+    """State is read to the CPU, wherever the model is: the sum is of logits that are there."""
+    recipe = replace(recipe, epochs=1, checkpoint_ensemble=True)
+    run(recipe, manifest, tmp_path / "run")
+    state = load_state(tmp_path / "run")
+    assert state["ensemble"].device.type == "cpu"
+    assert {tensor.device.type for tensor in state["model"].values()} == {"cpu"}

@@ -18,25 +18,29 @@ RUNS = {1: rows(0.5, 0.9, 0.7), 2: rows(0.6, 0.6, 0.5), 3: rows(0.2, 0.3, 0.4)}
 
 
 def test_best_mean_epoch_is_best_on_average_not_in_any_fold():
-    assert best_mean_epoch(RUNS) == 2
-    assert best_mean_epoch({1: rows(0.5, 0.5)}) == 1
+    assert best_mean_epoch(RUNS, "accuracy") == 2
+    assert best_mean_epoch({1: rows(0.5, 0.5)}, "accuracy") == 1
 
 
 def test_summary_has_folds_mean_and_sample_deviation():
-    table = summary(RUNS)
+    table = summary(RUNS, "accuracy")
     assert [row["fold"] for row in table] == ["1", "2", "3", "mean", "standard deviation"]
-    last = [row["last epoch (3)"] for row in table]
+    last = [row["accuracy, final checkpoint (epoch 3)"] for row in table]
     assert last == pytest.approx([0.7, 0.5, 0.4, 1.6 / 3, stdev([0.7, 0.5, 0.4])])
-    assert [row["best mean epoch (2)"] for row in table][:4] == pytest.approx([0.9, 0.6, 0.3, 0.6])
+    assert [row["accuracy, epoch with the best mean (2)"] for row in table][:4] == pytest.approx(
+        [0.9, 0.6, 0.3, 0.6]
+    )
 
 
 def test_one_fold_has_no_deviation():
-    assert [row["fold"] for row in summary({1: rows(0.5)})] == ["1", "mean"]
+    assert [row["fold"] for row in summary({1: rows(0.5)}, "accuracy")] == ["1", "mean"]
 
 
 def test_markdown_names_both_choices_of_epoch():
-    text = markdown("esc10", summary(RUNS))
-    assert "| fold | last epoch (3) | best mean epoch (2) |" in text
+    text = markdown("esc10", summary(RUNS, "accuracy"))
+    assert (
+        "| accuracy, final checkpoint (epoch 3) | accuracy, epoch with the best mean (2) |" in text
+    )
     assert "| mean | 53.33 | 60.00 |" in text
 
 
@@ -46,9 +50,9 @@ def test_folds_are_run_once_and_the_table_is_written(recipe, manifest, tmp_path,
     trained = []
     original = crossval.train
 
-    def watched(recipe, manifest, fold, folder, *arguments):
+    def watched(recipe, manifest, folder, *, fold, **options):
         before = (folder / "state/state.pt").stat().st_mtime_ns if folder.exists() else None
-        result = original(recipe, manifest, fold, folder, *arguments)
+        result = original(recipe, manifest, folder, fold=fold, **options)
         if (folder / "state/state.pt").stat().st_mtime_ns != before:
             trained.append(fold)
         return result
@@ -61,6 +65,16 @@ def test_folds_are_run_once_and_the_table_is_written(recipe, manifest, tmp_path,
         assert [row["fold"] for row in csv.DictReader(file)][:3] == ["1", "2", "3"]
     plots = {path.name for path in (tmp_path / "plots").iterdir()}
     assert plots == {"learning_curves.png", "confusion.png"}
+
+
+def test_several_classes_a_clip_are_cross_validated(recipe, manifest, tmp_path):
+    """By the recipe's metric, and without a confusion matrix, which they cannot have."""
+    clips = tuple(replace(c, targets=(*c.targets, (c.targets[0] + 1) % 8)) for c in manifest.clips)
+    corpus = replace(manifest, clips=clips, multi_label=True)
+    recipe = replace(recipe, epochs=1, loss="bce", metric="mAP")
+    text = cross_validate(recipe, corpus, tmp_path, folds=[1, 2], device="cpu")
+    assert "| mAP, final checkpoint (epoch 1) |" in text
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["learning_curves.png"]
 
 
 def test_a_missing_fold_is_refused_before_any_is_trained(recipe, manifest, tmp_path):

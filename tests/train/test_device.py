@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 
 import weights
 from ast_model import AST
-from train import loop, training
+from train import loop
 from train.device import autocast, choose_device, choose_precision, compile_in_place
 from train.evaluation import predict_logits
 from train.loop import train
@@ -89,24 +89,24 @@ def graphs(monkeypatch):
     """A model of one narrow block is trained; the graphs that there are after each epoch."""
     config = {"width": 16, "depth": 1, "heads": 2}
     monkeypatch.setattr(
-        training,
+        loop,
         "initial_model",
         lambda recipe, classes: AST(replace(recipe.model_config(len(classes)), **config)),
     )
-    counted, original = [], loop.finish_epoch
+    counted, original = [], loop.TrainState.end_epoch
 
-    def finish_epoch(*arguments):
+    def end_epoch(*arguments):
         original(*arguments)
         counted.append(counters["stats"]["unique_graphs"])
 
-    monkeypatch.setattr(loop, "finish_epoch", finish_epoch)
+    monkeypatch.setattr(loop.TrainState, "end_epoch", end_epoch)
     return counted
 
 
 def assert_compiled_is_plain(recipe, manifest, folder):
-    recipe = replace(recipe, epochs=3, batch_size=13)  # 13, 13, 6 clips; held out 8
-    plain = train(recipe, manifest, 1, folder / "plain", device="cpu")
-    compiled = train(recipe, manifest, 1, folder / "compiled", device="cpu", compile=True)
+    recipe = replace(recipe, epochs=3, batch_size=13)  # 13, 13, 6 clips; validation 8
+    plain = train(recipe, manifest, folder / "plain", fold=1, device="cpu")
+    compiled = train(recipe, manifest, folder / "compiled", fold=1, device="cpu", compile=True)
     for ours, theirs in zip(compiled, plain, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
 

@@ -4,6 +4,7 @@ This file is also the program that the tests start in two processes:
 python -m torch.distributed.run --nproc-per-node 2 test_distributed.py CASES
 """
 
+import logging
 import os
 import re
 import subprocess
@@ -24,8 +25,7 @@ from train import distributed, loop
 from train.cli import main
 from train.device import choose_device
 from train.evaluation import default_workers
-from train.loop import train
-from train.step import _derived_seed
+from train.loop import step_seed, train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -43,11 +43,12 @@ def train_until(steps, recipe, manifest, folder):
             raise Interruption
         return original(*arguments)
 
-    fold, minutes = 1 if manifest.folds else None, 0.0 if steps else 10.0
+    fold = 1 if manifest.folds else None
+    options = {"fold": fold, "device": "cpu", "checkpoint_minutes": 0.0 if steps else 10.0}
     no_plots = {name: lambda *_: None for name in ("learning_curves", "confusion")}  # a third of it
     with patch.object(loop, "train_step", train_step), patch.multiple("train.run_log", **no_plots):
         try:
-            return train(recipe, manifest, fold, folder, device="cpu", checkpoint_minutes=minutes)
+            return train(recipe, manifest, folder, **options)
         except Interruption:
             return None
         except ValueError as error:
@@ -57,6 +58,7 @@ def train_until(steps, recipe, manifest, folder):
 def in_two_processes(cases):
     """Every case's run, its end beside its folder; then rank 1 fails, and rank 0 waits for it."""
     torch.set_num_threads(1)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with distributed.process_group():
         for name, *case, folder in torch.load(cases, weights_only=False):
             end = train_until(*case, folder / name)
@@ -179,9 +181,9 @@ def test_a_loss_that_is_not_finite_stops_all_at_the_same_step(runs):
     assert re.match(r"the loss is \w+ at step 1 \(epoch 1\); try", ends[0])
 
 
-def test_one_process_prints_and_writes(runs):
+def test_one_process_logs_and_writes(runs):
     one, two, result = runs
-    assert result.stdout.count("32 training clips, 8 held out") == 5  # the runs with folds
+    assert result.stdout.count("32 training clips, 8 validation") == 5  # the runs with folds
     assert result.stdout.count("epoch   2/2") == 3  # uneven, parts, grown
     for folder in ("uneven", "parts"):
         files = {path.relative_to(one) for path in (one / folder).rglob("*")}
@@ -206,7 +208,7 @@ def test_an_error_of_one_process_ends_all_with_its_message_alone(runs):
 
 OPTIONS = [
     "--corpus", "esc50", "--num-frames", "64", "--frequency-mask", "8", "--time-mask", "16",
-    "--epochs", "1", "--device", "cpu", "--no-use-cache",
+    "--epochs", "1", "--depth", "1", "--device", "cpu", "--no-use-cache",
 ]  # fmt: skip
 
 
@@ -230,15 +232,15 @@ def test_an_error_of_all_processes_is_one_line(corpus_folder, tmp_path):
 
 def test_processes_at_different_places_are_refused(recipe, manifest, tmp_path, monkeypatch):
     """As where machines do not share the run folder."""
-    monkeypatch.setattr(loop, "gather", lambda place: [place, (1, 0)])
+    monkeypatch.setattr(loop, "gather", lambda position: [position, (1, 0)])
     with pytest.raises(ValueError, match=r"\(0, 0\), \(1, 0\)\); give an --out that all machines"):
-        train(recipe, manifest, 1, tmp_path / "run", device="cpu")
+        train(recipe, manifest, tmp_path / "run", fold=1, device="cpu")
     assert not (tmp_path / "run").exists()
 
 
 def test_every_rank_draws_its_own_numbers_and_rank_0_those_of_a_single_process():
-    assert _derived_seed(3, 5, 0) == 9791734468858838757  # of runs before there were ranks
-    assert len({_derived_seed(3, step, rank) for step in (5, 6) for rank in range(4)}) == 8
+    assert step_seed(3, 5, 0) == 9791734468858838757  # of runs before there were ranks
+    assert len({step_seed(3, step, rank) for step in (5, 6) for rank in range(4)}) == 8
 
 
 def test_processes_of_one_machine_share_its_cores(monkeypatch):

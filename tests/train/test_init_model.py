@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import weights
-from ast_model import AST, Frontend, FrontendConfig
-from train import init_model as start
+from ast_model import AST, AudioClassifier, Frontend, FrontendConfig
+from train import init_model
 from train.init_model import initial_model
 from train.recipes.esc50 import ESC50, ESC50_IMAGENET
 
@@ -35,7 +35,7 @@ def saved(recipe, tmp_path):
     torch.manual_seed(7)
     model = AST(recipe.model_config(2))
     frontend = Frontend(FrontendConfig(num_frames=128, window="hanning"))
-    weights.save(tmp_path / "model", model, frontend, CLASSES)
+    weights.save(tmp_path / "model", AudioClassifier(model, frontend, CLASSES))
     return tmp_path / "model", model
 
 
@@ -74,7 +74,7 @@ def test_imagenet_without_a_dist_token_is_the_deit_without_distillation(
 
 
 def test_every_preset_has_its_deit():
-    for name in start.IMAGENET.values():
+    for name in init_model.IMAGENET.values():
         assert weights.is_timm_name(name)
         assert weights.is_timm_name(name.replace("_distilled", ""))
 

@@ -13,25 +13,28 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import weights
 from data.cache import ClipCache
 from data.corpora import open_corpus
-from train import loop
-from train.loop import train
+from train import loop, run_log
+from train.lock import RunInUse, claim
+from train.loop import TrainState, train
 from train.recipes.esc10 import ESC10_SCRATCH
-from train.run_folder import load_state, read_predictions
-from train.training import build
-
-CPU = torch.device("cpu")
+from train.run_folder import load_state, read_predictions, read_run
 
 
 class Interruption(BaseException):
     """Stands for the process dying: no handler of ours may catch it."""
 
 
+def interrupt(*arguments):
+    raise Interruption
+
+
 def run(recipe, manifest, folder, **options):
-    return train(recipe, manifest, 1, folder, device="cpu", **options)
+    return train(recipe, manifest, folder, fold=1, device="cpu", **options)
 
 
 def results(folder):
@@ -58,7 +61,7 @@ def straight(recipe, manifest, tmp_path_factory):
     return results(folder)
 
 
-def test_a_run_leaves_what_the_design_says(recipe, manifest, tmp_path):
+def test_a_run_leaves_what_the_design_says(recipe, manifest, tmp_path, with_plots):
     rows = run(recipe, manifest, tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
@@ -110,19 +113,23 @@ def test_interrupted_at_any_step_ends_the_same(
     assert results(tmp_path / "run") == straight
 
 
-@pytest.mark.parametrize("place", ["save_epoch", "save_results", "save_state"])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(run_log.Run, "save_models"), (loop, "save_results"), (run_log, "save_state")],
+    ids=["models", "results", "state"],
+)
 def test_interrupted_while_saving_ends_the_same(
-    recipe, manifest, tmp_path, straight, monkeypatch, place
+    recipe, manifest, tmp_path, straight, monkeypatch, owner, name
 ):
-    original = getattr(loop, place)
+    original = getattr(owner, name)
 
     def dying(*arguments):
-        if place != "save_state":  # its own file is replaced in one move
+        if name != "save_state":  # its own file is replaced in one move
             original(*arguments)
         raise Interruption
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, place, dying)
+        patch.setattr(owner, name, dying)
         with pytest.raises(Interruption):
             run(recipe, manifest, tmp_path / "run")
     run(recipe, manifest, tmp_path / "run")
@@ -136,7 +143,7 @@ def test_sigkill_then_the_same_command_ends_the_same(
     """The real thing: the command line, killed by the operating system, started again."""
     options = [
         "--data", str(corpus_folder), "--corpus", "esc50", "--no-use-cache", "--device", "cpu",
-        "--num-frames", "64", "--frequency-mask", "8", "--time-mask", "16",
+        "--num-frames", "64", "--frequency-mask", "8", "--time-mask", "16", "--depth", "1",
         "--epochs", "2", "--mixup-rate", "0.5", "--dropout", "0.1", "--checkpoint-minutes", "0",
     ]  # fmt: skip
 
@@ -158,8 +165,88 @@ def test_sigkill_then_the_same_command_ends_the_same(
 
 def test_a_finished_run_is_not_run_again(recipe, manifest, tmp_path, monkeypatch):
     rows = run(recipe, manifest, tmp_path / "run")
-    monkeypatch.setattr(loop, "train_epoch", None)
+    monkeypatch.setattr(loop, "train_step", None)
     assert run(recipe, manifest, tmp_path / "run") == rows
+
+
+def test_the_recipe_is_compared_before_any_state_is_read(recipe, manifest, tmp_path):
+    """A moving average that the stored state lacks is another recipe, not a missing key."""
+    run(recipe, manifest, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"different recipe \(ema_decay 0\.0 -> 0\.9\)"):
+        run(replace(recipe, ema_decay=0.9), manifest, tmp_path / "run")
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(recipe, manifest, tmp_path):
+    with claim(tmp_path / "run"), pytest.raises(RunInUse, match="is in use by process"):
+        run(recipe, manifest, tmp_path / "run")
+    run(recipe, manifest, tmp_path / "run")
+
+
+def test_a_run_of_auto_precision_goes_on_in_the_one_it_began_in(
+    recipe, manifest, tmp_path, monkeypatch
+):
+    """On another machine, whose own choice would be another one."""
+    recipe = replace(recipe, precision="auto")
+    monkeypatch.setattr("train.device.bf16_is_faster", lambda device: True)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_results", interrupt)
+        with pytest.raises(Interruption):
+            run(recipe, manifest, tmp_path / "run")
+    assert read_run(tmp_path / "run").precision == "bf16"
+    monkeypatch.setattr("train.device.bf16_is_faster", lambda device: False)
+    seen, original = [], loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *a: seen.append(a[1].precision) or original(*a))
+    run(recipe, manifest, tmp_path / "run")
+    assert set(seen) == {"bf16"}
+    run(recipe, manifest, tmp_path / "new")
+    assert seen[-1] == "fp32"
+
+
+def test_speed_and_curves_of_a_resumed_run_are_its_own(recipe, manifest, tmp_path, monkeypatch):
+    """No point of TensorBoard is lost, and clips of before the interruption are not counted."""
+    steps, original = iter(range(100)), loop.train_step
+
+    def dying(*arguments):
+        if next(steps) == 3:  # the second step of the second epoch
+            raise Interruption
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", dying)
+        with pytest.raises(Interruption):
+            run(recipe, manifest, tmp_path / "run", checkpoint_minutes=0.0)
+    clock = iter(np.arange(0.0, 1e6, 1.0))
+    monkeypatch.setattr("train.run_log.time.monotonic", lambda: next(clock))
+    speeds, log_epoch = [], run_log.Run.log_epoch
+    monkeypatch.setattr(
+        run_log.Run,
+        "log_epoch",
+        lambda self, state: speeds.append(self.speed) or log_epoch(self, state),
+    )
+    run(recipe, manifest, tmp_path / "run")
+    assert speeds == [16 / 1.0]  # one step of 16 clips, one tick of the clock
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("accuracy")] == [1, 2]
+
+
+def test_only_a_gpu_asks_for_pinned_memory(recipe, manifest, tmp_path, monkeypatch):
+    asked, original = [], loop.load_batches
+
+    def load_batches(*arguments, **options):
+        asked.append(options["pin_memory"])
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(loop, "load_batches", load_batches)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    run(recipe, manifest, tmp_path / "run")
+    assert asked == [False, False]
+
+
+def test_one_class_a_clip_is_saved_so_whatever_the_loss(recipe, manifest, tmp_path):
+    """Speech Commands and AudioSet are both trained with binary cross-entropy."""
+    run(replace(recipe, loss="bce", epochs=1), manifest, tmp_path / "run")
+    assert not weights.load(tmp_path / "run" / "last").multi_label
 
 
 def test_workers_change_nothing(recipe, manifest, tmp_path, straight):
@@ -189,21 +276,62 @@ def test_clipping_limits_the_gradient(recipe, manifest, tmp_path, monkeypatch):
     assert norms == pytest.approx([0.01] * 4, rel=1e-3)
 
 
-def test_non_finite_loss_stops_with_the_step_and_what_to_try(
+@pytest.fixture
+def poison(monkeypatch):
+    """`poison(step)`: from this step on, the head's bias is NaN."""
+
+    def begin(poisoned_step):
+        original = loop.train_step
+
+        def train_step(ddp_model, state, *arguments):
+            if state.step == poisoned_step:
+                with torch.no_grad():
+                    state.model.head.bias.fill_(float("nan"))
+            original(ddp_model, state, *arguments)
+
+        monkeypatch.setattr(loop, "train_step", train_step)
+
+    return begin
+
+
+def test_non_finite_loss_stops_with_its_step_and_what_to_try(recipe, manifest, tmp_path, poison):
+    """Read at the end of the epoch, of two steps; named is the first of them that went wrong."""
+    poison(3)
+    with pytest.raises(ValueError, match=r"loss is nan at step 3 \(epoch 2\); try --learning-rate"):
+        run(recipe, manifest, tmp_path / "run")
+    assert load_state(tmp_path / "run")["epoch"] == 1
+
+
+def test_a_checkpoint_never_holds_weights_that_are_not_finite(
     recipe, manifest, tmp_path, monkeypatch
 ):
-    build_sound = build
+    """The loss of a step is finite, and its update is what ruins the weights."""
+    original = loop.train_step
 
-    def poisoned(*arguments):
-        training = build_sound(*arguments)
-        with torch.no_grad():
-            training.model.head.bias.fill_(float("nan"))
-        return training
+    def train_step(ddp_model, state, *arguments):
+        original(ddp_model, state, *arguments)
+        if state.step == 2:
+            with torch.no_grad():
+                state.model.head.bias.fill_(float("inf"))
 
-    monkeypatch.setattr(loop, "build", poisoned)
-    with pytest.raises(ValueError, match=r"loss is nan at step 0 \(epoch 1\); try --learning-rate"):
-        run(recipe, manifest, tmp_path / "run")
-    assert load_state(tmp_path / "run", CPU) is None
+    monkeypatch.setattr(loop, "train_step", train_step)
+    with pytest.raises(ValueError, match=r"weights are no longer finite after step 2 \(epoch 2\)"):
+        run(recipe, manifest, tmp_path / "run", checkpoint_minutes=0.0)
+    assert load_state(tmp_path / "run")["batch"] == 0
+
+
+def test_a_step_does_not_wait_for_the_loss(recipe, manifest, tmp_path, monkeypatch):
+    """Eleven steps an epoch and a look at the loss every third: 4 looks and not 11."""
+    looks, original = [], TrainState.read_losses
+    monkeypatch.setattr(run_log, "LOSS_STEPS", 3)
+    monkeypatch.setattr(
+        TrainState, "read_losses", lambda self: looks.append(self.batch) or original(self)
+    )
+    recipe = replace(recipe, batch_size=3, epochs=1)  # 32 clips: 11 steps
+    rows = run(recipe, manifest, tmp_path / "run")
+    assert looks == [3, 6, 9, 11]
+    monkeypatch.setattr(run_log, "LOSS_STEPS", 1)
+    assert run(recipe, manifest, tmp_path / "each")[0] == rows[0]
 
 
 def test_real_recordings_train(recordings, tmp_path):
@@ -228,11 +356,8 @@ def test_a_run_resumes_without_the_weights_that_it_started_from(
     run(replace(recipe, epochs=1), manifest, tmp_path / "start")
     recipe = replace(recipe, init_from=str(tmp_path / "start" / "last"))
 
-    def dying(*arguments):
-        raise Interruption
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_results", dying)  # after the first of two epochs is saved
+        patch.setattr(loop, "save_results", interrupt)  # after the first of two epochs is saved
         with pytest.raises(Interruption):
             run(recipe, manifest, tmp_path / "run")
     shutil.rmtree(tmp_path / "start")
@@ -241,7 +366,7 @@ def test_a_run_resumes_without_the_weights_that_it_started_from(
 
 def test_a_missing_fold_is_refused_before_anything_is_written(recipe, manifest, tmp_path):
     with pytest.raises(ValueError, match=r"fold 9 does not exist in synthetic"):
-        train(recipe, manifest, 9, tmp_path / "run", device="cpu")
+        train(recipe, manifest, tmp_path / "run", fold=9, device="cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -254,7 +379,7 @@ def test_bf16_trains_on_the_cpu(recipe, manifest, tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_every_precision_trains_on_the_gpu(recipe, manifest, tmp_path, precision):
     recipe = replace(recipe, precision=precision)
-    rows = train(recipe, manifest, 1, tmp_path / "run", device="cuda")
+    rows = train(recipe, manifest, tmp_path / "run", fold=1, device="cuda")
     assert np.isfinite(rows[-1]["train_loss"])
 
 
@@ -333,12 +458,13 @@ def test_an_unreadable_file_in_the_middle_of_an_epoch_stops_and_is_named(
         run(recipe, replace(corpus, clips=clips), tmp_path / "run")
 
 
-@pytest.mark.parametrize("fold", [1, 2], ids=["in training", "held out"])
-def test_skipped_files_are_counted_and_listed(recipe, damaged, tmp_path, capsys, fold):
+@pytest.mark.parametrize("fold", [1, 2], ids=["in training", "in validation"])
+def test_skipped_files_are_counted_and_listed(recipe, damaged, tmp_path, caplog, fold):
     corpus, _ = damaged
     recipe = replace(recipe, skip_unreadable=True)
-    train(recipe, corpus, fold, tmp_path / "run", device="cpu")
-    said = capsys.readouterr().out
+    caplog.set_level("INFO")
+    train(recipe, corpus, tmp_path / "run", fold=fold, device="cpu")
+    said = caplog.text
     assert "unreadable: " in said and "no audio" not in said
     assert "broken.flac" in said or "broken.flac" in (tmp_path / "run/skipped.txt").read_text()
     if fold == 1:

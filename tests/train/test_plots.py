@@ -35,10 +35,10 @@ def test_learning_curves_of_one_run_hold_its_columns():
     losses, accuracy = plots.learning_curves_figure({"fold 1": rows(7)}).axes
     drawn = lines(losses)
     assert drawn["training"].tolist() == [[r["epoch"], r["train_loss"]] for r in rows(7)]
-    assert drawn["held out"].tolist() == [[r["epoch"], r["loss"]] for r in rows(7)]
+    assert drawn["validation"].tolist() == [[r["epoch"], r["loss"]] for r in rows(7)]
     expected = [[r["epoch"], 100 * r["accuracy"]] for r in rows(7)]
-    assert lines(accuracy)["held out"].tolist() == expected
-    assert legend_texts(losses) == ["training", "held out"]
+    assert lines(accuracy)["validation"].tolist() == expected
+    assert legend_texts(losses) == ["training", "validation"]
 
 
 def test_learning_curves_of_folds_add_the_mean_over_epochs_all_of_them_have():
@@ -46,12 +46,12 @@ def test_learning_curves_of_folds_add_the_mean_over_epochs_all_of_them_have():
     losses, accuracy = plots.learning_curves_figure(runs).axes
     drawn = lines(accuracy)
     assert drawn["_fold 1"].shape == (7, 2) and drawn["_fold 2"].shape == (5, 2)
-    mean = drawn["held out, mean of 2"]
+    mean = drawn["validation, mean of 2"]
     assert mean[:, 0].tolist() == [1, 2, 3, 4, 5]
     np.testing.assert_allclose(mean[:, 1], [100 * (1 - 1 / e - 0.1) for e in range(1, 6)])
     thin, _, thick = (line.get_linewidth() for line in accuracy.get_lines())
     assert thick > 2 * thin
-    assert legend_texts(losses) == ["training, mean of 2", "held out, mean of 2"]
+    assert legend_texts(losses) == ["training, mean of 2", "validation, mean of 2"]
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 30])
@@ -96,7 +96,7 @@ def test_confusion_shows_counts_and_colours_by_the_share_of_the_row():
     assert cells == {(c, r): str(matrix[r, c]) for r in range(3) for c in range(3)}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "target class")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     assert axes.get_title() == "title"
 
 
