@@ -1,8 +1,7 @@
-"""A look at the data before training: errors would spoil the result silently, notes are to know."""
+"""A look at the data before training: what would spoil a result silently, and notes."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import soundfile
 from tqdm import tqdm
 
 from data.audio import SAMPLE_RATES, UNKNOWN_FRAMES, checked_source, load_audio, require_file
+from data.duplicates import equal_files
 from data.manifest import Clip, Clips, Manifest
 
 WINDOW_SECONDS = 0.025  # one frame of the filterbank: a shorter clip has none
@@ -22,7 +22,7 @@ FEW_CLIPS = 10  # of a class in training
 LARGEST_SHIFT = 0.25  # of the mean, in standard deviations
 LARGEST_STRETCH = 1.25  # of the standard deviation, either way
 NAMED = 5  # of many, in one line
-BLOCK = 1 << 20  # bytes hashed at a time
+REMEDY = "restore them, or leave them out with --skip-unreadable"
 
 
 class Header(NamedTuple):
@@ -49,7 +49,7 @@ class Audit:
     errors: tuple[str, ...]
     unreadable: dict[Path, str]  # file and reason; missing files are among them
     training: Clips  # the clips that can be read
-    held_out: Clips
+    evaluation: Clips
 
     def lines(self) -> list[str]:
         """All of it to be printed: facts, unreadable files, notes, errors."""
@@ -70,63 +70,63 @@ class Audit:
 def audit(
     manifest: Manifest,
     training: Sequence[Clip],
-    held_out: Sequence[Clip],
+    evaluation: Sequence[Clip],
     sample_rate: int = 16_000,
     measure: Callable[[Sequence[Clip]], tuple[float, float] | None] | None = None,
     expected: tuple[float, float] | None = None,
     skip_unreadable: bool = False,
 ) -> Audit:
-    """Whether these clips can be trained on and the held-out ones tell how good the result is.
+    """Whether these clips can be trained on, and the others tell how good the result is.
 
     Errors are: files missing or unreadable, clips shorter than a window of 25 ms, classes without
-    training clips, and files in both splits (of the same content, whatever their names). Only the
-    headers are read, and the content of files that have the same size as one of the other split:
-    damage inside a file shows when it is decoded.
+    training clips, and files that are trained on and evaluated (of the same content, whatever their
+    names). Only headers are read, and as much as `equal_files` needs: damage inside a file shows
+    when it is decoded.
 
     Args:
         manifest: where the clips are from; gives the names of the classes.
         training: what is trained on.
-        held_out: what is not: validation and test clips, or those of a fold. May be empty.
+        evaluation: validation and test clips. May be empty.
         sample_rate: of the model, in Hz.
         measure: gives mean and standard deviation of the log-mel values of clips, or None; called
-            for the training clips unless there are errors.
+            with the training clips unless there are errors.
         expected: the recipe's mean and standard deviation, to compare with.
         skip_unreadable: missing and unreadable files become a note instead of an error; training
-            and held_out of the result are without them in either case.
+            and evaluation of the result are without them in either case.
     """
-    every = Clips.of(training) + Clips.of(held_out)
+    every = Clips.of(training) + Clips.of(evaluation)
     headers, failures = _read_headers(every)
     readable = headers["samples"] > 0
     num_trained = int(readable[: len(training)].sum())
     clips, headers = every[readable], headers[readable]
-    training, held_out = clips[:num_trained], clips[num_trained:]
+    training, evaluation = clips[:num_trained], clips[num_trained:]
     seconds = headers["samples"] / headers["sample_rate"]
     lost = _lost_clips(failures, len(every) - len(clips), len(every))
     errors = [
-        *(f"{line}: restore them, or --skip-unreadable" for line in lost if not skip_unreadable),
+        *(f"{line}: {REMEDY}" for line in lost if not skip_unreadable),
         *_short_clips(clips, seconds),
         *_untrained_classes(manifest, training),
-        *_duplicates(training, held_out, *np.split(headers["size"], [num_trained])),
+        *_duplicates(training, evaluation, *np.split(headers["size"], [num_trained])),
     ]
     measured = measure(training) if measure and not errors else None
     notes = [
         *(f"{line}: left out" for line in lost if skip_unreadable),
         *_small_classes(manifest, training),
-        *_unmeasured_classes(manifest, training, held_out),
+        *_unmeasured_classes(manifest, training, evaluation),
         *_clips_of_no_class(clips),
-        *_shared_groups(training, held_out),
+        *_shared_groups(training, evaluation),
         *_low_rates(headers, sample_rate),
         *_statistics(measured, expected),
     ]
     facts = [
-        f"{manifest.name}: {len(training)} training and {len(held_out)} held-out clips, "
-        f"{len(manifest.classes)} classes",
+        f"{manifest.name}: {len(training)} training clips, {len(evaluation)} validation and test "
+        f"clips, {len(manifest.classes)} classes",
         *_durations(clips, seconds),
         *_sample_rates(headers),
         *_mean_and_std(measured, expected),
     ]
     unreadable = {path: " ".join(str(error).split()) for path, error in failures.items()}
-    return Audit(tuple(facts), tuple(notes), tuple(errors), unreadable, training, held_out)
+    return Audit(tuple(facts), tuple(notes), tuple(errors), unreadable, training, evaluation)
 
 
 def read_header(path: Path) -> Header:
@@ -198,34 +198,16 @@ def _classes_of(clips: Clips) -> set[int]:
 
 
 def _duplicates(
-    training: Clips, held_out: Clips, training_sizes: np.ndarray, held_out_sizes: np.ndarray
+    training: Clips, evaluation: Clips, training_sizes: np.ndarray, evaluation_sizes: np.ndarray
 ) -> list[str]:
-    """Equal content has equal size, so that of most files need not be read."""
-    held = [
-        (clip.path, _digest(clip.path))
-        for clip in held_out[np.isin(held_out_sizes, training_sizes)]
-    ]
-    digests = {digest for _, digest in held}
-    learnt = {
-        digest: clip.path
-        for clip in training[np.isin(training_sizes, held_out_sizes)]
-        if (digest := _digest(clip.path)) in digests
-    }
-    pairs = [(path, learnt[digest]) for path, digest in held if digest in learnt]
+    pairs = equal_files(evaluation, training, evaluation_sizes, training_sizes)
     if not pairs:
         return []
     return [
-        f"{len(pairs)} held-out clips are trained on as well, the first is {pairs[0][0]} = "
-        f"{pairs[0][1]}: a score on them shows memory, not skill; remove them from one split"
+        f"{len(pairs)} validation and test clips are trained on as well, the first is "
+        f"{pairs[0][0]} = {pairs[0][1]}: a score on them shows memory, not skill; remove them from "
+        "one split"
     ]
-
-
-def _digest(path: Path) -> bytes:
-    digest = hashlib.blake2b()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.digest()
 
 
 def _small_classes(manifest: Manifest, training: Clips) -> list[str]:
@@ -237,12 +219,14 @@ def _small_classes(manifest: Manifest, training: Clips) -> list[str]:
     return [f"{len(small)} classes have fewer than {FEW_CLIPS} training clips: {names}"]
 
 
-def _unmeasured_classes(manifest: Manifest, training: Clips, held_out: Clips) -> list[str]:
-    absent = sorted(_classes_of(training) - _classes_of(held_out))
-    if not (held_out and absent):
+def _unmeasured_classes(manifest: Manifest, training: Clips, evaluation: Clips) -> list[str]:
+    absent = sorted(_classes_of(training) - _classes_of(evaluation))
+    if not (evaluation and absent):
         return []
     names = _names(manifest.classes[target] for target in absent)
-    return [f"{len(absent)} classes have no held-out clips, no score will show them: {names}"]
+    return [
+        f"{len(absent)} classes have no validation or test clips, no score will show them: {names}"
+    ]
 
 
 def _clips_of_no_class(clips: Clips) -> list[str]:
@@ -250,14 +234,14 @@ def _clips_of_no_class(clips: Clips) -> list[str]:
     return [f"{count} clips are of no class: all their targets are 0"] if count else []
 
 
-def _shared_groups(training: Clips, held_out: Clips) -> list[str]:
-    measured = set(held_out.groups()) - {None}
+def _shared_groups(training: Clips, evaluation: Clips) -> list[str]:
+    measured = set(evaluation.groups()) - {None}
     shared = sorted({group for group in training.groups() if group in measured})
     if not shared:
         return []
     return [
-        f"{len(shared)} of {len(measured)} held-out groups are trained on as well "
-        f"({_names(shared)}): the score does not tell how the model does on new ones"
+        f"{len(shared)} of {len(measured)} groups of validation and test clips are trained on as "
+        f"well ({_names(shared)}): the score does not tell how the model does on new ones"
     ]
 
 

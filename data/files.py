@@ -34,7 +34,7 @@ def existing(path: Path) -> Path | None:
     if path.is_file():
         return path
     flac = path.with_suffix(".flac")
-    return flac if flac.is_file() else None
+    return flac if is_audio(path.name) and flac.is_file() else None
 
 
 def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:

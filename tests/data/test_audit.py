@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 
-import data.audit
 from data.audit import audit, read_header
 from data.corpora.esc50 import esc50
 from data.corpora.folder import folder
@@ -24,19 +23,19 @@ def sound(path: Path, level: float = 0.1, samples: int = 1600, rate: int = 16_00
 
 @pytest.fixture
 def splits(tmp_path) -> tuple[list[Clip], list[Clip]]:
-    """12 training and 2 held-out clips of each class, all of one size, no two alike."""
+    """12 training and 2 validation clips of each class, all of one size, no two alike."""
     clips = [
         Clip(sound(tmp_path / f"{target}-{n}.wav", (1 + n + 20 * target) / 100), (target,))
         for target in (0, 1)
         for n in range(14)
     ]
-    held_out = [clips[n] for n in (0, 1, 14, 15)]
-    return [clip for clip in clips if clip not in held_out], held_out
+    evaluation = [clips[n] for n in (0, 1, 14, 15)]
+    return [clip for clip in clips if clip not in evaluation], evaluation
 
 
-def run(training, held_out, **arguments):
-    manifest = Manifest("farm", (*training, *held_out), CLASSES)
-    found = audit(manifest, training, held_out, **arguments)
+def run(training, evaluation, **arguments):
+    manifest = Manifest("farm", (*training, *evaluation), CLASSES)
+    found = audit(manifest, training, evaluation, **arguments)
     assert all("\n" not in line for line in found.lines())
     return found
 
@@ -45,63 +44,55 @@ def test_sound_data_have_facts_only(splits):
     found = run(*splits)
     assert (found.notes, found.errors, found.unreadable) == ((), (), {})
     assert found.facts == (
-        "farm: 24 training and 4 held-out clips, 2 classes",
+        "farm: 24 training clips, 4 validation and test clips, 2 classes",
         "duration 0:00:03 (h:mm:ss) in total, shortest 0.10 s (0-0.wav), longest 0.10 s (1-9.wav)",
         "sample rates: 28 clips at 16000 Hz",
     )
-    assert (found.training, found.held_out) == tuple(map(tuple, splits))
+    assert (found.training, found.evaluation) == tuple(map(tuple, splits))
     found.require_sound()
 
 
-def test_the_shortest_and_the_longest_clip_of_either_part_are_named(splits, tmp_path):
-    training, held_out = splits
+def test_the_shortest_and_the_longest_clip_of_either_split_are_named(splits, tmp_path):
+    training, evaluation = splits
     training.append(Clip(sound(tmp_path / "short.wav", samples=800), (0,)))
-    held_out.append(Clip(sound(tmp_path / "long.wav", samples=8000), (1,)))
+    evaluation.append(Clip(sound(tmp_path / "long.wav", samples=8000), (1,)))
     assert (
-        run(training, held_out)
+        run(training, evaluation)
         .facts[1]
         .endswith("shortest 0.05 s (short.wav), longest 0.50 s (long.wav)")
     )
 
 
-def test_equal_files_in_both_parts_are_an_error_whatever_their_names(splits, tmp_path):
-    training, held_out = splits
+def test_equal_files_in_both_splits_are_an_error_whatever_their_names(splits, tmp_path):
+    training, evaluation = splits
     copy = tmp_path / "copy.wav"
     copy.write_bytes(training[3].path.read_bytes())
-    (error,) = run(training, [*held_out, Clip(copy, (0,))]).errors
-    assert error.startswith(f"1 held-out clips are trained on as well, the first is {copy} = ")
+    (error,) = run(training, [*evaluation, Clip(copy, (0,))]).errors
+    assert error.startswith(
+        f"1 validation and test clips are trained on as well, the first is {copy} = "
+    )
     assert str(training[3].path) in error
 
 
-def test_one_clip_in_both_parts_is_an_error(splits):
-    training, held_out = splits
+def test_one_clip_in_both_splits_is_an_error(splits):
+    training, evaluation = splits
     assert (
-        "1 held-out clips are trained on as well"
-        in run(training, [*held_out, training[0]]).errors[0]
+        "1 validation and test clips are trained on as well"
+        in run(training, [*evaluation, training[0]]).errors[0]
     )
 
 
-def test_equal_files_in_one_part_are_none(splits, tmp_path):
-    training, held_out = splits
+def test_equal_files_in_one_split_are_none(splits, tmp_path):
+    training, evaluation = splits
     copy = tmp_path / "copy.wav"
     copy.write_bytes(training[3].path.read_bytes())
-    assert run([*training, Clip(copy, (0,))], held_out).errors == ()
-
-
-def test_only_files_of_equal_size_are_read(splits, tmp_path, monkeypatch):
-    read = []
-    digest = data.audit._digest
-    monkeypatch.setattr(data.audit, "_digest", lambda path: read.append(path) or digest(path))
-    training = [Clip(sound(tmp_path / f"{n}.wav", samples=2000 + n), (n % 2,)) for n in range(24)]
-    held_out = [Clip(sound(tmp_path / f"held{n}.wav", samples=2023 + n), (1,)) for n in range(9)]
-    run(training, held_out)
-    assert sorted(path.name for path in read) == ["23.wav", "held0.wav"]
+    assert run([*training, Clip(copy, (0,))], evaluation).errors == ()
 
 
 @pytest.mark.parametrize(("target", "name"), [(0, "cow"), (1, "owl")])
 def test_classes_without_training_clips_are_an_error(splits, target, name):
-    training, held_out = splits
-    found = run([clip for clip in training if clip.targets != (target,)], held_out)
+    training, evaluation = splits
+    found = run([clip for clip in training if clip.targets != (target,)], evaluation)
     assert len(found.errors) == 1
     assert f"1 of 2 classes have no training clips ('{name}')" in found.errors[0]
     assert found.notes == ()  # nor are they noted as having few
@@ -111,40 +102,40 @@ def test_no_training_clips_at_all(splits):
     assert "no clips to train on" in run([], splits[1]).errors[0]
 
 
-def test_no_held_out_clips_are_no_finding(splits):
+def test_no_evaluated_clips_are_no_finding(splits):
     found = run(splits[0], [])
     assert (found.notes, found.errors) == ((), ())
 
 
 def test_clips_shorter_than_a_window_are_an_error(splits, tmp_path):
-    training, held_out = splits
+    training, evaluation = splits
     enough = Clip(sound(tmp_path / "enough.wav", samples=400), (0,))
-    assert run([*training, enough], held_out).errors == ()
+    assert run([*training, enough], evaluation).errors == ()
     short = Clip(sound(tmp_path / "short.wav", samples=199, rate=8000), (0,))
-    (error,) = run([*training, short], held_out).errors
+    (error,) = run([*training, short], evaluation).errors
     assert "1 clips are shorter than one window of 25 ms" in error
     assert "short.wav (24.9 ms)" in error
 
 
 def spoil(splits) -> tuple[list[Clip], list[Clip]]:
     """One missing file, one that is no audio, one truncated, one empty, one without samples."""
-    training, held_out = splits
+    training, evaluation = splits
     training[0].path.unlink()
     training[1].path.write_bytes(b"no audio at all\n" * 100)
     training[2].path.write_bytes(training[2].path.read_bytes()[:1000])
-    held_out[0].path.write_bytes(b"")
-    sound(held_out[3].path, samples=0)
-    return training, held_out
+    evaluation[0].path.write_bytes(b"")
+    sound(evaluation[3].path, samples=0)
+    return training, evaluation
 
 
 def test_missing_and_unreadable_files_are_an_error_and_listed_with_reasons(splits):
-    training, held_out = spoil(splits)
-    found = run(training, held_out)
+    training, evaluation = spoil(splits)
+    found = run(training, evaluation)
     (error,) = found.errors
     assert error.startswith("5 of 28 clips cannot be used, 1 files are missing and 4 unreadable")
     assert str(training[0].path) in error
     assert list(found.unreadable) == [
-        clip.path for clip in (*training[:3], held_out[0], held_out[3])
+        clip.path for clip in (*training[:3], evaluation[0], evaluation[3])
     ]
     reasons = [line for line in found.lines() if line.startswith("unreadable: ")]
     words = ["does not exist", "cannot be decoded", "truncated", "is empty", "no samples"]
@@ -154,21 +145,21 @@ def test_missing_and_unreadable_files_are_an_error_and_listed_with_reasons(split
 
 
 def test_skipping_them_is_noted_and_gives_the_clips_that_are_left(splits):
-    training, held_out = spoil(splits)
-    found = run(training, held_out, skip_unreadable=True)
+    training, evaluation = spoil(splits)
+    found = run(training, evaluation, skip_unreadable=True)
     assert found.errors == ()
     assert found.notes[0].startswith("5 of 28 clips cannot be used")
     assert found.training == tuple(training[3:])
-    assert found.held_out == tuple(held_out[1:3])
+    assert found.evaluation == tuple(evaluation[1:3])
     assert len(found.unreadable) == 5
 
 
 def test_a_class_that_skipping_leaves_without_clips_is_an_error(splits):
-    training, held_out = splits
+    training, evaluation = splits
     for clip in training:
         if clip.targets == (1,):
             clip.path.unlink()
-    (error,) = run(training, held_out, skip_unreadable=True).errors
+    (error,) = run(training, evaluation, skip_unreadable=True).errors
     assert "('owl')" in error
 
 
@@ -186,47 +177,49 @@ def test_what_the_audit_reads_is_as_long_as_what_training_decodes(tmp_path):
 
 
 def test_a_few_clips_in_a_class_are_noted(splits):
-    training, held_out = splits
-    assert run(training[2:], held_out).notes == ()
-    (note,) = run(training[3:], held_out).notes
+    training, evaluation = splits
+    assert run(training[2:], evaluation).notes == ()
+    (note,) = run(training[3:], evaluation).notes
     assert note == "1 classes have fewer than 10 training clips: 'cow 9'"
 
 
-def test_classes_without_held_out_clips_are_noted(splits):
-    training, held_out = splits
-    (note,) = run(training, held_out[:2]).notes
-    assert note == "1 classes have no held-out clips, no score will show them: 'owl'"
+def test_classes_without_evaluated_clips_are_noted(splits):
+    training, evaluation = splits
+    (note,) = run(training, evaluation[:2]).notes
+    assert note == "1 classes have no validation or test clips, no score will show them: 'owl'"
 
 
 def test_clips_of_no_class_are_noted(splits, tmp_path):
-    training, held_out = splits
-    (note,) = run([*training, Clip(sound(tmp_path / "none.wav"), ())], held_out).notes
+    training, evaluation = splits
+    (note,) = run([*training, Clip(sound(tmp_path / "none.wav"), ())], evaluation).notes
     assert note.startswith("1 clips are of no class")
 
 
 def test_a_rate_below_the_models_is_noted_and_one_above_is_not(splits, tmp_path):
-    training, held_out = splits
+    training, evaluation = splits
     training.append(Clip(sound(tmp_path / "8.wav", rate=8000), (0,)))
     training.append(Clip(sound(tmp_path / "44.wav", rate=44_100), (0,)))
-    found = run(training, held_out)
+    found = run(training, evaluation)
     assert "1 clips are recorded at 8000 Hz: nothing in them above 4000 Hz" in found.notes[0]
     assert len(found.notes) == 1
     assert (
         found.facts[2]
         == "sample rates: 28 clips at 16000 Hz, 1 clips at 8000 Hz, 1 clips at 44100 Hz"
     )
-    assert len(run(training, held_out, sample_rate=44_100).notes) == 2
+    assert len(run(training, evaluation, sample_rate=44_100).notes) == 2
 
 
-def test_groups_in_both_parts_are_noted(splits):
+def test_groups_in_both_splits_are_noted(splits):
     groups = ["ada", "ben"]
-    training, held_out = (
+    training, evaluation = (
         [Clip(clip.path, clip.targets, group=groups[clip.targets[0] * odd]) for clip in split]
         for split, odd in zip(splits, (0, 1), strict=True)
     )
     training[0] = replace(training[0], group="cid")
-    (note,) = run(training, held_out).notes
-    assert note.startswith("1 of 2 held-out groups are trained on as well ('ada')")
+    (note,) = run(training, evaluation).notes
+    assert note.startswith(
+        "1 of 2 groups of validation and test clips are trained on as well ('ada')"
+    )
 
 
 def test_mean_and_std_are_compared_with_the_recipes(splits):
@@ -239,9 +232,15 @@ def test_mean_and_std_are_compared_with_the_recipes(splits):
         assert f"--mean {measured[0]:.4f} --std {measured[1]:.4f}" in note
 
 
+def test_mean_and_std_are_those_of_the_training_clips(splits):
+    measured = []
+    run(*splits, measure=lambda clips: measured.append(clips) or (0.0, 1.0))
+    assert measured == [tuple(splits[0])]
+
+
 def test_the_first_error_is_raised_with_the_number_of_the_others(splits):
-    training, held_out = splits
-    found = run(training[:12], [*held_out, training[0]])
+    training, evaluation = splits
+    found = run(training[:12], [*evaluation, training[0]])
     assert len(found.errors) == 2
     with pytest.raises(ValueError, match=r"no training clips.*\(and 1 more errors\)$"):
         found.require_sound()

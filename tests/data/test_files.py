@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.files import atomic_file, atomic_folder
+from data.files import atomic_file, atomic_folder, existing
 
 
 def names(folder):
@@ -56,3 +56,22 @@ def test_a_full_disk_says_what_to_do(tmp_path):
         atomic_file(tmp_path / "a"),
     ):
         raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("named", "there", "found"),
+    [
+        ("a.wav", ["a.wav", "a.flac"], "a.wav"),
+        ("a.WAV", ["a.flac"], "a.flac"),
+        ("clip.1.wav", ["clip.1.flac", "clip.flac"], "clip.1.flac"),
+        ("clip.1", ["clip.flac"], None),
+        ("clip", ["clip.flac"], None),
+        ("a.wav", ["b.flac"], None),
+    ],
+)
+def test_a_prepared_file_stands_in_for_the_one_of_another_audio_suffix(
+    tmp_path, named, there, found
+):
+    for name in there:
+        (tmp_path / name).touch()
+    assert existing(tmp_path / named) == (found and tmp_path / found)
