@@ -50,7 +50,7 @@ class PublishedResult:
     recipe: Recipe
     num_runs: int = 1  # that the command trains for the one score: folds, or members of an ensemble
     model: Literal["default", "last", "ensemble"] = "default"
-    """Whose score it is: as `RunRecord.score`, the final checkpoint's, or that of several models."""
+    """Whose score it is: as `RunRecord.score`, the final checkpoint, or several models."""
 
 
 def published_results() -> Iterator[PublishedResult]:

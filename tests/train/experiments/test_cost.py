@@ -8,7 +8,7 @@ import torch
 from ast_model import AST
 from train.device import peak_memory
 from train.experiments import cost
-from train.experiments.cost import count, measure
+from train.experiments.cost import count, measure, measure_step, training_step
 from train.recipes.audioset import AUDIOSET_BALANCED
 from train.recipes.esc10 import ESC10_SCRATCH
 
@@ -17,10 +17,10 @@ def matrix_products(config):
     """FLOPs of every matrix product of the forward pass of one clip, by hand."""
     tokens, width, hidden = config.num_tokens, config.width, config.width * config.mlp_ratio
 
-    def block(first):
+    def block(queries):
         products = 2 * tokens * width * 3 * width  # queries, keys, values
-        products += 2 * 2 * first * tokens * width  # queries by keys, weights by values
-        return products + 2 * first * width * (width + 2 * hidden)  # projection, MLP
+        products += 2 * 2 * queries * tokens * width  # queries by keys, weights by values
+        return products + 2 * queries * width * (width + 2 * hidden)  # projection, MLP
 
     last = tokens if config.pooling == "patches" else config.num_special_tokens
     patch = config.patch[0] * config.patch[1]
@@ -53,15 +53,23 @@ def test_a_baseline_is_counted_too(recipe):
     assert flops > 1e7
 
 
+def test_weights_that_the_recipe_starts_from_are_not_needed(recipe, monkeypatch):
+    monkeypatch.setattr(cost, "MIN_SECONDS", 0)
+    recipe = replace(recipe, init_from="audioset", ema_decay=0.9, max_grad_norm=1.0)
+    measured = measure_step(training_step, recipe, num_classes=8, batch_size=4, device="cpu")
+    assert measured.speed > 0
+    assert measured.precision == "fp32"
+
+
 def test_speed_and_memory_are_measured_apart_from_this_process(recipe):
     ballast = torch.ones(250_000_000)  # 1 GB here, none in the process that measures
-    found = measure(recipe, 8, batch_size=4, device="cpu")
+    measured = measure(recipe, 8, batch_size=4, device="cpu")
     assert len(ballast) == 250_000_000
-    assert (found.precision, found.batch_size) == ("fp32", 4)
-    assert found.inference_speed > found.training_speed > 0
-    assert 50e6 < found.inference_memory < peak_memory(torch.device("cpu")) - 0.5e9
-    assert found.training_memory > found.inference_memory
-    assert found.device.endswith(("thread", "threads"))
+    assert (measured.precision, measured.batch_size) == ("fp32", 4)
+    assert measured.inference_speed > measured.training_speed > 0
+    assert 50e6 < measured.inference_memory < peak_memory(torch.device("cpu")) - 0.5e9
+    assert measured.training_memory > measured.inference_memory
+    assert measured.device.endswith(("thread", "threads"))
 
 
 def test_a_model_that_does_not_fit_is_one_line(recipe, monkeypatch):

@@ -1,4 +1,4 @@
-"""The ledger: every published number, and ours only where a run of the same recipe stands."""
+"""The ledger: every published score, and ours only where there is a run of the same recipe."""
 
 import re
 from dataclasses import asdict, replace
@@ -7,13 +7,13 @@ import pytest
 
 from train.experiments.cost import Cost, count
 from train.experiments.ledger import ledger
-from train.experiments.paper import published
+from train.experiments.paper import published_results
 from train.recipes.audioset import AUDIOSET_BALANCED, AUDIOSET_FULL
 from train.recipes.esc50 import ESC50, ESC50_IMAGENET
 from train.run_folder import write_json
 
-# The numbers of the paper and of the authors' released logs, once more.
-VALUES = """0.347 0.459 0.448 0.363 0.475 0.378 0.485 88.7 95.6 95.75 98.11 98.13 97.88
+# The scores of the paper and of the authors' released logs, once more.
+SCORES = """0.347 0.459 0.448 0.363 0.475 0.378 0.485 88.7 95.6 95.75 98.11 98.13 97.88
 0.148 0.366 0.320 0.330 0.305 0.346 0.336 0.342 0.344 0.451 0.456 0.455 0.154 0.143 0.139"""
 
 
@@ -25,8 +25,8 @@ def runs(fake_run, tmp_path):
         fake_run(tmp_path / "runs" / f"fold{fold}", score, recipe, fold)
     fake_run(tmp_path / "runs" / "longer", 0.99, replace(ESC50_IMAGENET, epochs=26))
     fake_run(tmp_path / "runs" / "unfinished", None, ESC50)
-    (tmp_path / "runs" / "old").mkdir()
-    (tmp_path / "runs" / "old" / "recipe.json").write_text('{"recipe": {}, "fold": 1}')
+    (tmp_path / "runs" / "broken").mkdir()
+    (tmp_path / "runs" / "broken" / "recipe.json").write_text('{"recipe": {}, "fold": 1}')
     return tmp_path / "runs"
 
 
@@ -34,19 +34,18 @@ def lines(text, beginning):
     return [line for line in text.splitlines() if line.startswith(f"| {beginning}")]
 
 
-def test_every_published_number_has_a_line(runs):
+def test_every_published_score_has_a_line(runs):
     text = ledger(runs)
-    values = {re.match(r"[\d.]+", number.value)[0] for number in published()}
-    assert values == set(VALUES.split())
-    assert all(f"| {number.result} | {number.value} |" in text for number in published())
+    scores = {re.match(r"[\d.]+", result.score)[0] for result in published_results()}
+    assert scores == set(SCORES.split())
+    assert all(f"| {each.title} | {each.score} |" in text for each in published_results())
 
 
-def test_our_number_is_that_of_finished_runs_of_the_same_recipe(runs):
+def test_our_score_is_that_of_finished_runs_of_the_same_recipe(runs):
     (line,) = lines(ledger(runs), "ESC-50 accuracy (%), from ImageNet")
     assert "| 88.7 ± 0.7 |" in line
-    assert (
-        "| 88.00 ± 1.41 (2 runs, folds 1, 2; accuracy on the held-out clips, last epoch) |" in line
-    )
+    name = "accuracy on the validation split, final checkpoint"
+    assert f"| 88.00 ± 1.41 (2 runs, folds 1, 2; {name}) |" in line
     assert "`ast-audio crossval esc50_imagenet --data datasets/esc50`" in line
 
 
@@ -56,18 +55,18 @@ def test_what_was_not_run_says_so_and_what_it_needs(runs):
         assert "not run here: needs ESC-50 (600 MB) and AudioSet weights" in line
     (line,) = lines(text, "AudioSet full mAP, pretraining: none")
     assert "not run here: needs AudioSet full and no weights" in line
-    assert text.count("not run here") == len(list(published())) - 1
+    assert text.count("not run here") == len(list(published_results())) - 1
 
 
-def test_a_map_of_the_last_epoch_is_that_and_an_ensemble_is_no_single_run(fake_run, tmp_path):
+def test_a_map_of_the_final_checkpoint_is_that_and_an_ensemble_is_no_single_run(fake_run, tmp_path):
     run = fake_run(tmp_path / "full", 0.8, AUDIOSET_FULL, fold=None)
-    rows = {"last": {"mAP": 0.44}, "averaged": {"mAP": 0.45}}
-    write_json(run / "results.json", rows)
+    scores = {"last": {"mAP": 0.44}, "averaged": {"mAP": 0.45}}
+    write_json(run / "results.json", {"validation_split": "test", "validation": scores})
     text = ledger(tmp_path)
     (averaged,) = lines(text, "AudioSet full mAP, averaged weights")
     (last,) = lines(text, "AudioSet full mAP, last checkpoint")
-    assert "| 0.450 (1 run; mAP on the held-out clips, averaged weights) |" in averaged
-    assert "| 0.440 (1 run; mAP of the last epoch) |" in last
+    assert "| 0.450 (1 run; mAP on the validation split, averaged weights) |" in averaged
+    assert "| 0.440 (1 run; mAP of the final checkpoint) |" in last
     assert all("not run here" in line for line in lines(text, "AudioSet full mAP, ensemble"))
 
 
@@ -84,9 +83,9 @@ def test_hours_follow_from_a_measured_speed(runs, tmp_path):
     assert "| not measured |" in lines(ledger(runs), "AudioSet balanced mAP, averaged")[0]
 
 
-def test_a_bench_that_is_none_is_refused(runs, tmp_path):
+def test_a_file_that_holds_no_cost_is_refused(runs, tmp_path):
     (tmp_path / "bench.json").write_text('{"speed": 3}')
-    with pytest.raises(ValueError, match="holds no measured cost; write it with `python -m"):
+    with pytest.raises(ValueError, match="no measured cost; write it with `ast-audio cost RECIPE"):
         ledger(runs, [tmp_path / "bench.json"])
 
 

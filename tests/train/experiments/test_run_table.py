@@ -1,8 +1,8 @@
 """A table's runs: each trained once, by whichever process, and resumed where one was killed."""
 
 import json
+import logging
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from train.experiments import run_table as ablate
+from data import esc50
+from train.experiments import run_table as module
 from train.experiments.cost import Cost
-from train.experiments.run_table import check_folders, planned_runs, run_table
+from train.experiments.run_table import check_folders, plan_runs, run_table
 from train.experiments.table import Row, Table
-from train.lock import claimed
-from train.run_folder import write_json
-from train.tables import write_csv
+from train.lock import claim
+from train.run_folder import fingerprint, read_metrics, read_run, write_json
 
 COST = Cost(12, 5_000_000, 2_500_000_000, "a chip", "fp32", 8, 10.0, 10**9, 30.0, 5 * 10**8)
 TABLE = """
@@ -37,7 +37,7 @@ def recipes(recipe):
 @pytest.fixture
 def runs(recipes, tmp_path):
     """Two rows of two seeds."""
-    return planned_runs(recipes, tmp_path / "out", folds=[1], seeds=[0, 1])
+    return plan_runs(recipes, tmp_path / "out", folds=[1], seeds=[0, 1])
 
 
 @pytest.fixture
@@ -49,37 +49,26 @@ def words(corpus_folder, tmp_path):
         write_json(tmp_path / "out" / name / "cost.json", asdict(COST))
     return [
         "ablate", str(file), "demo", "--data", str(corpus_folder), "--corpus", "esc50",
-        "--num-frames", "64", "--frequency-mask", "8", "--time-mask", "16", "--device", "cpu",
-        "--precision", "fp32", "--no-use-cache", "--seeds", "0", "1",
-        "--out", str(tmp_path / "out"),
+        "--depth", "1", "--num-frames", "64", "--frequency-mask", "8", "--time-mask", "16",
+        "--device", "cpu", "--precision", "fp32", "--no-use-cache", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
 
 
-def started(words, epochs):
-    """The command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "train", *words, "--epochs", str(epochs)],
-        cwd=Path(__file__).parents[3],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def wait_for(path, process):
-    deadline = time.monotonic() + 60
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert path.exists(), process.communicate()[0]
-
-
 def trained(text):
-    return [line for line in text.splitlines() if line in NAMES]
+    """The runs that were announced and not left to another process."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    followed = zip(lines, [*lines[1:], ""], strict=True)
+    return [line for line, next in followed if line in NAMES and not next.startswith("left to")]
+
+
+def finish(recipe, manifest, folder, **_):
+    """Stands for `train`."""
+    with claim(folder):
+        write_json(folder / "results.json", {})
 
 
 def test_all_rows_of_a_seed_come_before_the_next_seed(recipes, tmp_path):
-    runs = planned_runs(recipes, tmp_path, [1, 2], [0, 1, 0])
+    runs = plan_runs(recipes, tmp_path, [1, 2], [0, 1, 0])
     assert [run.name for run in runs[:3]] == [
         "low/seed0/fold1",
         "high/seed0/fold1",
@@ -87,105 +76,123 @@ def test_all_rows_of_a_seed_come_before_the_next_seed(recipes, tmp_path):
     ]
     assert len(runs) == 8
     assert runs[-1].recipe == replace(recipes["high"], seed=1)
-    assert planned_runs(recipes, tmp_path, [None], [0])[0].name == "low/seed0/run"
+    assert plan_runs(recipes, tmp_path, [None], [0])[0].name == "low/seed0/run"
 
 
 def test_the_command_trains_reports_and_trains_nothing_twice(words, run_command, tmp_path):
-    code, output, error = run_command(*words, "--epochs", "1")
+    out, words = tmp_path / "out", [*words, "--epochs", "1"]
+    code, output, error = run_command(*words, "--seeds", "0")
     assert (code, error) == (0, "")
-    assert trained(output) == NAMES
-    assert "against low:" in output and (tmp_path / "out" / "table.png").is_file()
-    row = json.loads((tmp_path / "out" / "high" / "row.json").read_text())
+    assert trained(output) == NAMES[:2]
+    assert "against low:" in output and (out / "table.png").is_file()
+    row = json.loads((out / "high" / "row.json").read_text())
     assert (row["recipe"]["learning_rate"], row["fold"]) == (1e-3, None)
-    table = (tmp_path / "out" / "table.md").read_text()
-    (tmp_path / "out" / "table.md").unlink()
+    table = (out / "table.md").read_text()
 
-    code, output, _ = run_command(*words, "--epochs", "1", "--seeds", "0", "1", "2")
-    assert code == 0 and trained(output) == []  # NAMES are of seeds 0 and 1
-    assert "high/seed2/fold1" in output.splitlines()
-    (tmp_path / "out" / "low" / "seed2" / "fold1" / "results.json").unlink()
-    (tmp_path / "out" / "high" / "seed2" / "fold1" / "results.json").unlink()
-    code, output, _ = run_command(*words, "--epochs", "1", "--report")
-    assert code == 0 and "epoch" not in output.partition("###")[0]
-    accuracies = [line.split("|")[9:11] for line in table.splitlines() if line.startswith("| low")]
-    assert accuracies == [
+    code, output, _ = run_command(*words, "--seeds", "0", "1")
+    assert code == 0 and trained(output) == NAMES[2:]
+    for name in ("low", "high"):
+        (out / name / "seed1" / "fold1" / "results.json").unlink()
+    code, output, _ = run_command(*words, "--report")
+    assert code == 0 and trained(output) == []
+    cells = [line.split("|")[9:11] for line in table.splitlines() if line.startswith("| low")]
+    assert cells == [
         line.split("|")[9:11] for line in output.splitlines() if line.startswith("| low")
     ]
 
 
-def test_two_processes_share_a_table(words, recipes, manifest, tmp_path, capsys):
-    process = started(words, epochs=3)
-    wait_for(tmp_path / "out" / "low" / "seed0" / "fold1.lock.0", process)
-    stored = tmp_path / "out" / "low" / "seed0" / "fold1" / "recipe.json"
-    wait_for(stored, process)
-    recipe = ablate.read_run(stored.parent).recipe
+def test_two_processes_share_a_table(words, corpus_folder, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "train")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train", *words, "--epochs", "3", "--seeds", "0", "1"],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    begun, deadline = tmp_path / "out" / "low" / "seed0" / "fold1", time.monotonic() + 60
+    while not (begun / "recipe.json").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert process.poll() is None, process.communicate()[0]
+    recipe = read_run(begun).recipe
     recipes = {"low": recipe, "high": replace(recipe, learning_rate=1e-3)}
-    runs = planned_runs(recipes, tmp_path / "out", [1], [0, 1])
-    complete = run_table(runs, _as_esc50(words), "cpu")
-    theirs, ours = process.communicate(timeout=120)[0], capsys.readouterr().out
+    runs = plan_runs(recipes, tmp_path / "out", [1], [0, 1])
+    left = run_table(runs, esc50(corpus_folder), device="cpu")
+    theirs, ours = process.communicate(timeout=120)[0], "\n".join(caplog.messages)
     assert process.returncode == 0, theirs
     assert all(run.finished for run in runs)
-    assert sorted(trained(theirs) + trained(ours)) == sorted(NAMES)  # each by one of them
     assert trained(theirs) and trained(ours)
-    assert complete or "### Learning rate" in theirs  # who finishes last, reports
-    assert list((tmp_path / "out").rglob("*.lock.*")) == []
+    assert sorted(trained(theirs) + trained(ours)) == sorted(NAMES)  # each by one of them
+    assert ("### Learning rate" in theirs) or not left  # who finishes last knows that all are done
+    assert list((tmp_path / "out").rglob("lock.*")) == []
 
 
-def _as_esc50(words):
-    from data import esc50
-
-    return esc50(words[words.index("--data") + 1])
-
-
-def test_the_run_of_a_killed_process_is_taken_over_and_resumed(words, tmp_path, run_command):
-    process = started(words, epochs=6)
-    first = tmp_path / "out" / "low" / "seed0"
-    wait_for(first / "fold1" / "state" / "state.pt", process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert (first / "fold1.lock.0").is_file() and not (first / "fold1" / "results.json").exists()
-    code, output, _ = run_command(*words, "--epochs", "6", "--seeds", "0")
-    assert code == 0
-    assert "resuming after epoch" in output
-    assert (first / "fold1" / "results.json").is_file()
+def test_the_run_of_a_killed_process_is_taken_over_and_resumed(runs, manifest, monkeypatch, caplog):
+    folder, process = runs[0].folder, subprocess.Popen([sys.executable, "-S", "-c", ""])
+    process.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr("train.run_log.Run.save_models", killed_in_epoch_2)
+        with pytest.raises(KeyboardInterrupt):
+            run_table(runs[:1], manifest, device="cpu")
+    holder = {"host": os.uname().nodename, "pid": process.pid, "since": "then"}
+    write_json(folder / "lock.0", holder)
+    assert not runs[0].finished
+    caplog.set_level(logging.INFO, "train")
+    assert run_table(runs[:1], manifest, device="cpu") == {}
+    assert [row["epoch"] for row in read_metrics(folder)] == [1, 2]
+    assert not list(folder.glob("lock.*"))
+    assert any("resum" in message for message in caplog.messages)
 
 
-def test_a_run_that_another_process_holds_is_left_to_it(runs, manifest, capsys, monkeypatch):
-    monkeypatch.setattr(ablate, "train", fake_train([]))
-    with claimed(runs[1].folder):
-        assert not run_table(runs, manifest)
+def killed_in_epoch_2(run, state):
+    if state.epoch == 2:
+        raise KeyboardInterrupt
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(runs, manifest, monkeypatch):
+    monkeypatch.setattr(module, "train", finish)
+    with claim(runs[1].folder):
+        in_use = run_table(runs, manifest)
     assert [run.finished for run in runs] == [True, False, True, True]
-    assert (
-        f"high/seed0/fold1 is being trained by process {os.getpid()} on" in capsys.readouterr().out
-    )
-    assert run_table(runs, manifest)
+    assert list(in_use) == ["high/seed0/fold1"]
+    assert in_use["high/seed0/fold1"].startswith(f"process {os.getpid()} on")
+    assert run_table(runs, manifest) == {}
+    assert runs[1].finished
 
 
-def test_a_run_that_fails_does_not_stop_the_others(runs, manifest, monkeypatch):
-    monkeypatch.setattr(ablate, "train", fake_train([runs[0].folder]))
+def test_a_run_that_fails_does_not_stop_the_others(runs, manifest, monkeypatch, caplog):
+    def train(recipe, manifest, folder, **options):
+        if folder == runs[0].folder:
+            raise ValueError("no weights")
+        finish(recipe, manifest, folder)
+
+    monkeypatch.setattr(module, "train", train)
     with pytest.raises(
         ValueError, match=r"^1 of 4 runs failed, first low/seed0/fold1: no weights; "
     ):
         run_table(runs, manifest)
     assert [run.finished for run in runs] == [False, True, True, True]
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.message == "low/seed0/fold1 failed: no weights"
 
 
-def fake_train(failing):
-    def train(recipe, manifest, fold, folder, *_):
-        if folder in failing:
-            raise ValueError("no weights")
-        write_csv(folder / "results.json", [], [])
+def test_every_run_is_trained_as_planned(runs, manifest, monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "train", lambda *given, **options: calls.append((given, options)))
+    run_table(runs, manifest, device="cpu", workers=3, compile=True)
+    options = {"fold": 1, "device": "cpu", "cache": None, "workers": 3, "compile": True}
+    assert calls == [((run.recipe, manifest, run.folder), options) for run in runs]
 
-    return train
 
-
-def test_a_resumed_run_keeps_the_precision_that_it_began_in(runs, manifest, fake_run, monkeypatch):
-    run = replace(runs[0], recipe=replace(runs[0].recipe, precision="auto"))
-    fake_run(run.folder, recipe=replace(runs[0].recipe, precision="bf16"))
-    given = []
-    monkeypatch.setattr(ablate, "train", lambda recipe, *_: given.append(recipe.precision))
-    run_table([run], manifest)
-    assert given == ["bf16"]
+def test_a_table_begun_in_another_precision_goes_on(recipes, runs, manifest, fake_run, tmp_path):
+    begun = replace(runs[0].recipe, precision="bf16")
+    fake_run(runs[0].folder, recipe=begun, clips=fingerprint(manifest))
+    auto = [replace(run, recipe=replace(run.recipe, precision="auto")) for run in runs]
+    check_folders(auto, recipes, tmp_path / "out", manifest)
+    with pytest.raises(ValueError, match=r"another recipe \(precision 'bf16' -> 'fp32'\)"):
+        check_folders(runs, recipes, tmp_path / "out", manifest)
 
 
 def test_folders_of_other_runs_are_refused_before_any_is_trained(
@@ -198,8 +205,8 @@ def test_folders_of_other_runs_are_refused_before_any_is_trained(
     fake_run(folder, 0.5, runs[-1].recipe)
     with pytest.raises(ValueError, match="was trained on other data; give a new --out"):
         check_folders(runs, recipes, tmp_path / "out", manifest)
-    (folder / "recipe.json").write_text('{"recipe": {"name": "old"}, "fold": 1}')
-    with pytest.raises(ValueError, match="is not a recipe of this version: missing fields"):
+    (folder / "recipe.json").write_text('{"recipe": {"epochs": 3}, "fold": 1}')
+    with pytest.raises(ValueError, match=r"recipe\.json is not a recipe"):
         check_folders(runs, recipes, tmp_path / "out", manifest)
 
 
@@ -221,7 +228,8 @@ def test_bad_input_is_one_line(run_command, change, message):
     assert message in error
 
 
-def test_a_fold_that_does_not_exist_fails_before_training(words, run_command, tmp_path):
-    code, _, error = run_command(*words, "--epochs", "1", "--folds", "7")
-    assert code == 2 and "fold 7 does not exist" in error
-    assert not (tmp_path / "out" / "low" / "row.json").exists()
+def test_a_fold_that_does_not_exist_fails_before_training(recipes, manifest, tmp_path):
+    runs = plan_runs(recipes, tmp_path / "out", folds=[7], seeds=[0])
+    with pytest.raises(ValueError, match="fold 7 does not exist"):
+        check_folders(runs, recipes, tmp_path / "out", manifest)
+    assert not (tmp_path / "out").exists()

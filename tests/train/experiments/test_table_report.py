@@ -1,4 +1,4 @@
-"""A table's report: from finished runs alone, and no claim that the runs do not bear out."""
+"""A table's report: from finished runs alone, and no claim that the runs do not support."""
 
 import csv
 from dataclasses import asdict, replace
@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 import pytest
 from matplotlib.image import imread
 
-from train.experiments import table_report as ablation_report
+from train.experiments import table_report as module
 from train.experiments.cost import Cost
 from train.experiments.table import Row, Table
-from train.experiments.table_report import report
+from train.experiments.table_report import write_report
 from train.run_folder import write_json
 
 TABLE = Table(
@@ -32,20 +32,25 @@ def recipes(recipe):
 
 
 @pytest.fixture
-def out(recipes, fake_run, tmp_path, monkeypatch):
+def measured(monkeypatch):
+    """The calls of `measure`, which measures nothing."""
+    calls = []
+
+    def measure(recipe, num_classes, batch_size, device):
+        calls.append((recipe.learning_rate, num_classes, batch_size))
+        return replace(COST, batch_size=batch_size)
+
+    monkeypatch.setattr(module, "measure", measure)
+    return calls
+
+
+@pytest.fixture
+def out(recipes, fake_run, tmp_path, measured):
     """Three rows of three seeds."""
     for name, scores in SCORES.items():
         for seed, score in enumerate(scores):
             run = tmp_path / name / f"seed{seed}" / "fold1"
             fake_run(run, score, replace(recipes[name], seed=seed))
-    measured = []
-
-    def measure(recipe, classes, batch_size, device):
-        measured.append((recipe.learning_rate, classes, batch_size))
-        return replace(COST, batch_size=batch_size)
-
-    monkeypatch.setattr(ablation_report, "measure", measure)
-    monkeypatch.setattr(ablation_report, "_measured_here", measured, raising=False)
     return tmp_path
 
 
@@ -58,7 +63,7 @@ def rows(text):
 
 
 def test_rows_have_scores_differences_costs_and_the_papers_figures(recipes, out):
-    table = rows(report(TABLE, recipes, out))
+    table = rows(write_report(TABLE, recipes, out))
     low, middle, high = table["low"], table["middle"], table["high"]
     assert (low["accuracy (%)"], low["difference"], low["runs"]) == (
         "51.00 ± 1.00",
@@ -75,15 +80,15 @@ def test_rows_have_scores_differences_costs_and_the_papers_figures(recipes, out)
 
 
 def test_it_says_where_no_difference_was_shown(recipes, out):
-    text = report(TABLE, recipes, out)
+    text = write_report(TABLE, recipes, out)
     assert "- middle against low: the interval covers zero: no difference was shown." in text
     assert "- high against low: the interval does not cover zero: higher." in text
     assert "over fold 1 and seeds 0, 1, 2." in text
-    assert "accuracy on the held-out clips, last epoch" in text
+    assert "accuracy on the validation split, final checkpoint" in text
 
 
 def test_it_leaves_markdown_csv_and_a_plot(recipes, out):
-    text = report(TABLE, recipes, out)
+    text = write_report(TABLE, recipes, out)
     assert (out / "table.md").read_text(encoding="utf-8") == text
     with (out / "table.csv").open() as file:
         low, _, high = csv.DictReader(file)
@@ -94,18 +99,17 @@ def test_it_leaves_markdown_csv_and_a_plot(recipes, out):
     assert imread(out / "table.png").shape[0] > 300
 
 
-def test_costs_are_measured_once_and_again_for_another_batch(recipes, out):
-    measured = ablation_report._measured_here
-    report(TABLE, recipes, out)
+def test_costs_are_measured_once_and_again_for_another_batch(recipes, out, measured):
+    write_report(TABLE, recipes, out)
     assert measured == [(rate, 3, 8) for rate in (1e-4, 1e-3, 1e-2)]
-    report(TABLE, recipes, out)
-    report(TABLE, recipes, out, cost_batch=8)
+    write_report(TABLE, recipes, out)
+    write_report(TABLE, recipes, out, cost_batch=8)
     assert len(measured) == 3
-    assert "batches of 4 on a chip, fp32" in report(TABLE, recipes, out, cost_batch=4)
+    assert "batches of 4 on a chip, fp32" in write_report(TABLE, recipes, out, cost_batch=4)
     assert len(measured) == 6
     (out / "low" / "cost.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"cost\.json is of another version; delete it"):
-        report(TABLE, recipes, out)
+    with pytest.raises(ValueError, match=r"cost\.json holds no measured cost"):
+        write_report(TABLE, recipes, out)
 
 
 def test_what_makes_rows_hard_to_compare_is_said(recipes, fake_run, out):
@@ -114,7 +118,7 @@ def test_what_makes_rows_hard_to_compare_is_said(recipes, fake_run, out):
     auto = {name: replace(recipe, precision="auto") for name, recipe in recipes.items()}
     fake_run(out / "high" / "seed3" / "fold1", 0.6, bf16)
     fake_run(out / "middle" / "seed3" / "fold1", None, replace(recipes["middle"], seed=3))
-    text = report(TABLE, auto, out)
+    text = write_report(TABLE, auto, out)
     assert "measured on different devices" in text
     assert "Runs differ in precision (bf16, fp32)." in text
     assert "not finished, so not counted: 1 of middle." in text
@@ -123,7 +127,7 @@ def test_what_makes_rows_hard_to_compare_is_said(recipes, fake_run, out):
 def test_a_row_that_was_not_run_is_no_claim(recipes, out):
     for run in (out / "high").glob("seed*/fold1/results.json"):
         run.unlink()
-    text = report(TABLE, recipes, out)
+    text = write_report(TABLE, recipes, out)
     assert "- high: not run." in text
     assert rows(text)["high"]["accuracy (%)"] == "not run"
 
@@ -131,21 +135,21 @@ def test_a_row_that_was_not_run_is_no_claim(recipes, out):
 def test_without_the_reference_nothing_is_compared(recipes, out):
     for run in (out / "low").glob("seed*/fold1/results.json"):
         run.unlink()
-    text = report(TABLE, recipes, out)
+    text = write_report(TABLE, recipes, out)
     assert "- high against low: 0 pairs of runs, too few to tell." in text
     assert rows(text)["high"]["difference"] == "-"
 
 
 def test_runs_that_are_not_of_the_table_are_refused(recipe, recipes, fake_run, out):
     with pytest.raises(ValueError, match="has no finished run of table rate; run it first"):
-        report(TABLE, recipes, out / "elsewhere")
+        write_report(TABLE, recipes, out / "elsewhere")
     run = out / "low" / "seed0" / "fold1"
     fake_run(run, 0.5, recipes["low"], clips="others")
     with pytest.raises(ValueError, match="not of the same data"):
-        report(TABLE, recipes, out)
+        write_report(TABLE, recipes, out)
     fake_run(run, 0.5, replace(recipes["low"], epochs=9))
     with pytest.raises(ValueError, match=r"holds a run of another recipe \(epochs 9 -> 2\)"):
-        report(TABLE, recipes, out)
-    (run / "recipe.json").write_text('{"recipe": {"name": "old"}, "fold": 1}')
-    with pytest.raises(ValueError, match="is not a recipe of this version: missing fields"):
-        report(TABLE, recipes, out)
+        write_report(TABLE, recipes, out)
+    (run / "recipe.json").write_text('{"recipe": {"epochs": 2}, "fold": 1}')
+    with pytest.raises(ValueError, match=r"recipe\.json is not a recipe"):
+        write_report(TABLE, recipes, out)
