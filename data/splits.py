@@ -1,4 +1,4 @@
-"""Which split of the data a clip is in: the usual names of the splits, and splits where none is."""
+"""Training, validation and test clips: the splits or folds of a corpus, or new stratified ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from data.manifest import SPLITS, Clips, Manifest
 
-SPLIT_NAMES = {
+SPLIT_NAMES = {  # as they are written in the wild, in lower case
     "train": "train",
     "training": "train",
     "valid": "validation",
@@ -28,7 +28,7 @@ SPLIT_NAMES = {
 def stratified_split(
     manifest: Manifest, validation: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> Manifest:
-    """The same clips divided into train, validation and test, every class in the given proportions.
+    """The same clips in splits "train", "validation" and "test", stratified by class.
 
     Clips of one group stay together. Every class is in every split. The result depends on the order
     of the clips and the seed alone.
@@ -42,13 +42,14 @@ def stratified_split(
     """
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise ValueError(
-            f"validation {validation}, test {test}: expected fractions from 0 that leave some for training"
+            f"validation {validation}, test {test}: expected fractions from 0 that leave some "
+            "clips for training"
         )
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}
     splits = [split for split in SPLITS if shares[split] > 0]
-    places = _stratify(manifest, [shares[split] for split in splits], seed, "splits")
-    pairs = zip(manifest.clips, places, strict=True)
-    clips = Clips.of(replace(clip, split=splits[place]) for clip, place in pairs)
+    indices = _stratify(manifest, [shares[split] for split in splits], seed, "splits")
+    pairs = zip(manifest.clips, indices, strict=True)
+    clips = Clips.of(replace(clip, split=splits[index]) for clip, index in pairs)
     return replace(manifest, clips=clips)
 
 
@@ -63,9 +64,9 @@ def stratified_folds(manifest: Manifest, folds: int = 5, seed: int = 0) -> Manif
     """
     if folds < 2:
         raise ValueError(f"{folds} folds: expected at least 2, to train on one and test on another")
-    places = _stratify(manifest, [1 / folds] * folds, seed, "folds")
-    pairs = zip(manifest.clips, places, strict=True)
-    clips = Clips.of(replace(clip, fold=place + 1) for clip, place in pairs)
+    indices = _stratify(manifest, [1 / folds] * folds, seed, "folds")
+    pairs = zip(manifest.clips, indices, strict=True)
+    clips = Clips.of(replace(clip, fold=index + 1) for clip, index in pairs)
     return replace(manifest, clips=clips)
 
 
@@ -77,7 +78,7 @@ class _Unit(NamedTuple):
 
 
 def _stratify(manifest: Manifest, shares: Sequence[float], seed: int, what: str) -> list[int]:
-    """For every clip the place (an index of `shares`) it goes to."""
+    """For every clip the index, in `shares`, of the split or fold it goes to."""
     if (manifest.clips.values("split") | manifest.clips.values("fold")) - {None}:
         raise ValueError(
             f"{manifest.name} has splits or folds of its own: expected clips without; use those"
@@ -94,16 +95,16 @@ def _stratify(manifest: Manifest, shares: Sequence[float], seed: int, what: str)
             f"first is {manifest.classes[short[0]]!r} with {spread[short[0]]} clips or groups: "
             f"expected {len(shares)}; add recordings, remove the class, or ask for fewer {what}"
         )
-    placed = _assign(units, shares)
-    reached = {(label, place) for unit, place in placed for label in unit.labels}
+    assigned = _assign(units, shares)
+    reached = {(label, split) for unit, split in assigned for label in unit.labels}
     for label in sorted(spread):
-        if any((label, place) not in reached for place in range(len(shares))):
+        if any((label, split) not in reached for split in range(len(shares))):
             raise ValueError(
                 f"{manifest.name}: {manifest.classes[label]!r} is not in all {len(shares)} {what} "
                 f"with seed {seed}, since other classes bind its clips; try another seed"
             )
-    place_of = {index: place for unit, place in placed for index in unit.clips}
-    return [place_of[index] for index in range(len(manifest.clips))]
+    split_of = {index: split for unit, split in assigned for index in unit.clips}
+    return [split_of[index] for index in range(len(manifest.clips))]
 
 
 def _units(manifest: Manifest) -> list[_Unit]:
@@ -122,8 +123,9 @@ def _units(manifest: Manifest) -> list[_Unit]:
 def _assign(units: list[_Unit], shares: Sequence[float]) -> list[tuple[_Unit, int]]:
     """Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011) of whole groups.
 
-    Class by class, the rarest of the remaining ones first, each unit goes where most clips of the
-    class are still wanted. Beyond the paper, the last units of a class go to places without it.
+    Class by class, the rarest of the remaining ones first, each unit goes to the split that still
+    lacks most clips of the class. Beyond the paper, the last units of a class go to splits that
+    have none of it.
     """
     totals: Counter[int] = Counter()
     for unit in units:
@@ -136,44 +138,45 @@ def _assign(units: list[_Unit], shares: Sequence[float]) -> list[tuple[_Unit, in
         for label in unit.labels:
             waiting[label][index] = unit
     lacking = {label: set(range(len(shares))) for label in totals}
-    placed = []
+    assigned = []
     while waiting:
         rarest = min(waiting, key=lambda label: (len(waiting[label]), label))
         for index, unit in list(waiting[rarest].items()):
             last_ones = len(waiting[rarest]) <= len(lacking[rarest])
             choice = sorted(lacking[rarest]) if last_ones else range(len(shares))
-            place = max(choice, key=lambda place: (wanted[rarest][place], room[place]))
-            placed.append((unit, place))
-            room[place] -= len(unit.clips)
+            split = max(choice, key=lambda split: (wanted[rarest][split], room[split]))
+            assigned.append((unit, split))
+            room[split] -= len(unit.clips)
             for label, count in unit.labels.items():
-                wanted[label][place] -= count
-                lacking[label].discard(place)
+                wanted[label][split] -= count
+                lacking[label].discard(split)
                 del waiting[label][index]
         del waiting[rarest]
-    return placed
+    return assigned
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The clips of one run. With folds, or without a third split, there is no test."""
+    """The clips of one run. With folds, or without a third split, there are no test clips."""
 
     train: Clips
-    validation: Clips  # scored after every epoch; chooses the best one
+    validation: Clips  # scored after every epoch, to choose the best one
     test: Clips  # scored once, at the end
-    fold: int | None  # the fold held out
-    validation_name: str  # "fold 1", "validation" or "test"
+    fold: int | None  # whose clips are the validation clips
+    validation_name: str  # what the validation clips are: "fold 1", "validation" or "test"
 
 
 def split_clips(manifest: Manifest, fold: int | None, seed: int) -> Splits:
-    """One fold against the others; else the splits train, validation and test; else a new split.
+    """What a run trains on, validates on and tests on.
 
-    A corpus with training and test clips alone (AudioSet) is watched on its test split, as the
-    authors do. One without folds and splits is split 80 : 10 : 10 at random, stratified by class
-    and kept together by group, a function of `seed`.
+    With folds, `fold` (None: the first) is the validation split and the others train. Else the
+    corpus's own splits are taken; one with training and test clips alone (AudioSet) is validated on
+    its test split, as the authors do. A corpus without either is split 80 : 10 : 10 at random,
+    stratified by class, groups kept together, as a function of `seed`.
 
     Raises:
         ValueError: the fold does not exist, a fold is asked of a corpus without folds, or the
-            corpus cannot be divided so.
+            corpus cannot be split so.
     """
     none = manifest.clips[:0]
     if manifest.folds:

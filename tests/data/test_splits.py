@@ -39,7 +39,7 @@ def test_every_class_is_split_in_the_given_proportions():
     }
 
 
-def test_only_the_parts_change():
+def test_only_the_splits_change():
     before = corpus(*[(0,)] * 10, *[(1,)] * 10)
     after = stratified_split(before)
     assert [(clip.path, clip.targets) for clip in after.clips] == [
@@ -55,14 +55,14 @@ def test_the_seed_decides_and_nothing_else():
     assert stratified_folds(manifest, seed=1) != stratified_folds(manifest)
 
 
-def test_three_clips_are_enough_for_three_parts_and_two_are_not():
+def test_three_clips_are_enough_for_three_splits_and_two_are_not():
     manifest = stratified_split(corpus(*[(0,)] * 3, *[(1,)] * 90))
     assert counts(manifest, "split")[0] == {"train": 1, "validation": 1, "test": 1}
     with pytest.raises(ValueError, match=r"'class 0' with 2 clips.*expected 3"):
         stratified_split(corpus(*[(0,)] * 2, *[(1,)] * 90))
 
 
-def test_a_part_of_fraction_zero_is_not_made():
+def test_a_split_of_fraction_zero_is_not_made():
     manifest = stratified_split(corpus(*[(0,)] * 2, *[(1,)] * 2), validation=0.5, test=0)
     assert counts(manifest, "split") == {
         0: {"train": 1, "validation": 1},
@@ -70,7 +70,7 @@ def test_a_part_of_fraction_zero_is_not_made():
     }
 
 
-def test_groups_stay_whole_and_every_class_is_in_every_part():
+def test_groups_stay_whole_and_every_class_is_in_every_split():
     # four speakers say both words, unevenly: two of them must train
     groups = [f"speaker {n % 4}" for n in range(120)]
     manifest = stratified_split(corpus(*[(n % 3 % 2,) for n in range(120)], groups=groups))
@@ -86,7 +86,7 @@ def test_a_class_of_too_few_groups_is_refused():
         stratified_split(corpus(*[(0,)] * 60, groups=groups))
 
 
-def test_large_groups_train_where_small_ones_can_be_held_out():
+def test_large_groups_train_where_small_ones_validate_and_test():
     groups = ["large"] * 80 + ["small"] * 10 + ["tiny"] * 10
     manifest = stratified_split(corpus(*[(0,)] * 100, groups=groups))
     assert counts(manifest, "split")[0] == {"train": 80, "validation": 10, "test": 10}
@@ -125,7 +125,7 @@ def test_one_clip_of_no_class_is_no_obstacle():
     assert len(stratified_split(corpus((), *[(0,)] * 30)).clips) == 31
 
 
-def test_classes_that_bind_each_other_are_in_every_part_or_an_error_says_so():
+def test_classes_that_bind_each_other_are_in_every_split_or_an_error_says_so():
     # three clips each: where class 0 and class 2 go leaves class 1 a choice or none
     manifest = corpus((0, 1), (0,), (0, 2), (1, 2), (2,), (1,))
     outcomes = set()
@@ -154,9 +154,9 @@ def test_one_fold_is_refused():
 
 @pytest.mark.parametrize("split", [stratified_split, stratified_folds])
 def test_a_split_of_its_own_is_not_overwritten(split):
-    divided = stratified_split(corpus(*[(0,)] * 10))
+    own = stratified_split(corpus(*[(0,)] * 10))
     with pytest.raises(ValueError, match="splits or folds of its own"):
-        split(divided)
+        split(own)
 
 
 @given(
@@ -165,7 +165,7 @@ def test_a_split_of_its_own_is_not_overwritten(split):
     test=st.floats(0.01, 0.4),
     seed=st.integers(0, 2**32),
 )
-def test_no_class_is_off_by_a_clip_or_more_beyond_the_one_that_every_part_gets(
+def test_no_class_is_off_by_a_clip_or_more_beyond_the_one_that_every_split_gets(
     sizes, validation, test, seed
 ):
     manifest = corpus(*[(target,) for target, size in enumerate(sizes) for _ in range(size)])
@@ -195,7 +195,7 @@ def manifest(splits):
     return Manifest("made", tuple(clips), ("a", "b"))
 
 
-def test_a_fold_is_held_out_against_the_others():
+def test_a_fold_validates_and_the_others_train():
     clips = tuple(Clip(Path(f"{i}.wav"), (0,), fold=1 + i % 3) for i in range(6))
     corpus = Manifest("folds", clips, ("a",))
     splits = split_clips(corpus, 2, seed=0)
@@ -205,7 +205,7 @@ def test_a_fold_is_held_out_against_the_others():
     assert split_clips(corpus, None, seed=0).fold == 1
 
 
-def test_official_parts_are_kept():
+def test_official_splits_are_kept():
     corpus = manifest(["train", "train", "validation", "test", "test"])
     splits = split_clips(corpus, None, seed=0)
     assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [
@@ -216,25 +216,30 @@ def test_official_parts_are_kept():
     assert (splits.fold, splits.validation_name) == (None, "validation")
 
 
-def test_training_and_validation_parts_alone_leave_no_test():
+def test_training_and_validation_splits_alone_leave_no_test():
     splits = split_clips(manifest(["train", "train", "validation"]), None, seed=0)
     assert (len(splits.validation), splits.test, splits.validation_name) == (1, (), "validation")
 
 
-def test_without_a_validation_part_the_test_part_is_watched_and_named():
+def test_without_a_validation_split_the_test_split_validates_and_is_named():
     splits = split_clips(manifest(["train", "train", "test"]), None, seed=0)
     assert (len(splits.validation), splits.test, splits.validation_name) == (1, (), "test")
 
 
-def test_undivided_clips_are_split_by_the_seed():
+def test_clips_without_splits_are_split_by_the_seed():
     corpus = manifest([None] * 100)
     splits = split_clips(corpus, None, seed=0)
-    sizes = [len(split) for split in (splits.train, splits.validation, splits.test)]
-    assert sizes == [80, 10, 10]
-    parts = (splits.train, splits.validation, splits.test)
-    assert len({clip.path for part in parts for clip in part}) == 100
+    three = (splits.train, splits.validation, splits.test)
+    assert [len(split) for split in three] == [80, 10, 10]
+    assert len({clip.path for split in three for clip in split}) == 100
     assert split_clips(corpus, None, seed=0) == splits
     assert split_clips(corpus, None, seed=1) != splits
+
+
+def test_a_seed_goes_on_giving_the_splits_of_earlier_runs():
+    splits = split_clips(manifest([None] * 40), None, seed=3)
+    names = [[clip.path.stem for clip in split] for split in (splits.validation, splits.test)]
+    assert names == [["1", "5", "6", "14"], ["19", "26", "36", "37"]]
 
 
 def test_a_fold_of_a_corpus_without_folds_is_refused():
