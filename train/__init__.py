@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from train.crossval import cross_validate
-    from train.inference.report import evaluate
+    from train.inference.evaluate import evaluate
     from train.loop import train
     from train.recipe import Recipe
     from train.recipes import RECIPES
@@ -18,7 +18,7 @@ MODULES = {
     "RECIPES": "train.recipes",
     "Recipe": "train.recipe",
     "cross_validate": "train.crossval",
-    "evaluate": "train.inference.report",
+    "evaluate": "train.inference.evaluate",
     "train": "train.loop",
 }
 

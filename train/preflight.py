@@ -66,8 +66,8 @@ def preflight(
         return splits
     # A file may be broken behind a sound header. In training that is met when it comes; what is
     # scored has to be the same clips after every epoch.
-    readable = {clip.path for clip in found.held_out}
-    decodable = {path for path in readable if _decodes(path, rate, cache)}
+    readable = {clip.path for clip in found.evaluation}
+    decodable = {path for path in readable if decodes(path, rate, cache)}
     validation, test = (
         Clips.of(clip for clip in split if clip.path in decodable)
         for split in (splits.validation, splits.test)
@@ -77,7 +77,8 @@ def preflight(
     return replace(splits, train=found.training, validation=validation, test=test)
 
 
-def _decodes(path: Path, sample_rate: int, cache: ClipCache | None) -> bool:
+def decodes(path: Path, sample_rate: int, cache: ClipCache | None) -> bool:
+    """Whether a file can be decoded, which its header alone does not tell."""
     try:
         (cache.load if cache else load_audio)(path, sample_rate)
     except (OSError, ValueError):

@@ -1,23 +1,27 @@
-"""`ast-audio`: one program; bad input gives one line and exit code 2."""
+"""`ast-audio`: one program, one module a command; a user's mistake is one line and exit code 2."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+
+from train.cli.terminal import close_stdout, describe, is_users_mistake, logging_to_terminal
 
 PROGRAM = "ast-audio"
 
-SUMMARIES = {
+COMMANDS = {
     "download": "fetch a data set and unpack it",
     "prepare": "decode and resample a data set once, to FLAC",
     "stats": "mean and standard deviation of a data set, for a recipe's front end",
     "audit": "look for what would spoil a training run, without training",
-    "train": "train a recipe, with one fold or part held out",
-    "crossval": "train a recipe with every fold held out once, and tabulate",
+    "train": "train a recipe on one split of a data set",
+    "crossval": "train a recipe once for every fold, and tabulate",
     "ablate": "train the rows of a table that compares recipes, and tabulate",
     "runs": "list what ran, or the difference between two runs",
     "ledger": "list the published results, how to reproduce each, and what was reached",
+    "cost": "count a recipe's parameters and FLOPs, measure its speed and memory",
     "bench": "measure speed and memory beside other implementations",
     "evaluate": "score a trained model on a data set",
     "ensemble": "score the mean of several models' probabilities",
@@ -26,8 +30,10 @@ SUMMARIES = {
     "attention": "draw what a model looks at over a recording's spectrogram",
     "convert": "write any model as a Hugging Face folder or an ONNX file",
 }
+"""Each is the `run` of a module of its own name in this package."""
 
-DISTRIBUTED = ("train", "crossval")  # what several processes, started by torchrun, can share
+DISTRIBUTED = ("train", "crossval")  # run in several processes that torchrun starts
+RESUMABLE = ("download", "prepare", "train", "crossval", "ablate")
 
 HELP = f"""usage: {PROGRAM} COMMAND [OPTIONS]
 
@@ -41,19 +47,35 @@ commands:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 on success, 2 on bad input (one line on standard error), 130 on Ctrl-C."""
+    """Run one command.
+
+    Returns:
+        The exit code: 0 on success, 2 for a user's mistake, which is one line on standard error,
+        130 on Ctrl-C, 1 if whoever reads standard output has gone.
+
+    Raises:
+        Exception: a fault of our own; with --debug any error.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        return _dispatch(words)
+        # What `--json` prints is for a program: progress goes elsewhere.
+        with logging_to_terminal(_is_rank_0(), progress_on_stderr="--json" in words):
+            code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `ast-audio … | head`
+        close_stdout()
+        return 1
     except (ValueError, OSError) as error:
-        if debug:
+        if debug or not is_users_mistake(error):
             raise
-        return _fail(_text(error))
+        return _fail(describe(error))
     except KeyboardInterrupt:
         if _is_rank_0():
-            print(f"\n{PROGRAM}: interrupted; the same command goes on from here", file=sys.stderr)
+            resumes = "; the same command goes on from here" if words[0] in RESUMABLE else ""
+            print(f"\n{PROGRAM}: interrupted{resumes}", file=sys.stderr)
         return 130
 
 
@@ -61,37 +83,34 @@ def _dispatch(words: list[str]) -> int:
     processes = os.environ.get("WORLD_SIZE", "1")  # by torchrun
     if processes != "1" and not (words and words[0] in DISTRIBUTED):
         if not _is_rank_0():
-            return 0  # without a word, and without an end to rank 0 before it says its own
+            return 0  # rank 0 says why
         command = words[0] if words else PROGRAM
         return _fail(
             f"{command} runs in one process, but torchrun started {processes}; start it without "
             f"torchrun, which is for {' and '.join(DISTRIBUTED)}"
         )
     if not words or words[0] in ("-h", "--help"):
-        width = max(map(len, SUMMARIES))
-        commands = "\n".join(f"  {name:{width}}  {text}" for name, text in SUMMARIES.items())
+        width = max(map(len, COMMANDS))
+        commands = "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
         print(HELP.format(commands=commands), end="")
         return 0
     command, rest = words[0], words[1:]
-    if command not in SUMMARIES:
-        return _fail(f"command {command!r} is unknown; use one of {', '.join(SUMMARIES)}")
-    from train.cli import commands  # PyTorch takes seconds to import: not before it is needed
+    if command not in COMMANDS:
+        return _fail(f"command {command!r} is unknown; use one of {', '.join(COMMANDS)}")
+    module = import_module(f"train.cli.{command}")  # with PyTorch, which takes seconds
     from train.distributed import process_group
 
-    with process_group():
-        getattr(commands, command)(rest)
+    try:
+        with process_group():
+            module.run(rest)
+    except SystemExit as stop:  # `--help` is all that was asked for, or another rank failed
+        return int(stop.code or 0)
     return 0
 
 
 def _is_rank_0() -> bool:
     """Whether torchrun did not start this process, or started it as the first of several."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error)
 
 
 def _fail(message: str) -> int:

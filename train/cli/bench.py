@@ -4,20 +4,43 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from train.cli.options import BenchOptions
+from tyro.conf import Positional
+
+from train.cli.options import parse, unless_given
 
 FOLDER = Path(__file__).parents[2] / "tests" / "benchmarks"
+Benchmark = Literal["frontend", "inference", "training", "files", "manifest", "gpu"]
 
 
-def bench(options: BenchOptions) -> None:
-    """Run each benchmark in a process of its own.
+@dataclass(frozen=True)
+class BenchOptions:
+    """Measure speed and memory beside transformers, torchaudio and kaldi-native-fbank.
 
-    Raises:
-        FileNotFoundError: the package was installed without the repository.
-        ValueError: a benchmark failed, for the reason that it printed.
+    Contestants take turns in one process, so that ratios hold on a busy machine too; the
+    repository's own results are in tests/benchmarks/results.
     """
+
+    names: Positional[tuple[Benchmark, ...]] = ("frontend", "inference", "training", "files")
+    """Which benchmarks; manifest is the memory of 2,000,000 clips, gpu needs one."""
+    data: Annotated[Path | None, unless_given("none: its recordings are left out", "PATH")] = None
+    """Folder of ESC-10 or ESC-50, for the benchmark `files`."""
+    rounds: Annotated[int | None, unless_given("the benchmark's own", "INT")] = None
+    """Rounds that count."""
+    threads: int = 2
+    """Threads of PyTorch on a CPU."""
+    compiled: bool = True
+    """Compiled contestants too; each takes about a minute to compile."""
+    out: Annotated[Path | None, unless_given("printed alone", "PATH")] = None
+    """Folder for a JSON file a benchmark."""
+
+
+def run(words: Sequence[str]) -> None:
+    options = parse(BenchOptions, words, "bench")
     if not FOLDER.is_dir():
         raise FileNotFoundError(
             f"there is no {FOLDER}: the benchmarks are in the repository, not in the installed "
@@ -27,12 +50,12 @@ def bench(options: BenchOptions) -> None:
         print("files: without --data FOLDER, ESC-10's recordings are left out", flush=True)
     for name in options.names:
         script = "gpu.py" if name == "gpu" else f"bench_{name}.py"
-        command = [sys.executable, str(FOLDER / script), *arguments(name, options)]
+        command = [sys.executable, str(FOLDER / script), *_arguments(name, options)]
         if subprocess.run(command).returncode:
             raise ValueError(f"benchmark {name} failed; {' '.join(command)} runs it alone")
 
 
-def arguments(name: str, options: BenchOptions) -> list[str]:
+def _arguments(name: str, options: BenchOptions) -> list[str]:
     """What a benchmark's own command line gets."""
     words = []
     if options.out:

@@ -1,1 +1,10 @@
 """A trained model on files: classes, vectors, pictures, scores, other formats."""
+
+from train.inference.attention import attention
+from train.inference.embed import embed
+from train.inference.ensemble import ensemble
+from train.inference.evaluate import evaluate
+from train.inference.export import convert
+from train.inference.predict import predict
+
+__all__ = ["attention", "convert", "embed", "ensemble", "evaluate", "predict"]

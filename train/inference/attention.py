@@ -1,51 +1,78 @@
-"""`ast-audio attention`: what a model looks at in a recording, drawn over its spectrogram."""
+"""What a model looks at in a recording."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-import weights
-from ast_model import AST
-from train.cli.options import AttentionOptions
 from train.device import choose_device
-from train.inference.export import find_model
+from train.inference.models import load_model
 from train.inference.recordings import Recordings, find_recordings
 from train.inference.spectrogram import attention_figure
 from train.plots import save_figure
 
+TITLES = {"rollout": "attention rollout", "last": "attention of the last layer"}
 
-def attention(options: AttentionOptions) -> None:
-    """Draw the map of one window of a recording.
+
+@dataclass(frozen=True)
+class Attention:
+    """How much each patch of one window of a recording counts for the class tokens."""
+
+    path: Path
+    start: float  # of the window, seconds
+    waveform: Tensor  # (samples,), up to the model's input
+    patches: Tensor  # (frequency, time), sum 1
+    label: str  # the likeliest class of the window
+    probability: float
+
+
+def attention(
+    model: str | Path,
+    file: str | Path,
+    *,
+    kind: str = "rollout",
+    at: float = 0.0,
+    device: str = "auto",
+    out: Path | None = None,
+) -> Attention:
+    """The attention of a model over one window of a recording, in float32.
+
+    Args:
+        model: run folder (its `last/`), or what `weights.load` takes; an AST.
+        file: the recording.
+        kind: rollout (followed through all layers) or last (of the last layer alone).
+        at: seconds into the recording where the window begins.
+        device: auto (GPU where there is one), cpu, cuda or cuda:N.
+        out: a PNG file to draw it in, over the window's spectrogram; None draws nothing.
 
     Raises:
         FileNotFoundError, ValueError: the model or the recording cannot be read, the model is no
             AST, or there is nothing at that time.
     """
-    if options.out.suffix.lower() != ".png":
-        raise ValueError(f"{options.out} is to be a picture; give a name that ends in .png")
-    if options.file.is_dir():
-        raise ValueError(f"{options.file} is a folder; name one audio file")
-    files = find_recordings([options.file])  # before a model is fetched
-    classifier = weights.load(find_model(options.model)[0], device=choose_device(options.device))
-    if not isinstance(classifier.model, AST):
-        raise ValueError(f"{options.model} is a baseline of timm, without attention; give an AST")
+    file = Path(file)
+    if out and out.suffix.lower() != ".png":
+        raise ValueError(f"{out} is to be a picture; give a name that ends in .png")
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder; name one audio file")
+    files = find_recordings([file])  # before a model is fetched
+    classifier = load_model(model, choose_device(device))
     recordings = Recordings(files, classifier)
-    rate, size = recordings.sample_rate, classifier.window_size
-    if not 0 <= options.at < recordings.seconds[options.file]:
-        seconds = recordings.seconds[options.file]
-        raise ValueError(f"--at {options.at:g} is not within {options.file}, 0 to {seconds:g} s")
-    waveform = excerpt(recordings.stream(options.file), round(options.at * rate), size)
-    recordings.require_length(options.file, waveform)
-    ((name, probability),) = classifier(waveform, top_k=1)
-    relevance = classifier.attention_map(waveform[None], kind=options.kind)[0].cpu()
-    kind = {"rollout": "attention rollout", "last": "attention of the last layer"}[options.kind]
-    title = f"{options.file.name}: {name} {probability:.1%} ({kind})"
-    figure = attention_figure(classifier, waveform, relevance, options.at, title)
-    save_figure(figure, options.out)
-    print(f"wrote {options.out}: {name} {probability:.1%}")
+    rate, seconds = recordings.sample_rate, recordings.seconds[file]
+    if not 0 <= at < seconds:
+        raise ValueError(f"--at {at:g} is not within {file}, 0 to {seconds:g} s")
+    waveform = excerpt(recordings.stream(file), round(at * rate), classifier.window_size)
+    recordings.require_length(file, waveform)
+    ((label, probability),) = classifier.classify(waveform, top_k=1)
+    patches = classifier.attention_map(waveform[None], kind=kind)[0].cpu()
+    found = Attention(file, at, waveform, patches, label, probability)
+    if out:
+        title = f"{file.name}: {label} {probability:.1%} ({TITLES[kind]})"
+        save_figure(attention_figure(classifier, waveform, patches, at, title), out)
+    return found
 
 
 def excerpt(blocks: Iterable[Tensor], start: int, size: int) -> Tensor:

@@ -1,11 +1,13 @@
-"""`ast-audio embed`: vectors that describe recordings, to search, cluster or train on."""
+"""Vectors that describe recordings, to search, cluster or train on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,104 +15,173 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-import weights
-from ast_model import AST, AudioClassifier
+from ast_model import AudioClassifier
 from ast_model.classifier import CUT_UP_TO
 from ast_model.timeline import windows
 from data.files import atomic_file
-from train.cli.options import EmbedOptions
 from train.device import autocast, choose_device, choose_precision
-from train.inference.export import find_model
+from train.inference.models import load_model
 from train.inference.recordings import Recordings, find_recordings
 from train.tables import write_parquet
 
-Window = tuple[Path, int, Tensor]  # recording, first sample, samples
+TABLE_BYTES = 64 * 2**20  # of vectors that a Parquet file takes at a time
 
 
-def embed(options: EmbedOptions) -> None:
-    """Write the vectors of every window of every recording.
+@dataclass(frozen=True)
+class Embedding:
+    """One recording: a row for each window of it."""
+
+    path: Path
+    starts: np.ndarray  # (rows,) float64, seconds
+    ends: np.ndarray  # (rows,) float64, seconds
+    vectors: np.ndarray  # (rows, width), (rows, time, width) or (rows, frequency, time, width)
+
+
+class Row(NamedTuple):
+    """One window, before and after the model."""
+
+    path: Path
+    start: int  # samples
+    end: int
+    content: Tensor  # (samples,); then its vectors
+
+
+def embed(
+    model: str | Path,
+    files: Sequence[str | Path],
+    *,
+    level: str = "clip",
+    hop: float | None = None,
+    skip_unreadable: bool = False,
+    batch_size: int = 8,
+    precision: str = "fp32",
+    device: str = "auto",
+) -> Iterator[Embedding]:
+    """Vectors of recordings of any length, one recording after the other, in the order given.
+
+    A recording longer than `CUT_UP_TO` times the model's input has a row for each window, which
+    by default do not overlap; another one has a single row.
+
+    Args:
+        model: run folder (its `last/`), or what `weights.load` takes; an AST.
+        files: audio files, and folders, which are searched for them.
+        level: clip (width,), frame (time, width) or patch (frequency, time, width), as
+            `AudioClassifier.embed` explains them.
+        hop: seconds from one window to the next; None: a window.
+        skip_unreadable: leave out files that cannot be read, and log which, instead of an error.
+        batch_size: windows that run through the model at a time.
+        precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
+        device: auto (GPU where there is one), cpu, cuda or cuda:N.
 
     Raises:
         FileNotFoundError, ValueError: the model or a recording cannot be read, the model is no
-            AST, or an option is out of range.
+            AST, or an argument is out of range.
     """
-    suffix = options.out.suffix.lower()
-    if suffix not in (".npz", ".parquet"):
-        raise ValueError(f"{options.out} is to end in .npz or .parquet; give such a name")
-    if options.batch_size < 1:
-        raise ValueError(f"batch_size {options.batch_size} is not positive; use at least 1")
-    files = find_recordings(options.files)  # before a model is fetched
-    device = choose_device(options.device)
-    classifier = weights.load(find_model(options.model)[0], device=device)
-    if not isinstance(classifier.model, AST):
-        raise ValueError(f"{options.model} is a baseline of timm, without vectors; give an AST")
-    recordings = Recordings(files, classifier, options.skip_unreadable)
-    count = 0
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
+    paths = find_recordings(files)  # before a model is fetched
+    place = choose_device(device)
+    precision = choose_precision(precision, place)
+    classifier = load_model(model, place, precision)
+    size, rate = classifier.window_size, classifier.frontend.config.sample_rate
+    step = size if hop is None else round(hop * rate)
+    if not 1 <= step <= size:
+        raise ValueError(f"hop {hop} s is not in (0, {size / rate:g}] s, the model's window")
+    recordings = Recordings(paths, classifier, skip_unreadable)
 
-    def tables() -> Iterator[dict[str, Any]]:
-        nonlocal count
-        for table in vectors(classifier, recordings, options):
-            count += len(table["paths"])
-            yield table
+    def vectors(rows: Sequence[Row]) -> Tensor:
+        lengths = torch.tensor([len(row.content) for row in rows])
+        padded = pad_sequence([row.content for row in rows], batch_first=True)
+        with autocast(place, precision):
+            return classifier.embed(padded, lengths=lengths, level=level).float().cpu()
 
-    with autocast(device, choose_precision(options.precision, device)):
-        (_write_npz if suffix == ".npz" else _write_parquet)(options.out, tables())
-    heard = len(recordings.seconds.keys() - recordings.failures.keys())
-    print(f"wrote {options.out}: {count} rows at {options.level} level, of {heard} recordings")
-    recordings.print_notes()
+    return _embeddings(recordings, _windows(classifier, recordings, step), vectors, batch_size)
 
 
-def vectors(
-    classifier: AudioClassifier, recordings: Recordings, options: EmbedOptions
-) -> Iterator[dict[str, Any]]:
-    """Batches of rows: paths, starts and ends (seconds), vectors (rows, …) float32."""
-    rate = recordings.sample_rate
-    stream = windows_of(classifier, recordings, options.hop)
-    while batch := list(islice(stream, options.batch_size)):
-        lengths = torch.tensor([len(window) for _, _, window in batch])
-        starts = torch.tensor([start for _, start, _ in batch])
-        padded = pad_sequence([window for _, _, window in batch], batch_first=True)
-        yield {
-            "paths": [str(path) for path, _, _ in batch],
-            "starts": (starts.double() / rate).numpy(),
-            "ends": ((starts + lengths).double() / rate).numpy(),
-            "vectors": classifier.embed(padded, lengths, options.level).float().cpu().numpy(),
-        }
-    recordings.require_any()
-
-
-def windows_of(
-    classifier: AudioClassifier, recordings: Recordings, hop: float | None
-) -> Iterator[Window]:
-    """The windows of all recordings, one after another; by default they do not overlap.
+def _windows(classifier: AudioClassifier, recordings: Recordings, step: int) -> Iterator[Row]:
+    """The windows of all recordings, one after another, `step` samples apart.
 
     A clip up to `CUT_UP_TO` times the model's length is one window, cut as in training.
     """
-    size = classifier.window_size
-    step = size if hop is None else round(hop * recordings.sample_rate)
-    if not 1 <= step <= size:
-        longest = size / recordings.sample_rate
-        raise ValueError(f"hop {hop} s is not in (0, {longest:g}] s, the model's window")
-    files = recordings.seconds.items()
+    size, files = classifier.window_size, recordings.seconds.items()
     for path, seconds in tqdm(files, "embed", unit="file", leave=False, disable=None):
         with recordings.skipping(path):
             if seconds * recordings.sample_rate <= CUT_UP_TO * size:
-                yield path, 0, recordings.load(path)[:size]
+                clip = recordings.load(path)[:size]
+                yield Row(path, 0, len(clip), clip)
                 continue
             for start, window in windows(recordings.stream(path), size, step):
                 recordings.require_length(path, window)
-                yield path, start, window
+                yield Row(path, start, start + len(window), window)
 
 
-def _write_npz(path: Path, tables: Iterator[dict[str, Any]]) -> None:
-    columns: dict[str, list[Any]] = {}
-    for table in tables:
-        for name, values in table.items():
-            columns.setdefault(name, []).append(np.asarray(values))
+def _embeddings(
+    recordings: Recordings,
+    stream: Iterator[Row],
+    vectors: Callable[[Sequence[Row]], Tensor],
+    batch_size: int,
+) -> Iterator[Embedding]:
+    """Every recording that could be read to its end; a batch may hold windows of several."""
+
+    def rows() -> Iterator[Row]:
+        while batch := list(islice(stream, batch_size)):
+            for row, vector in zip(batch, vectors(batch), strict=True):
+                yield row._replace(content=vector)
+
+    for path, group in groupby(rows(), key=attrgetter("path")):
+        _, starts, ends, contents = zip(*group, strict=True)
+        if path not in recordings.failures:
+            spans = (np.array(samples) / recordings.sample_rate for samples in (starts, ends))
+            yield Embedding(path, *spans, torch.stack(contents).numpy())
+    recordings.require_any()
+    recordings.log_notes()
+
+
+def embeddings_writer(path: Path) -> Callable[[Path, Iterable[Embedding]], None]:
+    """The function that writes embeddings into a file of this name.
+
+    Raises:
+        ValueError: the name ends neither in .npz nor in .parquet.
+    """
+    writers = {".npz": write_npz, ".parquet": write_embeddings_parquet}
+    if path.suffix.lower() not in writers:
+        raise ValueError(f"{path} is to end in .npz or .parquet; give such a name")
+    return writers[path.suffix.lower()]
+
+
+def write_npz(path: Path, embeddings: Iterable[Embedding]) -> None:
+    """Arrays paths, starts, ends and vectors, all of them a row a window."""
+    columns: dict[str, list[Any]] = {"paths": [], "starts": [], "ends": [], "vectors": []}
+    for each in embeddings:
+        columns["paths"].append([str(each.path)] * len(each.starts))
+        for name in ("starts", "ends", "vectors"):
+            columns[name].append(getattr(each, name))
     with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{name: np.concatenate(parts) for name, parts in columns.items()})
+        np.savez(file, **{name: np.concatenate(values) for name, values in columns.items()})
 
 
-def _write_parquet(path: Path, tables: Iterator[dict[str, Any]]) -> None:
-    names = {"paths": "path", "starts": "start", "ends": "end", "vectors": "vector"}
-    write_parquet(path, ({names[k]: values for k, values in table.items()} for table in tables))
+def write_embeddings_parquet(path: Path, embeddings: Iterable[Embedding]) -> None:
+    """Columns path, start, end and vector; of any size, since a part is in memory at a time."""
+    write_parquet(path, _tables(embeddings))
+
+
+def _tables(embeddings: Iterable[Embedding]) -> Iterator[Mapping[str, Any]]:
+    held: list[Embedding] = []
+    size = 0
+    for each in embeddings:
+        held.append(each)
+        size += each.vectors.nbytes
+        if size >= TABLE_BYTES:
+            yield _table(held)
+            held, size = [], 0
+    if held:
+        yield _table(held)
+
+
+def _table(embeddings: Sequence[Embedding]) -> Mapping[str, Any]:
+    return {
+        "path": [str(each.path) for each in embeddings for _ in each.starts],
+        "start": np.concatenate([each.starts for each in embeddings]),
+        "end": np.concatenate([each.ends for each in embeddings]),
+        "vector": np.concatenate([each.vectors for each in embeddings]),
+    }

@@ -1,79 +1,88 @@
-"""`ast-audio ensemble`: the mean of several models' probabilities, and what it gains."""
+"""The mean of several models' probabilities, and what it gains."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from train.cli.options import EnsembleOptions
+from data.cache import ClipCache
 from train.device import choose_device, choose_precision
-from train.inference.report import Evaluation, score
+from train.inference.evaluate import score
 from train.inference.selection import Selection, load_trained, select
 from train.metrics import evaluate_scores
-from train.run_folder import write_predictions
 from train.run_log import to_probabilities
 
-SCORES = ("accuracy", "mAP", "AUC")
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What several models say of the same clips together, and how good each of them is."""
+
+    selection: Selection  # its clips are those that were scored
+    model_scores: dict[str, dict[str, float]]  # by the model as it was given
+    scores: dict[str, float]  # of the ensemble; without a loss, since it has no logits
+    probabilities: Tensor  # (clips, classes) float64, the mean
 
 
-def ensemble(options: EnsembleOptions) -> None:
-    """Print the scores of each model and of the ensemble, and write its predictions with `out`.
+def ensemble(
+    models: Sequence[str | Path],
+    data: str | Path,
+    *,
+    corpus: str | None = None,
+    fold: int | None = None,
+    split: str | None = None,
+    skip_unreadable: bool | None = None,
+    precision: str = "fp32",
+    device: str = "auto",
+    cache: ClipCache | None = None,
+    workers: int | None = None,
+) -> Ensemble:
+    """Score several models and the mean of their probabilities.
 
     Models may differ in everything but their classes: each has its own front end.
 
+    Args:
+        models: two or more, as the one of `evaluate`, which explains the other arguments too.
+
     Raises:
         FileNotFoundError, ValueError: a model or the data cannot be read or do not fit, fewer than
-            two models, or runs that held out different clips.
+            two models, or runs that validated on different clips.
     """
-    if len(options.models) < 2:
+    if len(models) < 2:
         raise ValueError("an ensemble is of two models or more; name them")
-    device = choose_device(options.reading.device)
-    precision = choose_precision(options.precision, device)
+    place = choose_device(device)
+    precision = choose_precision(precision, place)
     first: Selection | None = None
-    rows: dict[str, dict[str, float]] = {}
+    model_scores: dict[str, dict[str, float]] = {}
     total = torch.zeros(())
-    for source in options.models:  # one model in memory at a time
-        trained = load_trained(source, device)
-        selection = select(trained, options.data, options.corpus, options.fold, options.split)
+    for source in models:  # one model in memory at a time
+        trained = load_trained(source, place, precision)
+        selection = select(trained, data, corpus, fold, split)
         first = first or selection
-        _require_same_clips(source, selection, options.models[0], first)
-        evaluation = score(trained, selection, options.reading, precision)
-        rows[source] = evaluation.scores
-        total = total + _probabilities(evaluation)
-    mean = total / len(options.models)
-    # Ranked by themselves: these scores do not change with a logarithm or a sigmoid.
-    rows["ensemble"] = evaluate_scores(
+        _require_same_clips(source, selection, models[0], first)
+        evaluation = score(trained, selection, precision, skip_unreadable, cache, workers)
+        model_scores[str(source)] = evaluation.scores
+        # float64: in float32, a sure model's other classes would all be 0, and not be ranked
+        logits, multi_label = evaluation.logits.double(), trained.classifier.multi_label
+        total = total + to_probabilities(logits, multi_label)
+    mean = total / len(models)
+    # Ranked by themselves: neither a logarithm nor a sigmoid changes these scores.
+    scores = evaluate_scores(
         mean.numpy(), evaluation.targets.numpy(), first.manifest.multi_label, sigmoid=True
     )
-    print(f"{first.corpus}, {first.name}, {len(first.clips)} clips")
-    print(_table(rows))
-    if options.out:
-        file = options.out / "predictions.csv"
-        write_predictions(file, first.clips, first.manifest.classes, mean)
-        print(f"wrote {file}")
-
-
-def _probabilities(evaluation: Evaluation) -> Tensor:
-    """float64: in float32, a sure model's other classes would all be 0, and not be ranked."""
-    return to_probabilities(evaluation.logits.double(), evaluation.sigmoid)
+    del scores["loss"]
+    return Ensemble(evaluation.selection, model_scores, scores, mean)
 
 
 def _require_same_clips(
-    source: str, selection: Selection, first_source: str, first: Selection
+    source: str | Path, selection: Selection, first_source: str | Path, first: Selection
 ) -> None:
     if selection.clips != first.clips:
         raise ValueError(
-            f"{first_source} held out {first.name} and {source} {selection.name}, so each was "
-            "trained on what another one holds out; give --fold or --split to choose, and models "
-            "that were not trained on it"
+            f"{first_source} validated on {first.name} and {source} on {selection.name}, so each "
+            "was trained on what another one validated on; give --fold or --split to choose, and "
+            "models that were not trained on it"
         )
-
-
-def _table(rows: dict[str, dict[str, float]]) -> str:
-    width = max(map(len, rows))
-    header = f"{'':{width}}  " + "  ".join(f"{name:>8}" for name in SCORES)
-    lines = [
-        f"{name:{width}}  " + "  ".join(f"{scores[key]:8.4f}" for key in SCORES)
-        for name, scores in rows.items()
-    ]
-    return "\n".join([header, *lines])

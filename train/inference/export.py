@@ -1,158 +1,154 @@
-"""`ast-audio convert`: a model from anywhere, as a Hugging Face folder or an ONNX file."""
+"""A model from anywhere, as a Hugging Face folder or an ONNX file."""
 
 from __future__ import annotations
 
 import csv
-import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import weights
 from ast_model import AudioClassifier, Frontend, FrontendConfig
 from data import load_audio
-from data.download.unpack import megabytes
-from train.cli.options import ConvertOptions
-from train.run_folder import METRICS, RECIPE, RESULTS, read_json, read_predictions
-from weights.card import Score, model_card
+from train.inference.models import find_model
+from train.inference.provenance import provenance
+from train.run_folder import RECIPE, read_json
+from weights.card import model_card
 from weights.checkpoint import numbered_classes
-from weights.fetch import fetch
-from weights.folder import CARD, CONFIG, PICKLED_WEIGHTS, PREPROCESSOR, WEIGHTS
+from weights.folder import CONFIG
 from weights.onnx_export import export_onnx
-from weights.verify import (
-    FEATURES_TOLERANCE,
-    LOGITS_TOLERANCE,
-    Agreement,
-    require_transformers,
-    verify,
-)
-
-MODELS = ("best", "last", "averaged")  # folders of a run
-MODEL_FILES = {CARD, CONFIG, PREPROCESSOR, WEIGHTS, PICKLED_WEIGHTS}
-PREDICTIONS, TEST_PREDICTIONS = "predictions.csv", "test_predictions.csv"
-NO_SCORES = {"epoch", "learning_rate", "train_loss"}  # columns of metrics.csv
+from weights.verify import Agreement, require_transformers, verify
 
 
-def convert(options: ConvertOptions) -> None:
-    """Write the model and print what was written and, with `verify`, how transformers agrees.
+@dataclass(frozen=True)
+class Converted:
+    """What was written."""
+
+    path: Path  # a folder, or an ONNX file
+    classifier: AudioClassifier
+    agreement: Agreement | None = None  # with transformers, where that was compared
+    reference: Path | None = None  # the folder that transformers read for it
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        files = self.path.iterdir() if self.path.is_dir() else [self.path]
+        return sum(file.stat().st_size for file in files)
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    num_classes: int | None = None,
+    num_frames: int | None = None,
+    stride: tuple[int, int] | None = None,
+    num_mel_bins: int | None = None,
+    pooling: str | None = None,
+    positions: str | None = None,
+    heads: int | None = None,
+    rgb_kernel: str = "mean",
+    file: Path | None = None,
+    classes: Sequence[str] | None = None,
+    verify_with: Path | None = None,
+    frontend: bool = True,
+) -> Converted:
+    """Write any model as a folder in the Hugging Face layout, model card included, or as ONNX.
+
+    Args:
+        source: run folder (its `last/`), what `weights.load` takes, or a DeiT or ViT of timm.
+        destination: a new folder, or that of an older model; or a file name that ends in .onnx.
+        num_classes: of a new head; an SSAST .pth and an image model have none of use, so need it.
+        num_frames, stride, num_mel_bins, pooling, positions, heads: as `weights.load`.
+        rgb_kernel, file: of a model of timm, as `weights.from_timm`.
+        classes: names of the classes.
+        verify_with: audio file; compare the folder's features and logits with those of
+            transformers, which reads the source where it can, else the folder.
+        frontend: whether the filterbank is part of the ONNX file, so that it takes waveforms.
 
     Raises:
-        FileNotFoundError, ValueError: as `weights.load`; options that do not go together; a
-            destination that holds something else; names of other classes; no agreement.
+        FileNotFoundError, ValueError: as `weights.load` and `weights.save`; arguments that do not
+            go together; source and destination that lie in one another.
     """
-    to_onnx = options.destination.suffix.lower() == ".onnx"
-    _require_fitting(options, to_onnx)
-    requests = _requests(options)
-    if _is_image_model(options.source):
-        source, run = Path(options.source), None
-        _require_free(options.destination.resolve(), to_onnx, source.resolve())
-        classifier = _from_image_model(options, requests)
+    destination = Path(destination).resolve()
+    to_onnx = destination.suffix.lower() == ".onnx"
+    _require_fitting(to_onnx, verify_with, frontend)
+    asked = {
+        "num_classes": num_classes,
+        "num_frames": num_frames,
+        "stride": stride,
+        "num_mel_bins": num_mel_bins,
+        "pooling": pooling,
+        "positions": positions,
+    }
+    requests = {name: value for name, value in asked.items() if value is not None}
+    if _is_image_model(source):
+        path, run = Path(source), None
+        _require_apart(path.resolve(), destination)
+        classifier = _from_image_model(str(source), requests, rgb_kernel, file, classes)
     else:
-        source, run = find_model(options.source)
-        if options.heads and source.is_dir():
-            raise ValueError(f"--heads is for a .pth; {source} says its own, so leave it out")
-        if options.file or options.rgb_kernel != "mean":
-            raise ValueError(f"--file and --rgb-kernel are for models of timm; {source} is none")
-        _require_free(options.destination.resolve(), to_onnx, (run or source).resolve())
-        classifier = weights.load(source, **requests, heads=options.heads)
-    if options.classes:
-        classifier = _renamed(classifier, options.classes)
+        path, run = find_model(source)
+        if heads and path.is_dir():
+            raise ValueError(f"--heads is for a .pth; {path} says its own, so leave it out")
+        if file or rgb_kernel != "mean":
+            raise ValueError(f"--file and --rgb-kernel are for models of timm; {path} is none")
+        _require_apart((run or path).resolve(), destination)
+        classifier = weights.load(path, **requests, heads=heads, classes=classes)
     if to_onnx:
-        export_onnx(classifier, options.destination, options.frontend)
-        taken = "waveform" if options.frontend else "fbank"
-        print(f"wrote {_described(options.destination, classifier)}; {taken} in, logits out")
-        return
-    if options.verify:  # whatever can fail does so before anything is written
+        export_onnx(classifier, destination, frontend)
+        return Converted(destination, classifier)
+    if verify_with:  # whatever can fail does so before anything is written
         require_transformers(classifier.model.config)
-        waveform = load_audio(options.verify, classifier.frontend.config.sample_rate)
-    name = options.destination.resolve().name
-    card = model_card(classifier, name, **_history(options.source, source, run, requests))
-    parts = (classifier.model, classifier.frontend, classifier.classes, classifier.multi_label)
-    weights.save(options.destination.resolve(), *parts, card)
-    print(f"wrote {_described(options.destination, classifier)}")
-    if options.verify:
-        reference = options.destination if requests or not _is_theirs(source) else source
-        _report(verify(options.destination, waveform, reference), options, reference)
+        waveform = load_audio(verify_with, classifier.frontend.config.sample_rate)
+    made = provenance(str(source), path, run, requests)
+    weights.save(destination, classifier, model_card(classifier, destination.name, **made))
+    if not verify_with:
+        return Converted(destination, classifier)
+    reference = destination if requests or not _transformers_reads(path) else path
+    return Converted(destination, classifier, verify(destination, waveform, reference), reference)
 
 
-def find_model(source: str) -> tuple[Path, Path | None]:
-    """The model's folder or file, fetched if need be, and the run folder it lies in, if any."""
-    path = Path(source)
-    if (path / RECIPE).is_file():
-        if not (path / "last").is_dir():
-            raise FileNotFoundError(f"the run {path} has no last/ yet: let it finish an epoch")
-        return path / "last", path
-    if not path.exists():
-        return fetch(source), None
-    run = path.resolve().parent
-    if path.resolve().name in MODELS and (run / RECIPE).is_file():
-        return path.resolve(), run
-    return path, None
+def _is_image_model(source: str | Path) -> bool:
+    name = str(source)
+    return not Path(source).exists() and "/" not in name and weights.is_timm_name(name)
 
 
-def _is_image_model(source: str) -> bool:
-    return not Path(source).exists() and "/" not in source and weights.is_timm_name(source)
-
-
-def _from_image_model(options: ConvertOptions, requests: dict[str, Any]) -> AudioClassifier:
+def _from_image_model(
+    name: str,
+    requests: dict[str, Any],
+    rgb_kernel: str,
+    file: Path | None,
+    classes: Sequence[str] | None,
+) -> AudioClassifier:
     """An AST before any training on sound: Hamming window and AudioSet's statistics."""
-    if options.num_classes is None:
-        raise ValueError(f"{options.source} knows images: give --num-classes for a new head")
-    changes = {name: value for name, value in requests.items() if name != "positions"}
-    config = weights.timm_config(options.source, **changes)
-    positions = options.positions or "bilinear"
-    parts = (config, options.source, options.rgb_kernel, positions, options.file)
-    model = weights.from_timm(*parts)
+    if "num_classes" not in requests:
+        raise ValueError(f"{name} knows images: give --num-classes for a new head")
+    changes = {key: value for key, value in requests.items() if key != "positions"}
+    config = weights.timm_config(name, **changes)
+    positions = requests.get("positions", "bilinear")
+    model = weights.from_timm(config, name, rgb_kernel, positions, file)
     frontend = Frontend(FrontendConfig(config.num_frames, config.num_mel_bins))
-    return AudioClassifier(model, frontend, numbered_classes(config.num_classes)).eval()
+    names = classes or numbered_classes(config.num_classes)
+    return AudioClassifier(model, frontend, names).eval()
 
 
-def _require_fitting(options: ConvertOptions, to_onnx: bool) -> None:
-    if to_onnx and options.verify:
+def _require_fitting(to_onnx: bool, verify_with: Path | None, frontend: bool) -> None:
+    if to_onnx and verify_with:
         raise ValueError(
             "--verify compares a folder with transformers; leave it out: an ONNX file is always "
             "compared with PyTorch"
         )
-    if not to_onnx and not options.frontend:
+    if not to_onnx and not frontend:
         raise ValueError("--no-frontend is for a DESTINATION that ends in .onnx; leave it out")
 
 
-def _require_free(destination: Path, to_onnx: bool, source: Path) -> None:
-    """ValueError if writing would delete anything but an older model, or touch the source."""
+def _require_apart(source: Path, destination: Path) -> None:
+    """ValueError if writing would touch the source or a run."""
     if destination.is_relative_to(source) or source.is_relative_to(destination):
-        raise ValueError(f"{destination} and {source} lie in one another; give a place beside it")
-    if to_onnx and destination.is_dir():
-        raise ValueError(f"{destination} is a folder; give the name of a file")
-    if to_onnx or not destination.exists():
-        return
-    if not destination.is_dir():
-        raise ValueError(f"{destination} is a file; give a folder, or a name that ends in .onnx")
-    names = {path.name for path in destination.iterdir()}
-    if names and (CONFIG not in names or names - MODEL_FILES):
-        found = ", ".join(sorted(names - MODEL_FILES)[:3]) or f"no {CONFIG}"
-        raise ValueError(
-            f"{destination} holds something other than a model ({found}), which would be lost; "
-            "give a new folder"
-        )
-    if names and (destination.parent / RECIPE).is_file():
-        raise ValueError(f"{destination} belongs to a run; give a new folder")
-
-
-def _requests(options: ConvertOptions) -> dict[str, Any]:
-    """What was asked of `weights.load`, by its arguments."""
-    names = ("num_classes", "num_frames", "stride", "num_mel_bins", "pooling", "positions")
-    asked = {name: getattr(options, name) for name in names}
-    return {name: value for name, value in asked.items() if value is not None}
-
-
-def _renamed(classifier: AudioClassifier, file: Path) -> AudioClassifier:
-    names = read_class_names(file)
-    if len(names) != len(classifier.classes):
-        raise ValueError(
-            f"{file} names {len(names)} classes, the model has {len(classifier.classes)}: give a "
-            "file with as many, or --num-classes for a new head"
-        )
-    parts = (classifier.model, classifier.frontend, names, classifier.multi_label)
-    return AudioClassifier(*parts).eval()
+        raise ValueError(f"{destination} and {source} lie in one another; give another folder")
+    if (destination.parent / RECIPE).is_file():
+        raise ValueError(f"{destination} belongs to a run; give a folder of its own")
 
 
 def read_class_names(file: Path) -> list[str]:
@@ -188,97 +184,8 @@ def _in_order(rows: csv.DictReader) -> list[str]:
     return [name for _, name in named]
 
 
-def _is_theirs(source: Path) -> bool:
+def _transformers_reads(source: Path) -> bool:
     """Whether transformers can read the source itself, class head included."""
     if not source.is_dir():
         return False
     return read_json(source / CONFIG).get("architectures") == ["ASTForAudioClassification"]
-
-
-def _history(
-    given: str, source: Path, run: Path | None, requests: dict[str, Any]
-) -> dict[str, Any]:
-    """What a model card tells of where the model comes from: arguments of `model_card`."""
-    if run is None:
-        return {"origin": given, "requests": requests}
-    try:
-        record = read_json(run / RECIPE)
-        recipe = dict(record["recipe"])
-        score = None if requests else _score(run, source.name, recipe, record["fold"])
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{run} holds a damaged {RECIPE}, {METRICS} or other record ({error!r}); to convert "
-            f"the model without its history, copy {source} elsewhere"
-        ) from error
-    return {"requests": requests, "recipe": recipe, "score": score}
-
-
-def _score(run: Path, kind: str, recipe: dict[str, Any], fold: int | None) -> Score | None:
-    """What the run measured of `last/`, `best/` or `averaged/`: the test part goes first."""
-    results = read_json(run / RESULTS) if (run / RESULTS).is_file() else {}
-    if "test" in results:
-        remark = "Neither training nor the choice of an epoch looked at these clips."
-        row, part, predictions = results["test"][kind], "test", run / TEST_PREDICTIONS
-    else:
-        remark, row = _held_out_score(run, kind, recipe.get("metric", "accuracy"), results)
-        name = results.get("held out", "a part" if fold is None else f"fold {fold}")
-        part, predictions = f"{name}, held out from training", run / PREDICTIONS
-    if row is None:
-        return None
-    metrics = {name: float(value) for name, value in row.items() if name not in NO_SCORES}
-    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    clips = len(read_predictions(predictions)) if predictions.is_file() else None
-    return Score(finite, recipe["corpus"], part, clips, remark)
-
-
-def _held_out_score(
-    run: Path, kind: str, metric: str, results: dict[str, Any]
-) -> tuple[str, dict[str, Any] | None]:
-    """What the figures are of, and the figures: none before the first epoch's."""
-    if kind == "averaged":
-        return "The figures are of the mean of several epochs' weights.", results.get(kind)
-    if not (run / METRICS).is_file():
-        return "", None
-    with (run / METRICS).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if kind == "last":
-        return f"The figures are of the last epoch, {rows[-1]['epoch']}.", rows[-1]
-    row = max(rows, key=lambda row: float(row[metric]))  # the earliest of equals
-    remark = (
-        f"The figures are of epoch {row['epoch']}, chosen because its {metric} on these very clips "
-        "was the highest, so they flatter."
-    )
-    return remark, row
-
-
-def _described(destination: Path, classifier: AudioClassifier) -> str:
-    files = destination.iterdir() if destination.is_dir() else [destination]
-    size = megabytes(sum(file.stat().st_size for file in files))
-    parameters = sum(tensor.numel() for tensor in classifier.model.parameters())
-    frames = classifier.model.config.num_frames
-    return (
-        f"{destination} ({size}): {parameters:,} parameters, {len(classifier.classes)} classes, "
-        f"{frames} frames"
-    )
-
-
-def _report(agreement: Agreement, options: ConvertOptions, reference: Path) -> None:
-    """The comparison as a table; ValueError where it does not hold."""
-    features, logits = agreement.features, agreement.logits
-    allowed = f"{FEATURES_TOLERANCE:.0e} absolute"
-    if not agreement.same_window:
-        allowed = f"any: transformers has no {agreement.window} window; both logits are of ours"
-    print(
-        f"{options.verify} here and in transformers, which read {reference}\n"
-        f"             absolute  relative  allowed\n"
-        f"  features   {features.absolute:8.1e}  {features.relative:8.1e}  {allowed}\n"
-        f"  logits     {logits.absolute:8.1e}  {logits.relative:8.1e}  "
-        f"{LOGITS_TOLERANCE:.0e} relative\n"
-        f"  top class  {agreement.top_class}; transformers: {agreement.their_top_class}"
-    )
-    if not agreement.holds:
-        raise ValueError(
-            f"{options.destination} was written, but transformers does not agree with it: the "
-            f"features differ by {features.absolute:.1e}, the logits by {logits.relative:.1e} of "
-            "the largest; do not use it before that is understood"
-        )

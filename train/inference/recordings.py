@@ -1,8 +1,8 @@
-"""The recordings that a command is given: files, and folders searched for audio files."""
+"""The recordings that a model is to hear: files, and folders searched for audio files."""
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,18 +17,20 @@ from data.audio import stream_audio
 from data.audit import read_header
 from data.files import is_audio, walk
 
+logger = logging.getLogger(__name__)
+
 
 class Unreadable(ValueError):
     """A recording that cannot be decoded or is too short; the message names it."""
 
 
 class Recordings:
-    """What a model is to hear, in the order given: which files, how long, and why some are not.
+    """Recordings in the order given: how long each is, and which of them cannot be read, and why.
 
     Args:
-        files: what `find` gave.
+        files: what `find_recordings` gave.
         classifier: the model; gives sample rate and shortest length.
-        skip_unreadable: files that cannot be read are kept in `failures` instead of stopping.
+        skip_unreadable: files that cannot be read are noted in `failures`, instead of an error.
 
     Raises:
         Unreadable: a file cannot be read, unless `skip_unreadable`; or none of them can.
@@ -43,7 +45,7 @@ class Recordings:
         self.failures: dict[Path, str] = {}  # file and reason
         self.seconds: dict[Path, float] = {}  # file and its length by its header
         self.rates: Counter[int] = Counter()  # files at each sample rate, Hz
-        for path in tqdm(files, "look", unit="file", leave=False, disable=None):
+        for path in tqdm(files, "headers", unit="file", leave=False, disable=None):
             with self.skipping(path), _named(path):
                 header = read_header(path)
                 self.seconds[path] = header.seconds
@@ -70,7 +72,7 @@ class Recordings:
 
     @contextmanager
     def skipping(self, path: Path) -> Iterator[None]:
-        """Keeps an Unreadable of this recording in `failures`, with `skip_unreadable`."""
+        """Note an Unreadable of this recording in `failures` and go on, with `skip_unreadable`."""
         try:
             yield
         except Unreadable as error:
@@ -84,24 +86,22 @@ class Recordings:
             count, first = len(self.failures), next(iter(self.failures.values()))
             raise Unreadable(f"none of {count} recordings can be read; the first: {first}")
 
-    def print_notes(self) -> None:
-        """On standard error: what was left out, and what the model cannot hear."""
+    def log_notes(self) -> None:
+        """What was left out, and what the model cannot hear, as warnings."""
         for rate, count in sorted(self.rates.items()):
             if rate < self.sample_rate:
-                print(
-                    f"note: {count} of {len(self.seconds)} recordings are at {rate} Hz: nothing in "
-                    f"them above {rate // 2} Hz, where the model, at {self.sample_rate} Hz, "
-                    f"listens up to {self.sample_rate // 2} Hz",
-                    file=sys.stderr,
+                logger.warning(
+                    f"{count} of {len(self.seconds)} recordings are at {rate} Hz: nothing in them "
+                    f"above {rate // 2} Hz, where the model, at {self.sample_rate} Hz, listens up "
+                    f"to {self.sample_rate // 2} Hz"
                 )
         if self.failures:
             count = len(self.failures.keys() | self.seconds.keys())
-            print(f"note: {len(self.failures)} of {count} recordings left out:", file=sys.stderr)
-        for reason in self.failures.values():
-            print(f"  {reason}", file=sys.stderr)
+            reasons = "".join(f"\n  {reason}" for reason in self.failures.values())
+            logger.warning(f"{len(self.failures)} of {count} recordings left out:{reasons}")
 
 
-def find_recordings(paths: Sequence[Path]) -> list[Path]:
+def find_recordings(paths: Sequence[str | Path]) -> list[Path]:
     """Files of any name as they are given, audio files at any depth of folders; each once.
 
     Raises:
@@ -111,7 +111,7 @@ def find_recordings(paths: Sequence[Path]) -> list[Path]:
     if not paths:
         raise ValueError("no recording was given; name audio files or folders after the model")
     found: list[Path] = []
-    for path in paths:
+    for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; name audio files or folders")
         files = list(_audio_files(path)) if path.is_dir() else [path]

@@ -1,32 +1,30 @@
-"""The clips that a trained model is scored on: by default those that its run held out."""
+"""The clips that a trained model is scored on: by default those that its run did not train on."""
 
 from __future__ import annotations
 
-import sys
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-import weights
 from ast_model import AudioClassifier
 from data import Clips, Manifest
 from data.corpora import open_corpus
 from data.splits import split_clips
-from train.inference.export import find_model
-from train.recipe import Recipe
-from train.run_folder import RECIPE, fingerprint, read_json, read_recipe
+from train.inference.models import find_model, load_model
+from train.run_folder import RunRecord, fingerprint, read_run
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, and how it was trained where it lies in a run."""
+    """A model, and the run that trained it where it lies in one."""
 
     name: str  # as it was given
     classifier: AudioClassifier
-    recipe: Recipe | None = None
-    fold: int | None = None
-    clips: str | None = None  # fingerprint of the run's manifest
+    run: RunRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -40,23 +38,26 @@ class Selection:
     fold: int | None = None
 
 
-def load_trained(source: str, device: torch.device) -> Trained:
-    """Any model that `weights.load` takes, or a run folder's last."""
-    folder, run = find_model(source)
-    classifier = weights.load(folder, device=device)
-    if run is None:
-        return Trained(source, classifier)
-    recipe, fold = read_recipe(run / RECIPE)
-    return Trained(source, classifier, recipe, fold, read_json(run / RECIPE).get("clips"))
+def load_trained(
+    source: str | Path, device: torch.device, precision: str = "fp32", compile: bool = False
+) -> Trained:
+    """A model as `load_model` gives it, with the record of its run."""
+    run = find_model(source)[1]
+    classifier = load_model(source, device, precision, compile)
+    return Trained(str(source), classifier, None if run is None else read_run(run))
 
 
 def select(
-    trained: Trained, data: Path, corpus: str | None, fold: int | None, split: str | None
+    trained: Trained,
+    data: str | Path,
+    corpus: str | None = None,
+    fold: int | None = None,
+    split: str | None = None,
 ) -> Selection:
     """The clips to score a model on, of the data set in the folder `data`.
 
     By default those that the model was not trained on: of a run, its test split, else the fold or
-    split that it held out; without a run, the test split, or all clips where there is none.
+    split that it validated on; without a run, the test split, or all clips where there is none.
 
     Args:
         corpus: which data set it is; None: the run's.
@@ -64,12 +65,12 @@ def select(
 
     Raises:
         FileNotFoundError, ValueError: it is not known which data set it is, it cannot be read, its
-            classes are not the model's, the fold or split does not exist, or the run divided other
+            classes are not the model's, the fold or split does not exist, or the run split other
             clips.
     """
     if fold is not None and split:
         raise ValueError(f"--fold {fold} and --split {split} do not go together; give one of them")
-    recipe = trained.recipe
+    recipe = trained.run.recipe if trained.run else None
     if corpus is None and recipe is None:
         raise ValueError(f"{trained.name} has no recipe.json that says its data; give --corpus")
     corpus = corpus or recipe.corpus
@@ -85,39 +86,39 @@ def select(
         if split is None and "test" not in manifest.splits:
             return Selection(corpus, manifest, manifest.clips, "all clips")
         return Selection(corpus, manifest, manifest.in_split(split or "test"), split or "test")
-    return _of_run(trained, manifest, split)
+    return _of_run(trained.name, trained.run, manifest, split)
 
 
-def _of_run(trained: Trained, manifest: Manifest, split: str | None) -> Selection:
-    recipe = trained.recipe
-    undivided = not (manifest.folds or manifest.splits)
-    if undivided and fingerprint(manifest) != trained.clips:
+def _of_run(name: str, run: RunRecord, manifest: Manifest, split: str | None) -> Selection:
+    is_split_at_random = not (manifest.folds or manifest.splits)
+    if is_split_at_random and fingerprint(manifest) != run.fingerprint:
         raise ValueError(
-            f"{trained.name} was trained on a part of other clips than those of {manifest.name}: "
-            "give the same data, or --split all to score every clip"
+            f"{name} was trained on a split of other clips than those of {manifest.name}: give the "
+            "same data, or --split all to score every clip"
         )
-    splits = split_clips(manifest, trained.fold if manifest.folds else None, recipe.seed)
+    splits = split_clips(manifest, run.fold if manifest.folds else None, run.recipe.seed)
     named = {"train": splits.train, splits.validation_name: splits.validation}
     if splits.test:
         named["test"] = splits.test
-    name = split or list(named)[-1]
-    if name not in named:
-        raise ValueError(f"{manifest.name} has no {name!r} clips; it has {', '.join(named)}")
-    fold = splits.fold if name == splits.validation_name else None
-    return Selection(recipe.corpus, manifest, named[name], name, fold)
+    chosen = split or list(named)[-1]
+    if chosen == "validation" and manifest.folds:
+        chosen = splits.validation_name
+    if chosen not in named:
+        raise ValueError(f"{manifest.name} has no {chosen!r} clips; it has {', '.join(named)}")
+    fold = splits.fold if chosen == splits.validation_name else None
+    return Selection(run.recipe.corpus, manifest, named[chosen], chosen, fold)
 
 
 def _warn_of_training_clips(trained: Trained, manifest: Manifest, corpus: str, fold: int) -> None:
-    recipe = trained.recipe
-    if recipe and recipe.corpus == corpus and fold in manifest.folds and fold != trained.fold:
-        print(
-            f"note: {trained.name} held out fold {trained.fold} and was trained on fold {fold}: "
-            "its score there shows memory, not skill",
-            file=sys.stderr,
+    run = trained.run
+    if run and run.recipe.corpus == corpus and fold in manifest.folds and fold != run.fold:
+        logger.warning(
+            f"{trained.name} validated on fold {run.fold} and was trained on fold {fold}: its "
+            "score there shows memory, not skill"
         )
 
 
-def _require_classes(trained: Trained, classes: tuple[str, ...], data: Path) -> None:
+def _require_classes(trained: Trained, classes: tuple[str, ...], data: str | Path) -> None:
     known = trained.classifier.classes
     if known == classes:
         return

@@ -1,0 +1,102 @@
+"""`ast-audio ablate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes
+
+from data.corpora import open_corpus
+from train.cli import PROGRAM
+from train.cli.options import (
+    Compile,
+    DataFolder,
+    OfRecipe,
+    Reading,
+    RecipeOptions,
+    find_recipe,
+    parse,
+    unless_given,
+)
+from train.cli.train import RUNS
+from train.experiments.run_table import check_folders, plan_runs, run_table
+from train.experiments.table_report import write_report
+from train.experiments.tables import TABLES, load_table
+from train.recipe import Recipe
+
+USAGE = f"""usage: {PROGRAM} ablate TABLE RECIPE --data FOLDER [OPTIONS]
+
+tables: {{tables}}, or a Python file of your own with
+  from train.experiments.table import Row, Table
+  TABLE = Table("lr", "Learning rate", [Row("a", {{{{"learning_rate": 1e-4}}}}), …], "a")
+`{PROGRAM} ablate TABLE --help` lists the recipes, `… TABLE RECIPE --help` the options.
+"""
+
+
+@dataclass(frozen=True)
+class AblateOptions:
+    """Train every row of a table with every fold and seed, and report.
+
+    The same command again goes on where it stopped. Processes and machines that share --out work
+    on one table at a time: each run is trained by one of them, and a dead one's run is taken over.
+    Fields of the recipe that are given hold for every row, save where the row has its own.
+    """
+
+    recipe: OfRecipe
+    reading: OmitArgPrefixes[Reading]
+    data: Annotated[DataFolder | None, unless_given("none, which --report does without")] = None
+    folds: Annotated[tuple[int, ...], unless_given("the first")] = ()
+    """Folds to validate on, of a data set with folds; a run each."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds; each row is trained with each of them."""
+    rows: Annotated[tuple[str, ...], unless_given("all")] = ()
+    """Rows of the table."""
+    reference: Annotated[str | None, unless_given("the table's", "ROW")] = None
+    """Row that the others are compared with."""
+    checkpoint: Annotated[str | None, unless_given("none", "MODEL")] = None
+    """What a row that starts from a checkpoint starts from (table pretraining)."""
+    out: Annotated[Path | None, unless_given("runs/ablate/TABLE", "PATH")] = None
+    """Folder of the table: ROW/seedS/foldF, table.md, .csv, .png."""
+    compile: Compile = False
+    report: bool = False
+    """Train nothing: tabulate the finished runs again."""
+    cost_batch: Annotated[int | None, unless_given("as measured before, else 8", "INT")] = None
+    """Clips at a time when speed and memory are measured, once a row; another number than last
+    time measures anew."""
+
+
+def run(words: Sequence[str]) -> None:
+    if not words or words[0].startswith("-"):
+        print(USAGE.format(tables=", ".join(TABLES)), end="")
+        raise SystemExit(0 if words and words[0] in ("-h", "--help") else 2)
+    table = load_table(words[0])
+    base, _, rest = find_recipe(f"ablate {table.name}", words[1:])
+    default = AblateOptions(RecipeOptions.of(base), Reading())
+    options = parse(AblateOptions, rest, f"ablate {table.name} {words[1]}", default)
+    recipe = options.recipe.change(base)
+    if recipe.seed != base.seed:
+        raise ValueError(f"--seed {recipe.seed} is one run's seed; a table has --seeds")
+    table = table.select(options.rows, options.reference).with_checkpoint(options.checkpoint)
+    recipes, out = table.recipes(recipe), options.out or RUNS / "ablate" / table.name
+    if not options.report and not _train(recipes, out, recipe, options):
+        print("the same command comes back to what is not finished, and reports at the end")
+        return
+    print(f"\n{write_report(table, recipes, out, options.cost_batch, options.reading.device)}")
+    print(f"table {out / 'table.md'}, {out / 'table.csv'}\nplot {out / 'table.png'}")
+
+
+def _train(recipes: dict[str, Recipe], out: Path, recipe: Recipe, options: AblateOptions) -> bool:
+    """Train what is not finished; whether all of it is now."""
+    if options.data is None:
+        raise ValueError("training needs --data FOLDER; without it, there is --report")
+    manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    folds = options.folds or manifest.folds[:1] or (None,)
+    runs = plan_runs(recipes, out, folds, options.seeds)
+    check_folders(runs, recipes, out, manifest)
+    in_use = run_table(runs, manifest, compile=options.compile, **options.reading.arguments())
+    for name, holder in in_use.items():
+        print(f"{name} is being trained by {holder}")
+    return not in_use

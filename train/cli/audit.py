@@ -1,0 +1,39 @@
+"""`ast-audio audit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tyro
+from tyro.conf import OmitArgPrefixes
+
+from data.corpora import open_corpus
+from data.splits import split_clips
+from train.cli.options import DataFolder, Fold, OfRecipe, Reading, RecipeOptions, find_recipe, parse
+from train.preflight import preflight
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """Look at a data set as `train` does before it starts, without training.
+
+    One line a finding: clips, durations, sample rates, files that are missing or broken, classes
+    with few clips or none, clips in two splits, and whether the recipe's mean and std fit.
+    """
+
+    data: DataFolder
+    recipe: OfRecipe
+    reading: OmitArgPrefixes[Reading]
+    fold: Fold = None
+
+
+def run(words: Sequence[str]) -> None:
+    recipe, fold, rest = find_recipe("audit", words)
+    default = AuditOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading(), fold)
+    options = parse(AuditOptions, rest, f"audit {words[0]}", default)
+    recipe = options.recipe.change(recipe)
+    manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    splits = split_clips(manifest, options.fold, recipe.seed)
+    preflight(recipe, manifest, splits, options.reading.clip_cache())
+    print(f"nothing stands in the way of training {recipe.name} on these data")

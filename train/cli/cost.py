@@ -1,0 +1,39 @@
+"""`ast-audio cost`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from train.cli.options import Device, find_recipe, parse, unless_given
+from train.experiments.cost import measure
+from train.run_folder import write_json
+
+
+@dataclass(frozen=True)
+class CostOptions:
+    """Count the parameters and FLOPs of a recipe's model, and measure its speed and memory.
+
+    From random weights and noise, in training and in inference, each in a process of its own.
+    """
+
+    classes: int = 527
+    """Outputs of the model."""
+    batch_size: int = 12
+    """Clips a step."""
+    device: Device = "auto"
+    out: Annotated[Path | None, unless_given("printed alone", "PATH")] = None
+    """JSON file to write, which `ast-audio ledger --bench` reads."""
+
+
+def run(words: Sequence[str]) -> None:
+    recipe, _, rest = find_recipe("cost", words)
+    options = parse(CostOptions, rest, f"cost {words[0]}")
+    cost = vars(measure(recipe, options.classes, options.batch_size, options.device))
+    for name, value in cost.items():
+        print(f"{name:17} {value:,}" if isinstance(value, int) else f"{name:17} {value}")
+    if options.out:
+        write_json(options.out, cost)
+        print(f"wrote {options.out}")

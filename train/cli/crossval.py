@@ -1,0 +1,60 @@
+"""`ast-audio crossval`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import OmitArgPrefixes
+
+from data.corpora import open_corpus
+from train.cli.options import (
+    Compile,
+    DataFolder,
+    OfRecipe,
+    Reading,
+    RecipeOptions,
+    find_recipe,
+    parse,
+    unless_given,
+)
+from train.cli.train import RUNS
+from train.crossval import cross_validate
+from train.distributed import main_process_first
+
+
+@dataclass(frozen=True)
+class CrossvalOptions:
+    """Train once for every fold, which that run validates on; the same command again resumes."""
+
+    data: DataFolder
+    recipe: OfRecipe
+    reading: OmitArgPrefixes[Reading]
+    folds: Annotated[tuple[int, ...], unless_given("all")] = ()
+    """Folds to run."""
+    out: Annotated[Path | None, unless_given("runs/RECIPE", "PATH")] = None
+    """Folder for the runs and the table."""
+    compile: Compile = False
+
+
+def run(words: Sequence[str]) -> None:
+    recipe, _, rest = find_recipe("crossval", words)
+    default = CrossvalOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading())
+    options = parse(CrossvalOptions, rest, f"crossval {words[0]}", default)
+    recipe = options.recipe.change(recipe)
+    folder = options.out or RUNS / recipe.name
+    with main_process_first():  # some corpora are made as they are opened
+        manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    table = cross_validate(
+        recipe,
+        manifest,
+        folder,
+        folds=options.folds,
+        compile=options.compile,
+        **options.reading.arguments(),
+    )
+    print(f"\n{table}")
+    print(f"table {folder / 'crossval.md'}\nplots {folder / 'plots'}\nmodels {folder}/fold*/last")

@@ -1,0 +1,78 @@
+"""`ast-audio evaluate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes
+
+from train.cli.options import (
+    Compile,
+    CorpusOfRun,
+    DataFolder,
+    InferencePrecision,
+    Model,
+    Reading,
+    SkipAsInRun,
+    Split,
+    parse,
+    unless_given,
+)
+from train.inference import evaluate
+from train.inference.report import summary, write_report
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Score a trained model on a data set: by default on clips that it was not trained on."""
+
+    model: Model
+    data: DataFolder
+    reading: OmitArgPrefixes[Reading]
+    corpus: CorpusOfRun = None
+    fold: Annotated[int | None, unless_given("the fold that the run validated on", "INT")] = None
+    """Fold to score."""
+    split: Annotated[
+        Split | None,
+        unless_given("test, if there is one; else what the run validated on; without a run, all"),
+    ] = None
+    """Split to score, or all clips."""
+    skip_unreadable: SkipAsInRun = None
+    out: Annotated[Path | None, unless_given("no report", "PATH")] = None
+    """Folder for a report: scores.json, per_class.csv, confusion.csv and .png, worst.csv (the most
+    confident mistakes), predictions.csv, and predictions.parquet with paths and embeddings for
+    Renumics Spotlight (needs pyarrow)."""
+    precision: InferencePrecision = "fp32"
+    compile: Compile = False
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def run(words: Sequence[str]) -> None:
+    options = parse(EvaluateOptions, words, "evaluate")
+    evaluation = evaluate(
+        options.model,
+        options.data,
+        corpus=options.corpus,
+        fold=options.fold,
+        split=options.split,
+        skip_unreadable=options.skip_unreadable,
+        precision=options.precision,
+        compile=options.compile,
+        **options.reading.arguments(),
+    )
+    if options.out:
+        write_report(evaluation, options.out)
+    if options.json:
+        print(json.dumps(summary(evaluation), indent=2))
+        return
+    selection = evaluation.selection
+    print(f"{selection.corpus}, {selection.name}, {len(selection.clips)} clips")
+    for name, value in evaluation.scores.items():
+        print(f"  {name:10} {value:.4f}")
+    if options.out:
+        print(f"report {options.out}: {', '.join(sorted(p.name for p in options.out.iterdir()))}")

@@ -1,0 +1,35 @@
+"""`ast-audio ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from data.files import atomic_file
+from train.cli.options import parse, unless_given
+from train.experiments.ledger import ledger
+
+
+@dataclass(frozen=True)
+class LedgerOptions:
+    """A Markdown table of the published results: the command of each, its needs, and our score."""
+
+    runs: Path = Path("runs")
+    """Folder with the runs, which are looked through for those of the same recipe."""
+    bench: Annotated[tuple[Path, ...], unless_given("none")] = ()
+    """Measured speeds, as `ast-audio cost` writes them, for the hours."""
+    out: Annotated[Path | None, unless_given("printed", "PATH")] = None
+    """File to write."""
+
+
+def run(words: Sequence[str]) -> None:
+    options = parse(LedgerOptions, words, "ledger")
+    text = ledger(options.runs, options.bench)
+    if options.out is None:
+        print(text)
+        return
+    with atomic_file(options.out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"wrote {options.out}")

@@ -1,0 +1,177 @@
+"""`ast-audio predict`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from ast_model.timeline import Timeline, likeliest
+from train.cli.options import (
+    Compile,
+    Device,
+    Files,
+    InferencePrecision,
+    Model,
+    PositiveInt,
+    SkipUnreadable,
+    parse,
+    unless_given,
+)
+from train.inference import predict
+from train.inference.predict import Prediction
+from train.inference.recordings import find_recordings
+from train.inference.spectrogram import timeline_figure
+from train.plots import save_figure
+from train.run_folder import write_json
+from train.tables import write_csv
+
+Row = tuple[Any, ...]  # (class, probability) or, of a timeline, (start, end, class, probability)
+CLIP_COLUMNS = ("class", "probability")
+TIMELINE_COLUMNS = ("start", "end", *CLIP_COLUMNS)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Name the classes of recordings of any length.
+
+    A recording longer than the model's input is heard in overlapping windows. Its probabilities
+    are those of the windows: the highest for a model of several labels a clip, else the mean.
+    """
+
+    model: Model
+    files: Files
+    top_k: PositiveInt = 5
+    """Classes a recording, or a window of a timeline; --threshold replaces it."""
+    threshold: Annotated[float | None, unless_given("none", "FLOAT")] = None
+    """Show the classes that reach this probability, however many."""
+    timeline: bool = False
+    """Say when: start, end, class and probability for each window, or with --threshold for each
+    stretch in which a class is heard."""
+    hop: Annotated[float | None, unless_given("half a window", "FLOAT")] = None
+    """Seconds from one window of a long recording to the next."""
+    pad: bool = True
+    """Pad recordings shorter than the model's input. With --no-pad they run at their own length,
+    and it is said what that saves: faster, but the model may have learnt from the padding, so
+    measure the accuracy."""
+    out: Annotated[Path | None, unless_given("printed", "PATH")] = None
+    """With --timeline: a folder that gets a CSV (with --json a JSON) and a PNG a recording."""
+    csv: Annotated[Path | None, unless_given("printed", "PATH")] = None
+    """Write one CSV file instead of printing a table."""
+    json: bool = False
+    """Print JSON instead of a table."""
+    skip_unreadable: SkipUnreadable = False
+    batch_size: PositiveInt = 8
+    """Recordings or windows that run through the model at a time."""
+    precision: InferencePrecision = "fp32"
+    device: Device = "auto"
+    compile: Compile = False
+
+
+def run(words: Sequence[str]) -> None:
+    options = parse(PredictOptions, words, "predict")
+    _check(options)
+    files = find_recordings(options.files)
+    stems = _stems(files, options.out) if options.out else {}
+    rows: dict[Path, list[Row]] = {}
+    for prediction in predict(
+        options.model,
+        files,
+        timeline=options.timeline,
+        hop=options.hop,
+        pad=options.pad,
+        spectrograms=options.out is not None,
+        skip_unreadable=options.skip_unreadable,
+        batch_size=options.batch_size,
+        precision=options.precision,
+        device=options.device,
+        compile=options.compile,
+    ):
+        rows[prediction.path] = chosen_rows(prediction.timeline, options)
+        if options.out:
+            _write_timeline(stems[prediction.path], prediction, rows[prediction.path], options.json)
+    _show({path: rows[path] for path in files if path in rows}, options)
+
+
+def _check(options: PredictOptions) -> None:
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise ValueError(f"--threshold {options.threshold} is not a probability in [0, 1]")
+    if options.out and not options.timeline:
+        raise ValueError("--out is for timelines; add --timeline, or use --csv for one table")
+    if options.csv and options.json:
+        raise ValueError("--csv and --json are two forms of one table; give one of them")
+
+
+def chosen_rows(timeline: Timeline, options: PredictOptions) -> list[Row]:
+    """(class, probability), or (start, end, class, probability) of a timeline.
+
+    With a threshold, what reaches it, windows of a timeline joined; else the `top_k` likeliest.
+    """
+    threshold = options.threshold
+    if not options.timeline:
+        count = options.top_k if threshold is None else len(timeline.classes)
+        best = timeline.top(count)
+        return best if threshold is None else [row for row in best if row[1] >= threshold]
+    if threshold is not None:
+        return timeline.segments(threshold)
+    spans = zip(timeline.starts.tolist(), timeline.ends.tolist(), strict=True)
+    return [
+        (*span, *best)
+        for span, row in zip(spans, timeline.probabilities, strict=True)
+        for best in likeliest(row, timeline.classes, options.top_k)
+    ]
+
+
+def _stems(files: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Below `out` as the recordings lie below the folder that they share: no two in one file."""
+    absolute = {path: Path(os.path.normpath(path.absolute())) for path in files}
+    common = os.path.commonpath([path.parent for path in absolute.values()])
+    return {path: out / whole.relative_to(common) for path, whole in absolute.items()}
+
+
+def _write_timeline(stem: Path, prediction: Prediction, rows: list[Row], as_json: bool) -> None:
+    """`stem` with .csv or .json and with .png appended."""
+    if as_json:
+        content = _as_json(prediction.path, rows, timeline=True)
+        write_json(stem.with_name(f"{stem.name}.json"), content)
+    else:
+        write_csv(stem.with_name(f"{stem.name}.csv"), TIMELINE_COLUMNS, rows)
+    figure = timeline_figure(prediction.spectrogram, prediction.timeline, prediction.path.name)
+    save_figure(figure, stem.with_name(f"{stem.name}.png"))
+
+
+def _as_json(path: Path, rows: Iterable[Row], timeline: bool) -> dict[str, Any]:
+    columns = TIMELINE_COLUMNS if timeline else CLIP_COLUMNS
+    entries = [
+        {n: round(v, 6) if isinstance(v, float) else v for n, v in zip(columns, row, strict=True)}
+        for row in rows
+    ]
+    return {"file": str(path), "timeline" if timeline else "classes": entries}
+
+
+def _show(rows: Mapping[Path, list[Row]], options: PredictOptions) -> None:
+    """All rows as a CSV file, or as JSON or a table on standard output."""
+    if options.csv:
+        columns = ("file", *(TIMELINE_COLUMNS if options.timeline else CLIP_COLUMNS))
+        write_csv(options.csv, columns, ((p, *row) for p in rows for row in rows[p]))
+        count = sum(map(len, rows.values()))
+        print(f"wrote {options.csv}: {count} rows for {len(rows)} recordings")
+    if options.out:
+        kind = "json" if options.json else "csv"
+        print(f"wrote {options.out}: a .{kind} and a .png for each of {len(rows)} recordings")
+    if options.csv or options.out:
+        return
+    if options.json:
+        content = [_as_json(path, rows[path], options.timeline) for path in rows]
+        print(json.dumps(content, indent=2))
+        return
+    for path in rows:
+        print(path)
+        for *span, name, probability in rows[path]:
+            times = f"{span[0]:8.2f} - {span[1]:7.2f} s  " if span else ""
+            print(f"  {times}{probability:6.1%}  {name}")
+        if not rows[path]:
+            print(f"  no class reaches {options.threshold:g}")

@@ -1,0 +1,52 @@
+"""`ast-audio stats`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tyro
+from tyro.conf import OmitArgPrefixes
+
+from data.corpora import open_corpus
+from data.splits import split_clips
+from train.cli.options import DataFolder, Fold, OfRecipe, Reading, RecipeOptions, find_recipe, parse
+from train.device import choose_device
+from train.evaluation import default_workers
+from train.preflight import measure_statistics
+
+
+@dataclass(frozen=True)
+class StatsOptions:
+    """Mean and standard deviation of a recipe's training clips as its network would see them.
+
+    Measured in one pass over the log-mel values after they are fitted to the recipe's length,
+    padding included, without augmentation, as the published statistics are.
+    """
+
+    data: DataFolder
+    recipe: OfRecipe
+    reading: OmitArgPrefixes[Reading]
+    fold: Fold = None
+
+
+def run(words: Sequence[str]) -> None:
+    recipe, fold, rest = find_recipe("stats", words)
+    default = StatsOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading(), fold)
+    options = parse(StatsOptions, rest, f"stats {words[0]}", default)
+    recipe = options.recipe.change(recipe)
+    manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    clips = split_clips(manifest, options.fold, recipe.seed).train
+    device = choose_device(options.reading.device)
+    workers = options.reading.workers
+    mean, std = measure_statistics(
+        recipe,
+        clips,
+        options.reading.clip_cache(),
+        default_workers(device) if workers is None else workers,
+        device,
+        recipe.skip_unreadable,
+    )
+    print(f"{len(clips)} training clips: mean {mean:.4f}, std {std:.4f}")
+    print(f"recipe {recipe.name} has mean {recipe.mean:.4f}, std {recipe.std:.4f}")
+    print(f"to train with the measured ones: --mean {mean:.4f} --std {std:.4f}")

@@ -1,0 +1,156 @@
+"""The scores of a trained model on a data set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ast_model import AST
+from data import Clips
+from data.cache import ClipCache
+from train.device import choose_device, choose_precision
+from train.evaluation import default_workers, predict_logits
+from train.inference.selection import Selection, Trained, load_trained, select
+from train.metrics import evaluate_scores
+from train.preflight import decodes
+from train.run_log import to_probabilities
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model says of clips, and how good that is."""
+
+    model: str
+    selection: Selection  # its clips are those that were scored
+    logits: Tensor  # (clips, classes) float32
+    targets: Tensor  # (clips, classes) float32, 0 or 1
+    sigmoid: bool  # trained with binary cross-entropy, so ranked by logits
+    probabilities: Tensor  # (clips, classes) float32
+    scores: dict[str, float]
+    unreadable: tuple[Path, ...] = ()  # files of clips that were left out
+    vectors: Tensor | None = None  # (clips, width), what the head receives; None for a baseline
+
+    @property
+    def predicted(self) -> Tensor:
+        """The likeliest class of each clip, (clips,) int64."""
+        return self.logits.argmax(dim=1)
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    corpus: str | None = None,
+    fold: int | None = None,
+    split: str | None = None,
+    skip_unreadable: bool | None = None,
+    precision: str = "fp32",
+    device: str = "auto",
+    cache: ClipCache | None = None,
+    workers: int | None = None,
+    compile: bool = False,
+) -> Evaluation:
+    """Score a model, by default on clips that it was not trained on.
+
+    Args:
+        model: run folder (its `last/`), or what `weights.load` takes.
+        data: folder of the data set; a table's file, a hub id of hugging_face.
+        corpus: which data set it is; None: the run's.
+        fold, split: one of them, to choose the clips, as `select` explains.
+        skip_unreadable: leave out clips whose files cannot be decoded, and log which, instead of
+            an error; None: as the run did.
+        precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
+        device: auto (GPU where there is one), cpu, cuda or cuda:N.
+        cache: where decoded clips are kept.
+        workers: decoding processes; None chooses by device.
+        compile: compile the model first.
+
+    Raises:
+        FileNotFoundError, ValueError: the model or the data cannot be read, or do not fit.
+    """
+    place = choose_device(device)
+    precision = choose_precision(precision, place)
+    trained = load_trained(model, place, precision, compile)
+    selection = select(trained, data, corpus, fold, split)
+    return score(trained, selection, precision, skip_unreadable, cache, workers)
+
+
+def score(
+    trained: Trained,
+    selection: Selection,
+    precision: str,
+    skip_unreadable: bool | None = None,
+    cache: ClipCache | None = None,
+    workers: int | None = None,
+) -> Evaluation:
+    """Run a model on the clips; the arguments are those of `evaluate`."""
+    classifier, run = trained.classifier, trained.run
+    if skip_unreadable is None:
+        skip_unreadable = run is not None and run.recipe.skip_unreadable
+    unreadable: tuple[Path, ...] = ()
+    if skip_unreadable:
+        selection, unreadable = _readable(selection, classifier.frontend.config.sample_rate, cache)
+    if workers is None:
+        workers = default_workers(next(classifier.parameters()).device)
+    with _vectors_of(classifier.model) as vectors:
+        logits, targets = predict_logits(
+            classifier.model,
+            classifier.frontend,
+            selection.clips,
+            precision,
+            cache=cache,
+            workers=workers,
+        )
+    sigmoid = classifier.multi_label if run is None else run.recipe.loss == "bce"
+    return Evaluation(
+        trained.name,
+        selection,
+        logits,
+        targets,
+        sigmoid,
+        to_probabilities(logits, classifier.multi_label),
+        evaluate_scores(logits.numpy(), targets.numpy(), selection.manifest.multi_label, sigmoid),
+        unreadable,
+        torch.cat(vectors) if vectors else None,
+    )
+
+
+def _readable(
+    selection: Selection, sample_rate: int, cache: ClipCache | None
+) -> tuple[Selection, tuple[Path, ...]]:
+    """The selection without clips whose files cannot be decoded, and those files."""
+    clips = selection.clips
+    broken = {clip.path for clip in clips if not decodes(clip.path, sample_rate, cache)}
+    if not broken:
+        return selection, ()
+    files = tuple(sorted(broken))
+    listed = "".join(f"\n  {path}" for path in files)
+    logger.warning(f"{len(files)} files cannot be read, their clips are left out:{listed}")
+    rest = Clips.of(clip for clip in clips if clip.path not in broken)
+    if not rest:
+        raise ValueError(f"none of {len(clips)} clips can be read; the first: {files[0]}")
+    return replace(selection, clips=rest), files
+
+
+@contextmanager
+def _vectors_of(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects what an AST's head receives, its `embed`, while clips run through it anyway."""
+    vectors: list[Tensor] = []
+    if not isinstance(model, AST):
+        yield vectors
+        return
+    hook = model.head_norm.register_forward_pre_hook(
+        lambda _, inputs: vectors.append(inputs[0].float().cpu())
+    )
+    try:
+        yield vectors
+    finally:
+        hook.remove()
