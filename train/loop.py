@@ -188,18 +188,12 @@ def train_step(ddp_model: nn.Module, state: TrainState, batch: Batch, count: int
         fbank, targets = weightless_clips(state)
     divisor = count / world_size()  # gradients are averaged over the processes
     loss_sum = torch.zeros((), device=state.device)
-    chunks = [
-        *zip(
-            fbank.chunk(recipe.grad_accumulation_steps),
-            targets.chunk(recipe.grad_accumulation_steps),
-            strict=True,
-        )
-    ]
-    for number, (fbank, targets) in enumerate(chunks, start=1):
-        with gradient_sync(ddp_model, enabled=number == len(chunks)):
+    fbanks, targets = (whole.chunk(recipe.grad_accumulation_steps) for whole in (fbank, targets))
+    for number, (fbank, target) in enumerate(zip(fbanks, targets, strict=True), start=1):
+        with gradient_sync(ddp_model, enabled=number == len(fbanks)):
             with autocast(state.device, state.precision):
                 logits = ddp_model(fbank)
-            loss = training_loss(logits.float(), targets, recipe, state.class_weights)
+            loss = training_loss(logits.float(), target, recipe, state.class_weights)
             loss = loss * (len(batch.targets) > 0)
             state.scaler.scale(loss / divisor).backward()
         loss_sum += loss.detach()
@@ -333,8 +327,35 @@ class TrainState:
     unread_losses: list[tuple[int, int, Tensor]] = field(default_factory=list)
 
     @classmethod
+    def before_training(
+        cls,
+        recipe: Recipe,
+        precision: str,
+        device: torch.device,
+        model: AST | Baseline,
+        steps_per_epoch: int,
+    ) -> TrainState:
+        """Before the first step of a model, which is on the device."""
+        state = cls(
+            recipe,
+            precision,
+            device,
+            steps_per_epoch,
+            model,
+            frontend=Frontend(recipe.frontend_config()).to(device),
+            optimizer=make_optimizer(recipe, model),
+            scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
+        )
+        if recipe.ema_decay:
+            rule = get_ema_multi_avg_fn(recipe.ema_decay)
+            state.ema = AveragedModel(model, multi_avg_fn=rule)
+        if recipe.average_epochs[0]:
+            state.average = AveragedModel(model)
+        return state
+
+    @classmethod
     def create(cls, run: Run, device: torch.device) -> TrainState:
-        """Before the first step, or where the run's last checkpoint was.
+        """Before the first step of a run, or where its last checkpoint was.
 
         Raises:
             FileNotFoundError, ValueError: as `initial_model`; a checkpoint is damaged; processes
@@ -346,22 +367,8 @@ class TrainState:
         torch.manual_seed(recipe.seed)
         with main_process_first():  # it may fetch the initial weights
             model = empty_model(saved["config"]) if saved else initial_model(recipe, classes)
-        model = model.to(device)
-        state = cls(
-            recipe,
-            precision,
-            device,
-            steps_per_epoch=-(-len(train) // recipe.batch_size),
-            model=model,
-            frontend=Frontend(recipe.frontend_config()).to(device),
-            optimizer=make_optimizer(recipe, model),
-            scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
-        )
-        if recipe.ema_decay:
-            rule = get_ema_multi_avg_fn(recipe.ema_decay)
-            state.ema = AveragedModel(model, multi_avg_fn=rule)
-        if recipe.average_epochs[0]:
-            state.average = AveragedModel(model)
+        steps_per_epoch = -(-len(train) // recipe.batch_size)
+        state = cls.before_training(recipe, precision, device, model.to(device), steps_per_epoch)
         if recipe.class_weights:
             state.class_weights = inverse_frequency(train, len(classes)).to(device)
         if saved:

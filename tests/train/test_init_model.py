@@ -120,11 +120,12 @@ def test_another_length_stride_and_pooling_are_the_recipes(recipe, saved):
     assert model.config.pooling == "patches"
 
 
-def test_another_window_is_noted(recipe, saved, capsys):
+def test_another_window_is_noted(recipe, saved, caplog):
     initial_model(replace(recipe, init_from=str(saved[0])), CLASSES)
-    assert "--window hanning keeps theirs" in capsys.readouterr().out
+    assert "--window hanning keeps theirs" in caplog.text
+    caplog.clear()
     initial_model(replace(recipe, init_from=str(saved[0]), window="hanning"), CLASSES)
-    assert "note" not in capsys.readouterr().out
+    assert "window" not in caplog.text
 
 
 def test_another_size_is_refused_with_the_option_to_change(recipe, saved):

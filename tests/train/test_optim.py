@@ -14,7 +14,7 @@ from train.recipes.esc50 import ESC50
 
 @pytest.fixture
 def model(recipe):
-    return AST(recipe.model_config(8))
+    return AST(replace(recipe, depth=3).model_config(8))
 
 
 def rates(optimizer, model):
@@ -35,10 +35,10 @@ def test_layer_decay_slows_each_block_more_than_the_one_above(recipe, model):
     found = rates(optimizer, model)
     assert found.keys() == {name for name, _ in model.named_parameters()}
     assert found["head.weight"] == found["norm.bias"] == found["head_norm.weight"] == 1.0
-    assert found["blocks.11.mlp.expand.weight"] == 0.5
-    assert found["blocks.0.attention.qkv.bias"] == 0.5**12
+    assert found["blocks.2.mlp.expand.weight"] == 0.5
+    assert found["blocks.0.attention.qkv.bias"] == 0.5**3
     embedding = ("positions", "cls_token", "dist_token", "patch_embedding.projection.weight")
-    assert {found[name] for name in embedding} == {0.5**13}
+    assert {found[name] for name in embedding} == {0.5**4}
 
 
 def test_a_linear_probe_trains_the_head_alone(recipe, model):
