@@ -1,13 +1,15 @@
-"""The audio files of a folder, and the FLAC copies that `data.prepare` makes of them."""
+"""Files: which are audio, which paths are safe, tables read and results written in one piece."""
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import TextIO
 
 AUDIO_SUFFIXES = frozenset(  # of the formats that libsndfile reads
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus"}
@@ -26,6 +28,15 @@ def is_audio(name: str) -> bool:
     return not name.startswith(".") and split_name(name)[1].lower() in AUDIO_SUFFIXES
 
 
+def inner_parts(name: str) -> tuple[str, ...] | None:
+    """The parts of a relative path; None for one that leads out of the folder it starts from.
+
+    By Windows' rules, which know both separators and drive letters: refused on every system alike.
+    """
+    path = PureWindowsPath(name)
+    return None if path.anchor or ".." in path.parts else path.parts
+
+
 def existing(path: Path) -> Path | None:
     """`path`, or else the FLAC that `prepare` made of it, or None where neither is there.
 
@@ -35,6 +46,32 @@ def existing(path: Path) -> Path | None:
         return path
     flac = path.with_suffix(".flac")
     return flac if is_audio(path.name) and flac.is_file() else None
+
+
+def missing_files(
+    folder: Path, table: Path, missing: Sequence[str], total: int, remedy: str
+) -> FileNotFoundError:
+    """The error for a table that names files which are not there."""
+    return FileNotFoundError(
+        f"{folder} lacks {len(missing)} of the {total} files that {table} names, the first is "
+        f"{missing[0]!r}: {remedy}"
+    )
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[TextIO]:
+    """A text to be read as CSV or by lines.
+
+    Raises:
+        ValueError: it is not UTF-8, or the CSV in it is malformed.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield file
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not a table in UTF-8 ({error}): get the file anew, or save it as UTF-8"
+        ) from error
 
 
 def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:

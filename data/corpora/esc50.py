@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
-from data.files import existing
+from data.files import existing, inner_parts, missing_files, open_table
 from data.manifest import Clip, Clips, Manifest
 
 SUBSETS = ("esc50", "esc10")
@@ -65,10 +65,7 @@ def read_layout(folder: Path, name: str, esc10_only: bool = False) -> Manifest:
     paths = [existing(audio / row["filename"]) for row in rows]
     missing = [row["filename"] for row, path in zip(rows, paths, strict=True) if path is None]
     if missing:
-        raise FileNotFoundError(
-            f"{audio} lacks {len(missing)} of the {len(rows)} files that {table} names, "
-            f"the first is {missing[0]!r}: complete the folder"
-        )
+        raise missing_files(audio, table, missing, len(rows), "complete the folder")
     categories = categories_by_target(table, rows)
     index = {target: rank for rank, target in enumerate(categories)}
     clips = Clips.of(
@@ -81,28 +78,23 @@ def read_layout(folder: Path, name: str, esc10_only: bool = False) -> Manifest:
 def read_rows(table: Path) -> list[dict]:
     """The CSV's rows, checked one by one; `fold` and `target` become integers."""
     rows, filenames = [], set()
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            if lacking:
+    with open_table(table) as file:
+        reader = csv.DictReader(file, strict=True)
+        lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        if lacking:
+            raise ValueError(
+                f"{table} lacks the columns {', '.join(lacking)}: "
+                f"expected {', '.join(COLUMNS)}; get the file anew"
+            )
+        for row in reader:
+            row = checked_row(row, where=f"{table}, line {reader.line_num}")
+            if row["filename"] in filenames:
                 raise ValueError(
-                    f"{table} lacks the columns {', '.join(lacking)}: "
-                    f"expected {', '.join(COLUMNS)}; get the file anew"
+                    f"{table}, line {reader.line_num}: {row['filename']!r} is listed twice: "
+                    "expected one row for a file; remove one"
                 )
-            for row in reader:
-                row = checked_row(row, where=f"{table}, line {reader.line_num}")
-                if row["filename"] in filenames:
-                    raise ValueError(
-                        f"{table}, line {reader.line_num}: {row['filename']!r} is listed twice: "
-                        "expected one row for a file; remove one"
-                    )
-                filenames.add(row["filename"])
-                rows.append(row)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{table} is not a CSV file in UTF-8 ({error}): get the file anew"
-        ) from error
+            filenames.add(row["filename"])
+            rows.append(row)
     return rows
 
 
@@ -111,8 +103,7 @@ def checked_row(row: dict, where: str) -> dict:
     if any(row[column] is None for column in COLUMNS):
         raise ValueError(f"{where}: too few fields: expected {', '.join(COLUMNS)}; correct the row")
     filename = row["filename"]
-    # Windows' rules know both separators and drive letters, so they refuse on every system alike.
-    if filename in ("", ".", "..") or PureWindowsPath(filename).name != filename:
+    if inner_parts(filename) != (filename,):
         raise ValueError(
             f"{where}: filename {filename!r}: expected the plain name of a file in audio/; "
             "correct the row"

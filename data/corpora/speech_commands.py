@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePath
 
-from data.files import is_audio, split_name
+from data.files import inner_parts, is_audio, missing_files, open_table, split_name
 from data.manifest import Clip, Clips, Manifest
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 NOISE = "_background_noise_"  # a few minutes of noise to mix in, not a class
 SPEAKER_END = "_nohash_"  # what stands before it in a file name is the speaker
 HASHES = 2**27
-VALID_PERCENT, TEST_PERCENT = 10, 20  # upper bounds of the hash, in percent
+VALIDATION_PERCENT, TEST_PERCENT = 10, 20  # upper bounds of the hash, in percent
 
 # The 35 words of V2 in the order of the AST authors' label table, which their checkpoint has.
 AUTHORS_ORDER = (
@@ -30,15 +30,15 @@ def speech_commands(root: str | Path) -> Manifest:
 
     The layout is `<word>/<speaker>_nohash_<k>.wav` with `validation_list.txt` and
     `testing_list.txt`; what is in neither list trains. Without both lists, the rule that they were
-    made by decides (`hash_split`). Where the lists say .wav, a file of another audio format will do.
+    made by decides (`hash_split`). Where the lists say .wav, another audio format will do.
 
     Args:
         root: the folder that holds the words' folders.
 
     Returns:
-        A manifest with the splits "train", "validation" and "test" whose groups are the speakers. The
-        classes are the folders that hold clips, `_background_noise_` excepted: in the order of the
-        AST authors where they are the 35 words of V2, else sorted.
+        A manifest with the splits "train", "validation" and "test", whose groups are the speakers.
+        The classes are the folders that hold clips, `_background_noise_` excepted: in the order of
+        the AST authors where they are the 35 words of V2, else sorted.
 
     Raises:
         FileNotFoundError: no folder, no clips, one list without the other, or a file of a list is
@@ -111,7 +111,7 @@ def read_lists(root: Path, words: dict[str, dict[str, str]]) -> dict[tuple[str, 
         for line, word, stem in read_list(root / name, words):
             if splits.setdefault((word, stem), split) != split:
                 raise ValueError(
-                    f"{root / name}, line {line}: {word}/{stem} is in {LISTS['valid']} too: "
+                    f"{root / name}, line {line}: {word}/{stem} is in {LISTS['validation']} too: "
                     "expected every file in one list; remove it from the other"
                 )
     return splits
@@ -119,28 +119,23 @@ def read_lists(root: Path, words: dict[str, dict[str, str]]) -> dict[tuple[str, 
 
 def read_list(table: Path, words: dict[str, dict[str, str]]) -> list[tuple[int, str, str]]:
     """Line, word and file name without suffix of each entry, all of them files that are there."""
-    try:
-        lines = table.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{table} is not text in UTF-8 ({error}): get the file anew") from error
+    with open_table(table) as file:
+        lines = file.read().splitlines()
     entries, missing = [], []
     for line, entry in enumerate(map(str.strip, lines), start=1):
         if not entry:
             continue
-        # Windows' rules know both separators and drive letters: refused on every system alike.
-        path = PureWindowsPath(entry)
-        if path.anchor or ".." in path.parts or len(path.parts) != 2:
+        parts = inner_parts(entry)
+        if parts is None or len(parts) != 2:
             raise ValueError(
                 f"{table}, line {line}: {entry!r}: expected <word>/<file name>; correct the line"
             )
-        if path.stem not in words.get(path.parts[0], {}):
+        word, stem = parts[0], PurePath(parts[1]).stem
+        if stem not in words.get(word, {}):
             missing.append(entry)
-        entries.append((line, path.parts[0], path.stem))
+        entries.append((line, word, stem))
     if missing:
-        raise FileNotFoundError(
-            f"{table.parent} lacks {len(missing)} of the {len(entries)} files that {table.name} "
-            f"names, the first is {missing[0]!r}: complete the folder"
-        )
+        raise missing_files(table.parent, table, missing, len(entries), "complete the folder")
     return entries
 
 
@@ -154,6 +149,6 @@ def hash_split(stem: str) -> str:
     hashed = speaker if end else f"{stem}.wav"
     digest = int(hashlib.sha1(hashed.encode(errors="surrogateescape")).hexdigest(), 16)
     percent = digest % HASHES * (100.0 / (HASHES - 1))
-    if percent < VALID_PERCENT:
+    if percent < VALIDATION_PERCENT:
         return "validation"
     return "test" if percent < TEST_PERCENT else "train"

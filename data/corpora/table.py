@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from data.files import existing
+from data.files import existing, missing_files, open_table
 from data.manifest import Clip, Clips, Manifest
 from data.splits import SPLIT_NAMES
 
@@ -136,10 +136,8 @@ def _files(path: Path, root: str | Path | None, places: list[str], names: list) 
             )
         files.append(file)
     if missing:
-        raise FileNotFoundError(
-            f"{folder} lacks {len(missing)} of the {len(names)} files that {path} names, the first "
-            f"is {missing[0]!r}: complete the data, or say with root where the paths start"
-        )
+        remedy = "complete the folder, or say with root where the paths start"
+        raise missing_files(folder, path, missing, len(names), remedy)
     return files
 
 
@@ -273,7 +271,7 @@ def _header(path: Path, separator: str | None) -> list[str]:
     if path.suffix.lower() in PARQUET:
         with _open_parquet(path) as file:
             return file.schema_arrow.names
-    with _open_text(path) as file:
+    with open_table(path) as file:
         return next(csv.reader(file, delimiter=_separator(path, separator)), [])
 
 
@@ -286,7 +284,7 @@ def _rows(
             for number, row in enumerate(file.read(columns).to_pylist(), start=1):
                 yield f"{path}, row {number}", row
         return
-    with _open_text(path) as file:
+    with open_table(path) as file:
         reader = csv.reader(file, delimiter=_separator(path, separator), strict=True)
         header = next(reader)
         indices = [header.index(column) for column in columns]
@@ -300,17 +298,6 @@ def _rows(
                     "correct the line, or quote cells that hold the separator"
                 )
             yield place, {column: cells[i] for column, i in zip(columns, indices, strict=True)}
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[TextIO]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            yield file
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is not a table in UTF-8 with one kind of separator ({error}): save it anew"
-        ) from error
 
 
 def _separator(path: Path, given: str | None) -> str:

@@ -1,59 +1,25 @@
-"""Fetching data sets: resumable downloads, checked, landing whole or not at all."""
+"""HTTP downloads that resume, are checked, and appear whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import http.client
+import logging
 import re
-import sys
-import tempfile
+import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from data.corpora.esc50 import METADATA, esc50, find_layout
-from data.corpora.speech_commands import LISTS, speech_commands
-from data.download.unpack import BLOCK, extract_tar, extract_zip, megabytes, require_vacant
+from data.download.unpack import BLOCK, megabytes
 
 TIMEOUT = 30.0  # s without any answer
+BROKEN_OFF = (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)
 
-
-@dataclass(frozen=True)
-class Source:
-    """Where a data set is published."""
-
-    name: str
-    url: str
-    size: str
-    sha256: str | None
-    suffix: str
-    extract: Callable[[Path, Path], Path]
-
-
-ESC50_URL = "https://github.com/karolpiczak/ESC-50/archive/master.zip"
-SPEECH_COMMANDS = {  # SHA-256: as torchaudio and TensorFlow Datasets publish them
-    "v2": Source(
-        "Speech Commands V2",
-        "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
-        "2.4 GB",
-        "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
-        ".tar.gz",
-        extract_tar,
-    ),
-    "v1": Source(
-        "Speech Commands V1",
-        "http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz",
-        "1.5 GB",
-        "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
-        ".tar.gz",
-        extract_tar,
-    ),
-}
+logger = logging.getLogger(__name__)
 
 
 class DownloadError(ValueError):
@@ -61,7 +27,7 @@ class DownloadError(ValueError):
 
 
 def download(url: str, destination: str | Path, sha256: str | None = None) -> Path:
-    """Fetches `url` into the file `destination`; goes on where an earlier call broke off.
+    """Fetch `url` into the file `destination`, going on where an earlier call broke off.
 
     What has arrived waits in `destination + ".part"` and is renamed once it is complete. A file
     that is at `destination` already is taken as fetched.
@@ -87,7 +53,7 @@ def download(url: str, destination: str | Path, sha256: str | None = None) -> Pa
         raise DownloadError(f"{destination} is a folder: expected the name of a file to write")
     if destination.exists():
         require_hash(destination, sha256, f"delete it and run this again, {by_hand}")
-        print(f"{destination} is here already: not downloaded again", file=sys.stderr)
+        logger.info("%s is here already: not downloaded again", destination)
         return destination
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +70,7 @@ def download(url: str, destination: str | Path, sha256: str | None = None) -> Pa
 
 
 def fetch(url: str, part: Path) -> None:
-    """Completes `part`, or raises an OSError or HTTPException and leaves it to be resumed."""
+    """Complete `part`, or raise an OSError or HTTPException and leave it to be resumed."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "ast-audio"})
     if have:
@@ -124,7 +90,7 @@ def fetch(url: str, part: Path) -> None:
             raise ConnectionError(f"the server sent the bytes from {start}, not from {have}")
         size = "of unknown size" if total is None else megabytes(total)
         resumed = f", going on from {megabytes(start)}" if start else ""
-        print(f"downloading {url} ({size}{resumed}) to {part.parent}", file=sys.stderr)
+        logger.info("downloading %s (%s%s) to %s", url, size, resumed, part.parent)
         receive(response, part, start, total)
 
 
@@ -143,7 +109,7 @@ def extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
 
 
 def receive(response: http.client.HTTPResponse, part: Path, start: int, total: int | None) -> None:
-    """Writes the body behind the first `start` bytes of `part` and checks that it is all there."""
+    """Write the body after the first `start` bytes of `part` and check that it is all there."""
     with (
         part.open("ab" if start else "wb") as file,
         tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem) as progress,
@@ -165,12 +131,13 @@ def explain(error: Exception, url: str, part: Path) -> str:
         return f"{url} cannot be reached ({reason}): check the network and run this again"
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk of {part.parent} is full: make room and run this again to go on"
-    if isinstance(error, (ConnectionError, TimeoutError, http.client.HTTPException)):
+    if isinstance(error, BROKEN_OFF):
         return f"the download of {url} broke off ({error}): run this again to go on"
     return f"{part} cannot be written ({error}): choose another folder"
 
 
 def require_hash(path: Path, sha256: str | None, remedy: str) -> None:
+    """Raise a DownloadError where a file has another SHA-256; None: any will do."""
     if sha256 is None:
         return
     digest = hashlib.sha256()
@@ -181,82 +148,3 @@ def require_hash(path: Path, sha256: str | None, remedy: str) -> None:
         raise DownloadError(
             f"{path} has SHA-256 {digest.hexdigest()}, expected {sha256.lower()}: {remedy}"
         )
-
-
-def download_esc50(folder: str | Path, url: str = ESC50_URL) -> Path:
-    """ESC-50 (CC BY-NC 3.0) into `folder`, which then holds `meta/esc50.csv` and `audio/`.
-
-    Does nothing where it is there already. The zip lies beside the folder, as `folder + ".zip"`,
-    until it is unpacked: about 1.5 GB are needed in between. No hash is published; the checksums
-    inside the zip and the list of files in the CSV are checked.
-
-    Returns:
-        The folder that holds `meta/esc50.csv`: what `data.esc50` takes.
-
-    Raises:
-        ValueError: as `download` and `extract_zip`; or the folder holds something else.
-    """
-
-    def layout(unpacked: Path) -> Path:
-        esc50(unpacked)
-        return find_layout(unpacked)
-
-    source = Source("ESC-50", url, "about 600 MB", None, ".zip", extract_zip)
-    return install(source, folder, METADATA, layout)
-
-
-def download_speech_commands(folder: str | Path, version: str = "v2") -> Path:
-    """Speech Commands (CC BY 4.0) into `folder`, which then holds the words' folders and the lists.
-
-    Does nothing where it is there already. The archive lies beside the folder, as
-    `folder + ".tar.gz"`, until it is unpacked: about 6 GB are needed in between for V2, 4 GB for
-    V1. Its SHA-256 and the files that the lists name are checked.
-
-    Args:
-        folder: where the data set shall lie.
-        version: "v2" (105,829 clips of 35 words) or "v1" (64,727 clips of 30 words).
-
-    Returns:
-        The folder: what `data.speech_commands` takes.
-
-    Raises:
-        ValueError: an unknown version; as `download` and `extract_tar`; or the folder holds
-            something else.
-    """
-    if version not in SPEECH_COMMANDS:
-        raise ValueError(
-            f"Speech Commands has no version {version!r}: use one of {', '.join(SPEECH_COMMANDS)}"
-        )
-
-    def layout(unpacked: Path) -> Path:
-        speech_commands(unpacked)
-        return unpacked
-
-    return install(SPEECH_COMMANDS[version], folder, Path(LISTS["test"]), layout)
-
-
-def install(
-    source: Source, folder: str | Path, landmark: Path, layout: Callable[[Path], Path]
-) -> Path:
-    """Fetches and unpacks a data set, unless `folder` holds its file `landmark` already.
-
-    layout: finds the data set in what was unpacked; raises where it is not complete.
-    """
-    folder = Path(folder).expanduser().resolve()
-    if (folder / landmark).is_file():
-        print(f"{source.name} is in {folder} already: nothing to do", file=sys.stderr)
-        return folder
-    require_vacant(folder)
-    print(f"{source.name}, {source.size} from {source.url}, goes to {folder}", file=sys.stderr)
-    archive = download(source.url, folder.with_name(folder.name + source.suffix), source.sha256)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as scratch:
-        unpacked = source.extract(archive, Path(scratch, "content"))
-        try:
-            found = layout(unpacked)
-        except (ValueError, FileNotFoundError) as error:
-            raise ValueError(
-                f"{archive} does not hold {source.name} ({error}): delete it and run this again"
-            ) from error
-        found.replace(folder)
-    archive.unlink()
-    return folder

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +26,8 @@ SAMPLE_RATES = range(1_000, 655_351)  # Hz; what load_audio and FLAC have in com
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".json", ".parquet", ".md", ""})
 CHUNK = 16  # files that a process is given at a time
 
+logger = logging.getLogger(__name__)
+
 
 class Outcome(NamedTuple):
     """What became of one file."""
@@ -40,7 +42,7 @@ def prepare(
     sample_rate: int = 16_000,
     processes: int | None = None,
 ) -> Path:
-    """Writes every audio file of `folder` to `destination` as mono FLAC, where the corpora read it.
+    """Write every audio file of `folder` to `destination` as mono FLAC, where the corpora read it.
 
     The layout stays, and so do the tables, copied as they are: a corpus takes `x.flac` where its
     table says `x.wav`. (A table with absolute paths goes on pointing at the originals.) Copied are
@@ -49,8 +51,8 @@ def prepare(
     The work is done in `destination + ".RATE.part"`, which is renamed at the end; a call that broke
     off is resumed: files that are there are kept. FLAC of 16 bits holds a 16-bit recording of this
     sample rate exactly; samples beyond full scale (float files, overshoot of resampling) are
-    clipped, and the files that had them counted on stderr. Does nothing where `destination` holds
-    every file already.
+    clipped, and a warning says in how many files. Does nothing where `destination` holds every file
+    already.
 
     Args:
         folder: a corpus.
@@ -71,13 +73,12 @@ def prepare(
     check_arguments(folder, destination, sample_rate, processes)
     sources, tables = survey(folder)
     if all((destination / target).is_file() for target in (*sources, *tables)):
-        print(f"{destination} is prepared already: nothing to do", file=sys.stderr)
+        logger.info("%s is prepared already: nothing to do", destination)
         return destination
     require_vacant(destination)
     part = destination.with_name(f"{destination.name}.{sample_rate}.part")
-    print(
-        f"{len(sources):,} audio files of {folder} go to {destination} as FLAC of {sample_rate} Hz",
-        file=sys.stderr,
+    logger.info(
+        f"{len(sources):,} audio files of {folder} go to {destination} as FLAC of {sample_rate} Hz"
     )
     try:
         targets = [part / target for target in sources]
@@ -97,7 +98,9 @@ def check_arguments(folder: Path, destination: Path, sample_rate: int, processes
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: expected a corpus to prepare")
     if destination.is_relative_to(folder):
-        raise ValueError(f"{destination} is within {folder}: expected another place; choose one")
+        raise ValueError(
+            f"{destination} is within {folder}: expected a folder outside of it; choose one"
+        )
     if type(sample_rate) is not int or sample_rate not in SAMPLE_RATES:
         raise ValueError(f"sample_rate {sample_rate!r}: expected an integer from 1000 to 655350")
     if processes < 1:
@@ -134,7 +137,7 @@ def survey(folder: Path) -> tuple[dict[Path, Path], list[Path]]:
 
 
 def convert_all(sources: list[Path], targets: list[Path], sample_rate: int, processes: int) -> None:
-    """Converts what is missing; then an error for files that cannot be read, a word on clipping."""
+    """Convert what is missing; raise an error for files that cannot be read, warn of clipping."""
     for folder in {target.parent for target in targets}:
         folder.mkdir(parents=True, exist_ok=True)
     with mapper(min(processes, len(sources))) as run:
@@ -148,16 +151,15 @@ def convert_all(sources: list[Path], targets: list[Path], sample_rate: int, proc
         )
     peaks = [outcome.peak for outcome in outcomes if outcome.peak > 1]
     if peaks:
-        print(
+        logger.warning(
             f"{len(peaks):,} of {len(sources):,} files reached beyond full scale and were clipped; "
-            f"the highest peak was {max(peaks):.3f}",
-            file=sys.stderr,
+            f"the highest peak was {max(peaks):.3f}"
         )
 
 
 @contextmanager
 def mapper(processes: int) -> Iterator:
-    """`map`, in this process or in several; what is left to do is dropped on an error."""
+    """A function like `map` that works in `processes` processes; an error ends it early."""
     if processes == 1:
         yield map
         return
@@ -170,7 +172,7 @@ def mapper(processes: int) -> Iterator:
 
 
 def convert(source: Path, target: Path, sample_rate: int) -> Outcome:
-    """One file, unless it is there; OSError where `target` cannot be written."""
+    """Write one file as FLAC, unless it is there; OSError where `target` cannot be written."""
     if target.exists():
         return Outcome()
     try:

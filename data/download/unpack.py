@@ -1,4 +1,4 @@
-"""Unpacking archives from others: whole or not at all, and nothing but plain files."""
+"""Archives from elsewhere, unpacked whole or not at all, and nothing but plain files of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from tqdm import tqdm
+
+from data.files import inner_parts
 
 MAX_UNPACKED = 4 << 30  # bytes; ESC-50 unpacks to about 0.9 GB, Speech Commands V2 to 3.3 GB
 BLOCK = 1 << 20  # bytes
@@ -21,7 +23,7 @@ DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, E
 
 
 def extract_zip(archive: str | Path, folder: str | Path, max_bytes: int = MAX_UNPACKED) -> Path:
-    """Unpacks a zip file into the new folder `folder`, completely or not at all.
+    """Unpack a zip file into the new folder `folder`, completely or not at all.
 
     Args:
         archive: a zip file. Members that would land outside the folder, links and encrypted
@@ -52,7 +54,7 @@ def extract_zip(archive: str | Path, folder: str | Path, max_bytes: int = MAX_UN
 
 
 def extract_tar(archive: str | Path, folder: str | Path, max_bytes: int = MAX_UNPACKED) -> Path:
-    """Unpacks a .tar.gz file into the new folder `folder`, completely or not at all.
+    """Unpack a .tar.gz file into the new folder `folder`, completely or not at all.
 
     In one pass, without the modes, owners and times that the archive gives: nothing is written but
     the content of plain files. (`tarfile`'s own filter "data" is not in every Python 3.10 and 3.11,
@@ -128,11 +130,10 @@ def unzipped(archive: Path) -> Iterator[gzip.GzipFile]:
 
 def parts_inside(archive: Path, name: str) -> tuple[str, ...]:
     """The parts of a member's path, which stays in the folder that it is unpacked to."""
-    # Windows' rules know both separators and drive letters: refused on every system alike.
-    path = PureWindowsPath(name)
-    if path.anchor or ".." in path.parts:
+    parts = inner_parts(name)
+    if parts is None:
         raise refusal(archive, name, "lies outside the folder")
-    return path.parts
+    return parts
 
 
 def refusal(archive: Path, name: str, problem: str) -> ValueError:
@@ -151,6 +152,7 @@ def require_size(archive: Path, unpacked: int, max_bytes: int) -> None:
 
 
 def require_vacant(folder: Path) -> None:
+    """Raise a ValueError unless the folder is empty or does not exist."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"{folder} holds something else: expected a new folder; choose another")
 

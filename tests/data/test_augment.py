@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,6 +85,7 @@ def test_mixup_rejects_empty_or_stereo_waveforms_and_weights_out_of_range(first,
 def test_spec_augment_equals_torchaudio_fed_the_same_uniforms(
     monkeypatch, frequency_mask, time_mask
 ):
+    torchaudio = pytest.importorskip("torchaudio")
     fbank, drawn = random(32, 200, 128) + 1, uniforms(32, seed=1)
     ours = augment.spec_augment(fbank, drawn, frequency_mask, time_mask)
 

@@ -1,5 +1,6 @@
 """A corpus resampled once: what the files hold, what a broken run leaves, what is refused."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -80,11 +81,11 @@ def test_another_sample_rate_may_be_asked_for(corpus, tmp_path):
     assert soundfile.info(prepared / "audio" / "1-1-A-0.flac").samplerate == 8_000
 
 
-def test_files_beyond_full_scale_are_clipped_and_counted(corpus, tmp_path, capsys):
+def test_files_beyond_full_scale_are_clipped_and_counted(corpus, tmp_path, caplog):
     loud = corpus / "audio" / "2-2-A-1.wav"
     soundfile.write(loud, np.array([0.25, 1.5, -1.5]), 16_000, subtype="FLOAT")
     prepared = prepare(corpus, tmp_path / "new", processes=1)
-    assert "1 of 2 files reached beyond full scale and were clipped" in (capsys.readouterr().err)
+    assert "1 of 2 files reached beyond full scale and were clipped" in caplog.text
     copy, _ = soundfile.read(prepared / "audio" / "2-2-A-1.flac", dtype="int16")
     assert copy.tolist() == [2**13, 2**15 - 1, -(2**15)]
 
@@ -114,11 +115,12 @@ def test_a_run_of_another_sample_rate_is_not_resumed(corpus, tmp_path):
     assert soundfile.info(prepared / "audio" / "1-1-A-0.flac").samplerate == 16_000
 
 
-def test_what_is_prepared_already_is_left_alone(corpus, tmp_path, capsys):
+def test_what_is_prepared_already_is_left_alone(corpus, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     prepared = prepare(corpus, tmp_path / "new", processes=1)
     before = (prepared / "audio" / "1-1-A-0.flac").stat().st_mtime_ns
     assert prepare(corpus, tmp_path / "new", processes=1) == prepared
-    assert "nothing to do" in capsys.readouterr().err
+    assert "nothing to do" in caplog.text
     assert (prepared / "audio" / "1-1-A-0.flac").stat().st_mtime_ns == before
 
 

@@ -1,14 +1,15 @@
-"""Unpacking tar.gz files: whole or not at all, whatever is in them. (Zip: test_download.py.)"""
+"""Archives are unpacked whole or not at all, whatever is in them."""
 
 import gzip
 import io
 import tarfile
+import zipfile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.download.unpack import extract_tar
+from data.download.unpack import extract_tar, extract_zip
 
 
 def make_tar(*members: tuple[str, bytes] | tarfile.TarInfo) -> bytes:
@@ -123,3 +124,78 @@ def test_any_damaged_header_is_unpacked_or_refused_in_one_line(
         unpack(folder, gzip.compress(damaged, compresslevel=1))
     except ValueError as error:
         assert "\n" not in str(error)
+
+
+def make_zip(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members:
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o120777 << 16
+    return info
+
+
+def unzip(tmp_path, content: bytes, **options):
+    (tmp_path / "a.zip").write_bytes(content)
+    return extract_zip(tmp_path / "a.zip", tmp_path / "out", **options)
+
+
+def zip_refusal(tmp_path, content: bytes, **options) -> str:
+    """The message, after a look that nothing was left behind."""
+    with pytest.raises(ValueError) as caught:
+        unzip(tmp_path, content, **options)
+    message = str(caught.value)
+    assert "\n" not in message and str(tmp_path / "a.zip") in message
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+    return message
+
+
+def test_a_zip_is_unpacked_into_a_new_folder(tmp_path):
+    folder = unzip(tmp_path, make_zip(("top/x.txt", b"x"), ("top/sub/y.txt", b"y")))
+    assert (folder / "top" / "x.txt").read_bytes() == b"x"
+    assert (folder / "top" / "sub" / "y.txt").read_bytes() == b"y"
+    assert {path.name for path in tmp_path.iterdir()} == {"a.zip", "out"}
+
+
+@pytest.mark.parametrize(
+    ("member", "problem"),
+    [
+        ("../evil.txt", "lies outside"),
+        ("a/../../evil.txt", "lies outside"),
+        ("/tmp/evil.txt", "lies outside"),
+        ("..\\evil.txt", "lies outside"),
+        ("C:\\evil.txt", "lies outside"),
+        (link("evil"), "is a link"),
+    ],
+    ids=str,
+)
+def test_a_zip_with_a_member_that_leaves_the_folder_is_refused(tmp_path, member, problem):
+    message = zip_refusal(tmp_path, make_zip(("good.txt", b"good"), (member, b"/etc/passwd")))
+    assert problem in message and "evil" in message
+
+
+def test_a_zip_over_the_bound_is_refused(tmp_path):
+    message = zip_refusal(tmp_path, make_zip(("zeros", bytes(1_000_001))), max_bytes=1_000_000)
+    assert "at most 1.0 MB" in message
+
+
+@pytest.mark.parametrize("cut", [100, -30, None], ids=["start", "end", "middle"])
+def test_a_damaged_zip_leaves_nothing_behind(tmp_path, cut):
+    content = make_zip(("first", b"first"), ("x", bytes(range(250)) * 20))
+    message = zip_refusal(
+        tmp_path, content[:cut] if cut else content.replace(content[150:160], bytes(10))
+    )
+    assert "not a sound zip file" in message and "download it again" in message
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(ValueError, match="holds something else"):
+        unzip(tmp_path, make_zip(("x", b"x")))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
