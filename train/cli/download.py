@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from data.download.fetch import download_esc50, download_speech_commands
+from data.download.corpora import download_esc50, download_speech_commands
 from train.cli.options import parse, positional
 
 
