@@ -7,6 +7,7 @@ An SSAST file from pretraining tells its input size in two scalars, and its stri
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from weights.checkpoint import (
     Checkpoint,
     collect,
     numbered_classes,
-    say,
 )
 from weights.names import authors_names
 from weights.tensors import read_tensors
+
+logger = logging.getLogger(__name__)
 
 IGNORABLE = r"v\.head(_dist)?\..*|mask_embed|[cg]predlayer\..*|p_input_[ft]dim"
 """ImageNet's heads that timm left in the backbone, and what only SSAST's pretext tasks use."""
@@ -31,6 +33,13 @@ USUAL_FRAMES = (128, 512, 1024)  # the recipes of the authors' code
 USUAL_BINS = 128
 HEAD_WIDTH = 64  # of every DeiT and ViT that the authors start from
 STATISTICS_BY_CLASSES = {35: "Speech Commands", 50: "ESC-50", AUDIOSET_CLASSES: "AudioSet"}
+SPEECH_COMMANDS = (
+    *("backward", "follow", "five", "bed", "zero", "on", "learn", "two", "house", "tree", "dog"),
+    *("stop", "seven", "eight", "down", "six", "forward", "cat", "right", "visual", "four", "wow"),
+    *("no", "nine", "off", "three", "left", "marvin", "yes", "up", "sheila", "happy", "bird"),
+    *("go", "one"),
+)
+"""The 35 words in the order of the authors' label table, which their checkpoint has."""
 
 Pair = tuple[int, int]
 
@@ -46,8 +55,12 @@ def read_authors(
 ) -> Checkpoint:
     """An AST or SSAST `.pth`, with or without the `module.` of DataParallel.
 
-    The arguments are those of `load`: they settle what the file leaves open, and are not applied
-    otherwise.
+    The 35 classes of their Speech Commands model are named; those of others are numbered.
+
+    Args:
+        file: the `.pth`.
+        num_classes: this and the others are arguments of `load`. They settle what the file leaves
+            open, and are not applied otherwise.
 
     Raises:
         ValueError: not such a file, a key that is neither used nor known to be of no use, or more
@@ -75,17 +88,18 @@ def read_authors(
     )
     state = collect(stored, config, authors_names, file, with_head, IGNORABLE)
     if not with_head:
-        say(f"{file} has no head: a new one for {classes} classes")
+        logger.warning(f"{file} has no head: a new one for {classes} classes")
     corpus = STATISTICS_BY_CLASSES.get(classes if with_head else AUDIOSET_CLASSES, "AudioSet")
-    say(
+    logger.warning(
         f"{file}: read as {config.grid[0]} x {config.grid[1]} patches ({config.num_frames} frames, "
         f"{config.num_mel_bins} mel bins, stride {config.stride}); "
-        f"normalisation, which the file does not tell: {corpus}'s"
+        f"normalisation, which the file does not tell: {corpus}'s, unless mean and std are given"
     )
     mean, std = STATISTICS[corpus]
     frontend = FrontendConfig(config.num_frames, config.num_mel_bins, "hanning", mean, std)
-    multi_label = classes == AUDIOSET_CLASSES
-    return Checkpoint(config, state, frontend, numbered_classes(classes), multi_label)
+    is_speech_commands = with_head and classes == len(SPEECH_COMMANDS)
+    names = SPEECH_COMMANDS if is_speech_commands else numbered_classes(classes)
+    return Checkpoint(config, state, frontend, names, multi_label=classes == AUDIOSET_CLASSES)
 
 
 def _require_backbone(file: Path, stored: Mapping[str, Tensor]) -> None:
@@ -124,6 +138,10 @@ def _pooling(file: Path, patch: Pair, pretext: bool) -> str:
     if pretext:
         return "patches"  # SSAST's default for fine-tuning
     if patch[0] == patch[1]:
+        logger.warning(
+            f"{file}: read as an AST, whose head takes CLS and DIST; a fine-tuned SSAST looks the "
+            'same, but its authors average the patches: for one, give pooling="patches"'
+        )
         return "cls"
     raise ValueError(
         f"{file} has patches of {patch[0]} x {patch[1]}, so it is a fine-tuned SSAST, and does not "

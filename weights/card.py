@@ -24,9 +24,9 @@ OUR_USE = """\
 `FOLDER` is the folder of this file. With the package `ast-audio`:
 
 ```python
-import data, weights
-classifier = weights.load("FOLDER")
-classifier(data.load_audio("clip.wav", {rate}), top_k=5)  # [(class, probability), ...]
+from ast_model import AudioClassifier
+classifier = AudioClassifier.from_pretrained("FOLDER")
+classifier.classify("clip.wav", top_k=5)  # [(class, probability), ...]
 ```"""
 
 THEIR_USE = """\
@@ -61,7 +61,7 @@ class Score:
 
     metrics: Mapping[str, float]  # finite, by name: {"accuracy": 0.95}
     data: str  # name of the data set
-    part: str  # of the data set: "fold 1, held out from training"
+    split: str  # of the data set: "fold 1 (validation split)"
     clips: int | None = None
     remark: str = ""  # a sentence on what the figures are of
 
@@ -76,7 +76,7 @@ def model_card(
 ) -> str:
     """The card in Markdown, with YAML front matter for the hub; what is not known is not claimed.
 
-    Local paths are cut to their last part. Names may hold any characters.
+    Local paths are cut to the file name. Names may hold any characters.
 
     Args:
         classifier: the model.
@@ -104,23 +104,28 @@ def model_card(
 
 
 def _front_matter(classifier: AudioClassifier, name: str, score: Score | None) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
     theirs = runs_in_transformers(classifier.model.config)
-    lines = [
-        f"library_name: {'transformers' if theirs else 'ast-audio'}",
-        "pipeline_tag: audio-classification",
-        f"tags:\n- {MODEL_TYPE}",
+    results = [
+        EvalResult(
+            task_type="audio-classification",
+            dataset_type=_line(score.data),
+            dataset_name=_line(score.data),
+            dataset_split=_line(score.split),
+            metric_type=_line(metric),
+            metric_value=round(value, 6),
+        )
+        for metric, value in (score.metrics.items() if score else ())
     ]
-    if score is not None:
-        data, part = _yaml(score.data), _yaml(score.part)
-        lines += [
-            f"model-index:\n- name: {_yaml(name)}\n  results:",
-            "  - task:\n      type: audio-classification",
-            f"    dataset:\n      name: {data}\n      type: {data}\n      split: {part}",
-            "    metrics:",
-        ]
-        for metric, value in score.metrics.items():
-            lines.append(f"    - type: {_yaml(metric)}\n      value: {value:.6f}")
-    return "\n".join(["---", *lines, "---"])
+    header = ModelCardData(
+        library_name="transformers" if theirs else "ast-audio",
+        pipeline_tag="audio-classification",
+        tags=[MODEL_TYPE],
+        model_name=_line(name) if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{header}\n---"
 
 
 def _architecture(classifier: AudioClassifier) -> str:
@@ -181,7 +186,7 @@ def _measurement(score: Score | None) -> list[str]:
     if score is None:
         return ["No score is recorded."]
     clips = "" if score.clips is None else f", {score.clips:,} clips"
-    measured = f"Measured on {_text(score.data)}, {_text(score.part)}{clips}."
+    measured = f"Measured on {_text(score.data)}, {_text(score.split)}{clips}."
     figures = {name: f"{value:.4f}" for name, value in score.metrics.items()}
     return [f"{measured} {_text(score.remark)}".rstrip(), _table("metric", figures)]
 
@@ -203,24 +208,19 @@ def _table(title: str, rows: Mapping[str, Any]) -> str:
 
 
 def _published(value: Any) -> Any:
-    """What may leave the user's disk: of a path only the last part; a hub id is no path."""
+    """The value without the folders of local paths; a hub id is no path."""
     if isinstance(value, Mapping):
-        return {name: _published(part) for name, part in value.items()}
+        return {name: _published(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_published(part) for part in value]
+        return [_published(item) for item in value]
     if not isinstance(value, str) or HUB_ID.fullmatch(value):
         return value
     return PureWindowsPath(value).name if {"/", "\\"} & set(value) else value
 
 
 def _line(value: Any) -> str:
-    """On one line, of printable characters: YAML and Markdown both stumble over others."""
+    """On one line, without unprintable characters, which break Markdown."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
-
-
-def _yaml(value: Any) -> str:
-    """A JSON string is a YAML string."""
-    return json.dumps(_line(value), ensure_ascii=False)  # YAML does not join escaped surrogates
 
 
 def _text(value: Any) -> str:

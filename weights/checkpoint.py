@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from ast_model.positions import fit_positions
 from weights.names import is_head
+
+logger = logging.getLogger(__name__)
 
 STATISTICS = {
     "AudioSet": (-4.2677393, 4.5689974),
@@ -38,14 +40,20 @@ class Checkpoint:
     multi_label: bool
 
 
-def say(text: str) -> None:
-    """One line for the user about what was assumed, changed or left out."""
-    print(text, file=sys.stderr)
-
-
 def numbered_classes(count: int) -> tuple[str, ...]:
-    """Stand-ins where nobody told the names."""
+    """Names for classes whose own are unknown: class_0, class_1, …"""
     return tuple(f"class_{index}" for index in range(count))
+
+
+def distinct(classes: Sequence[str], source: object) -> tuple[str, ...]:
+    """The names of a file's classes; those that occur twice get their index, with a note."""
+    names: list[str] = []
+    for index, name in enumerate(classes):
+        while name in names:
+            name = f"{name} ({index})"
+            logger.warning(f"{source}: class {index} has the name of another one: it is {name!r}")
+        names.append(name)
+    return tuple(names)
 
 
 def collect(
@@ -83,7 +91,7 @@ def collect(
             f"({len(missing)} in all), unknown {sorted(unknown)[:3]} ({len(unknown)} in all)"
         )
     if ignored:
-        say(f"{source}: ignored, since an AST has no use for them: {', '.join(sorted(ignored))}")
+        logger.warning(f"{source}: ignored, since no AST needs them: {', '.join(sorted(ignored))}")
     return {name: _join(stored, names(name), tensor, source) for name, tensor in expected.items()}
 
 
@@ -112,22 +120,19 @@ def carry_positions(
     return nn.init.trunc_normal_(random, std=0.02)
 
 
-def adapt(
-    checkpoint: Checkpoint,
-    classes: Sequence[str] | None = None,
-    positions: Positions = "bilinear",
-    **requests: Any,
-) -> Checkpoint:
-    """The checkpoint for another input, stride, pooling or set of classes; each change is said.
+def adapt(checkpoint: Checkpoint, positions: Positions = "bilinear", **requests: Any) -> Checkpoint:
+    """The checkpoint for another input, stride, pooling or number of classes.
+
+    Each change is logged.
 
     Args:
-        classes: new names for the classes. They alone do not make a new head.
+        checkpoint: what a file holds.
         positions: how they are carried to another grid; "reinit" makes them random on any.
-        requests: fields of `ASTConfig` (`num_frames`, `num_mel_bins`, `stride`, `pooling`,
+        **requests: fields of `ASTConfig` (`num_frames`, `num_mel_bins`, `stride`, `pooling`,
             `num_classes`); None leaves a field as it is.
 
     Raises:
-        ValueError: a request is out of range, or the number of names is not that of the classes.
+        ValueError: a request is out of range.
     """
     old = checkpoint.config
     requested = {name: value for name, value in requests.items() if value is not None}
@@ -135,19 +140,17 @@ def adapt(
     state = dict(checkpoint.state)
     state["positions"] = carry_positions(state["positions"], old.grid, config.grid, positions)
     if positions == "reinit":
-        say("positions made anew, randomly")
+        logger.warning("positions made anew, randomly")
     elif config.grid != old.grid:
-        say(f"positions refitted from {_shape(old.grid)} patches to {_shape(config.grid)}")
+        logger.warning(f"positions fitted from {_shape(old.grid)} patches to {_shape(config.grid)}")
     for name in ("num_frames", "num_mel_bins", "stride", "pooling"):
         if getattr(config, name) != getattr(old, name):
-            say(f"{name} changed from {getattr(old, name)} to {getattr(config, name)}")
+            logger.warning(f"{name} changed from {getattr(old, name)} to {getattr(config, name)}")
     names = checkpoint.classes
     if config.num_classes != old.num_classes:
         state = {name: tensor for name, tensor in state.items() if not is_head(name)}
         names = numbered_classes(config.num_classes)
-        say(f"a new head for {config.num_classes} classes instead of {old.num_classes}")
-    if classes is not None:
-        names = tuple(classes)
+        logger.warning(f"a new head for {config.num_classes} classes instead of {old.num_classes}")
     frontend = replace(
         checkpoint.frontend, num_frames=config.num_frames, num_mel_bins=config.num_mel_bins
     )

@@ -11,7 +11,7 @@ What the Hub's configuration cannot say stands in extra keys that transformers i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -20,16 +20,19 @@ from typing import Any
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
+from ast_model import ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from ast_model.baseline import Baseline, BaselineConfig
 from data.files import atomic_folder
-from weights.checkpoint import AUDIOSET_CLASSES, STATISTICS, Checkpoint, collect, say
+from weights.checkpoint import AUDIOSET_CLASSES, STATISTICS, Checkpoint, collect, distinct
 from weights.names import HUB_PREFIX, hub_names
 from weights.tensors import read_tensors
+
+logger = logging.getLogger(__name__)
 
 CONFIG, PREPROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 MODEL_TYPE, BASELINE_TYPE = "audio-spectrogram-transformer", "timm-image-model"
+MODEL_FILES = frozenset({CONFIG, PREPROCESSOR, CARD, WEIGHTS, PICKLED_WEIGHTS})
 MULTI_LABEL = "multi_label_classification"
 
 HUB_DEFAULTS = {
@@ -53,39 +56,60 @@ HUB_DEFAULTS = {
 EXTRA_FIELDS = ("patch", "stride", "distilled", "pooling", "head_layer_norm_eps", "drop_path")
 
 
-def save(
-    folder: str | Path,
-    model: AST | Baseline,
-    frontend: Frontend,
-    classes: Sequence[str],
-    multi_label: bool = False,
-    card: str | None = None,
-) -> None:
-    """Write a model folder, whole or not at all; an existing one is replaced.
+def save(folder: str | Path, classifier: AudioClassifier, card: str | None = None) -> None:
+    """Write a model folder, whole or not at all.
 
     `transformers.ASTForAudioClassification.from_pretrained(folder)` and `ASTFeatureExtractor`
     read it where `runs_in_transformers` holds.
 
     Args:
+        folder: a new or empty folder, or one that holds an older model, which is replaced.
+        classifier: what is saved; it stays as it is.
         card: Markdown for the Hub's model card; `weights.model_card` makes one.
 
     Raises:
+        ValueError: the folder holds something else than a model; it is as it was.
         OSError: the disk is full or the folder cannot be written; nothing is left half-written.
-        ValueError: model, front end and class names do not fit together.
     """
-    classifier = AudioClassifier(model, frontend, classes, multi_label)
+    folder = Path(folder).resolve()  # a link goes on pointing to it
+    require_replaceable(folder)
+    model = classifier.model
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     if isinstance(model, Baseline):
         content, tensors = {"model_type": BASELINE_TYPE, **asdict(model.config)}, state
     else:
         content, tensors = _hub_config(model.config), _to_hub(state)
-    with atomic_folder(Path(folder)) as temporary:
+    with atomic_folder(folder) as temporary:
         _write_json(temporary / CONFIG, {**content, **_labels(classifier)})
-        _write_json(temporary / PREPROCESSOR, _hub_preprocessor(frontend.config))
+        _write_json(temporary / PREPROCESSOR, _hub_preprocessor(classifier.frontend.config))
         # through memory, so that a full disk is a plain OSError
         (temporary / WEIGHTS).write_bytes(to_bytes(tensors, metadata={"format": "pt"}))
         if card is not None:
             (temporary / CARD).write_text(card, encoding="utf-8")
+
+
+def require_replaceable(folder: Path) -> None:
+    """ValueError unless the folder is new, empty, or holds a model and nothing else."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a folder to save the model in")
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return
+    others = sorted(names - MODEL_FILES) or sorted(names)[: not _holds_model(folder)]
+    if others:
+        raise ValueError(
+            f"{folder} holds something else than a model ({', '.join(others[:3])}), which would "
+            "be lost; give a new folder"
+        )
+
+
+def _holds_model(folder: Path) -> bool:
+    try:
+        return _read_json(folder / CONFIG).get("model_type") in (MODEL_TYPE, BASELINE_TYPE)
+    except (OSError, ValueError):
+        return False
 
 
 def read_folder(folder: Path) -> Checkpoint:
@@ -121,7 +145,7 @@ def read_folder(folder: Path) -> Checkpoint:
         ) from error
     for name in ("num_frames", "num_mel_bins"):
         if getattr(frontend, name) != getattr(config, name):
-            say(
+            logger.warning(
                 f"{folder / PREPROCESSOR} has {name} {getattr(frontend, name)}, the model takes "
                 f"{getattr(config, name)}: the model's is used"
             )
@@ -130,12 +154,12 @@ def read_folder(folder: Path) -> Checkpoint:
     names = partial(hub_names, prefix=HUB_PREFIX if with_head else "")
     state = collect(stored, config, names, file, with_head)
     if not with_head:
-        say(f"{file} has no head: a new one for {config.num_classes} classes")
+        logger.warning(f"{file} has no head: a new one for {config.num_classes} classes")
     problem = hub.get("problem_type")
     multi_label = problem == MULTI_LABEL or (
         problem is None and config.num_classes == AUDIOSET_CLASSES
     )
-    return Checkpoint(config, state, frontend, classes, multi_label)
+    return Checkpoint(config, state, frontend, distinct(classes, folder), multi_label)
 
 
 def runs_in_transformers(config: ASTConfig) -> bool:
@@ -247,7 +271,7 @@ def _hub_preprocessor(config: FrontendConfig) -> dict[str, Any]:
 def _read_frontend(file: Path, config: ASTConfig | BaselineConfig) -> FrontendConfig:
     window = "hanning"  # transformers' extractor knows no other
     if not file.is_file():
-        say(f"no {file}: AudioSet's mean and std are assumed")
+        logger.warning(f"no {file}: AudioSet's mean and std are assumed")
         mean, std = STATISTICS["AudioSet"]
         return FrontendConfig(config.num_frames, config.num_mel_bins, window, mean, std)
     hub = _read_json(file)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from ast_model import AudioClassifier
+from ast_model import AudioClassifier, Frontend
 from weights.authors import read_authors
 from weights.checkpoint import Positions, adapt, build
 from weights.fetch import fetch
@@ -23,6 +24,10 @@ def load(
     *,
     num_mel_bins: int | None = None,
     classes: Sequence[str] | None = None,
+    multi_label: bool | None = None,
+    mean: float | None = None,
+    std: float | None = None,
+    window: str | None = None,
     pooling: str | None = None,
     positions: Positions = "bilinear",
     heads: int | None = None,
@@ -31,8 +36,8 @@ def load(
 
     The format is recognised from the content, the architecture is the file's. Asked for another
     length, stride, number of mel bins or of classes, the positions are cut or interpolated
-    (paper, section 2.2) and the head is made new; each change is one line on standard error.
-    Weights of 16 bits become float32.
+    (paper, section 2.2) and the head is made new; what was changed, assumed or left out is logged
+    as a warning, a line each. Weights of 16 bits become float32.
 
     Args:
         source: a folder that `save` or transformers wrote; the authors' AST or SSAST `.pth`; the
@@ -42,8 +47,16 @@ def load(
         stride: of the patches, (frequency, time) or one number for both.
         device: where the model shall live.
         num_mel_bins: of the filterbank.
-        classes: names of the classes; a `.pth` tells none.
-        pooling: "cls" or "patches", where the file does not say or another one is wanted.
+        classes: other names for the classes, as many as the model has.
+        multi_label: whether probabilities are independent; None: as the file says. A `.pth` does
+            not: AudioSet's 527 classes are taken to be, others not.
+        mean: of the log-mel values, which are normalised with it; None: as the file says. A
+            `.pth` does not: the corpus with its number of classes decides.
+        std: their standard deviation.
+        window: of the filterbank, see `FrontendConfig`; None: as the file says, else `hanning`,
+            as in the authors' code and transformers.
+        pooling: "cls" or "patches", where the file does not say or another one is wanted. A
+            fine-tuned SSAST averages its patches.
         positions: how they are carried to another grid: "bilinear" or "nearest" for an axis that
             grows, or "reinit": made anew, randomly.
         heads: attention heads of a `.pth` whose heads are not 64 wide.
@@ -51,23 +64,43 @@ def load(
     Raises:
         FileNotFoundError: no such file, folder, published name or hub id.
         ValueError: a file is damaged, of another kind or ambiguous; a key is unknown or missing;
-            a download failed.
+            the number of class names is not that of the classes; a download failed.
     """
     path = Path(source)
     if not path.exists():
         path = fetch(str(source))
     if isinstance(stride, int):
         stride = (stride, stride)
-    requests = {
-        "num_classes": len(classes) if num_classes is None and classes else num_classes,
+    architecture = {
+        "num_classes": num_classes,
         "num_frames": num_frames,
         "stride": stride,
         "num_mel_bins": num_mel_bins,
         "pooling": pooling,
     }
     if path.is_dir() and (baseline := read_baseline(path)) is not None:
-        if asked := [name for name, value in requests.items() if value is not None]:
+        if asked := [name for name, value in architecture.items() if value is not None]:
             raise ValueError(f"{path} is a baseline of timm, loaded as it is: leave out {asked}")
-        return baseline.to(device)
-    checkpoint = read_folder(path) if path.is_dir() else read_authors(path, **requests, heads=heads)
-    return build(adapt(checkpoint, classes, positions, **requests)).to(device)
+        found = baseline
+    elif path.is_dir():
+        found = build(adapt(read_folder(path), positions, **architecture))
+    else:
+        checkpoint = read_authors(path, **architecture, heads=heads)
+        found = build(adapt(checkpoint, positions, **architecture))
+    if classes is not None and len(classes) != len(found.classes):
+        raise ValueError(
+            f"{len(classes)} class names for the {len(found.classes)} classes of {source}; give "
+            f"one name for each, or num_classes={len(classes)} as well for a new head"
+        )
+    statistics = {"mean": mean, "std": std, "window": window}
+    changes = {name: value for name, value in statistics.items() if value is not None}
+    return (
+        AudioClassifier(
+            found.model,
+            Frontend(replace(found.frontend.config, **changes)),
+            found.classes if classes is None else classes,
+            found.multi_label if multi_label is None else multi_label,
+        )
+        .to(device)
+        .eval()
+    )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ast_model import AST, ASTConfig
+from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 
 
 def randomised(model: torch.nn.Module, seed: int = 0, std: float = 0.3) -> torch.nn.Module:
@@ -37,3 +37,9 @@ def agree(request):
 def tiny():
     """`tiny(**changes)`: an AST of 24 numbers a token, with changes to its configuration."""
     return lambda **changes: randomised(AST(ASTConfig(**TINY | changes)))
+
+
+@pytest.fixture
+def classifier(tiny):
+    """A tiny AST of three classes with its front end."""
+    return AudioClassifier(tiny(), Frontend(FrontendConfig(num_frames=64)), ("a", "b", "c"))

@@ -69,7 +69,7 @@ def ssast_file(path, frames=1024, patch=(16, 16), distilled=True):
 
 @pytest.mark.parametrize("module", [True, False])
 @pytest.mark.parametrize("heads", [IMAGENET_HEADS, {}], ids=["imagenet heads", "bare"])
-def test_every_tensor_of_an_ast_arrives_at_its_place(tmp_path, module, heads, capsys):
+def test_every_tensor_of_an_ast_arrives_at_its_place(tmp_path, module, heads, caplog):
     file = tmp_path / "ast.pth"
     stored = authors_file(file, patches=144, module=module, extra=heads)
     loaded = weights.load(file)
@@ -80,7 +80,7 @@ def test_every_tensor_of_an_ast_arrives_at_its_place(tmp_path, module, heads, ca
     assert (config.layer_norm_eps, config.head_layer_norm_eps) == (1e-6, 1e-5)
     assert (config.pooling, config.distilled) == ("cls", True)
     assert loaded.frontend.config.window == "hanning"
-    said = capsys.readouterr().err
+    said = caplog.text
     assert all(name in said for name in heads)
     assert ("ignored" in said) == bool(heads)
 
@@ -160,16 +160,16 @@ def test_other_mel_bins_are_read_when_they_are_said(tmp_path):
     assert config.grid == (5, 12)
 
 
-def test_a_request_is_not_taken_for_what_the_file_is(tmp_path, capsys):
+def test_a_request_is_not_taken_for_what_the_file_is(tmp_path, caplog):
     """144 patches would fit stride 16 as 8 x 18; they are 12 x 12, and refitted."""
     file = tmp_path / "ast.pth"
     authors_file(file, patches=144)
     assert weights.load(file, stride=16).model.config.grid == (8, 8)
-    assert "from 12 x 12 patches to 8 x 8" in capsys.readouterr().err
+    assert "from 12 x 12 patches to 8 x 8" in caplog.text
     assert weights.load(file, num_frames=1024, stride=10).model.config.grid == (12, 101)
 
 
-def test_normalisation_follows_from_the_number_of_classes_and_is_said(tmp_path, capsys):
+def test_normalisation_follows_from_the_number_of_classes_and_is_said(tmp_path, caplog):
     for classes, corpus, mean, multi_label in (
         (527, "AudioSet", -4.2677393, True),
         (35, "Speech Commands", -6.845978, False),
@@ -177,17 +177,41 @@ def test_normalisation_follows_from_the_number_of_classes_and_is_said(tmp_path, 
         (7, "AudioSet", -4.2677393, False),
     ):
         authors_file(tmp_path / "ast.pth", 144, classes=classes)
+        caplog.clear()
         loaded = weights.load(tmp_path / "ast.pth")
         assert loaded.frontend.config.mean == mean
         assert loaded.multi_label == multi_label
-        assert f"does not tell: {corpus}'s" in capsys.readouterr().err
+        assert f"does not tell: {corpus}'s" in caplog.text
+
+
+def test_the_35_words_of_speech_commands_are_named(tmp_path):
+    from data.corpora.speech_commands import AUTHORS_ORDER
+
+    authors_file(tmp_path / "ast.pth", 144, classes=35)
+    assert weights.load(tmp_path / "ast.pth").classes == AUTHORS_ORDER
+    words = [f"word {index}" for index in range(35)]
+    assert weights.load(tmp_path / "ast.pth", classes=words).classes == tuple(words)
+    ssast_file(tmp_path / "ssast.pth")
+    assert weights.load(tmp_path / "ssast.pth", num_classes=35).classes[17] == "class_17"
+
+
+def test_how_a_file_of_square_patches_pools_is_said_and_can_be_given(tmp_path, caplog):
+    """A fine-tuned SSAST has the tensors of an AST."""
+    authors_file(tmp_path / "ast.pth", patches=144)
+    assert weights.load(tmp_path / "ast.pth").model.config.pooling == "cls"
+    (note,) = (line for line in caplog.messages if "SSAST" in line)
+    assert "its authors average the patches" in note and 'give pooling="patches"' in note
+    caplog.clear()
+    for pooling in ("patches", "cls"):
+        assert weights.load(tmp_path / "ast.pth", pooling=pooling).model.config.pooling == pooling
+    assert "SSAST" not in caplog.text and "pooling changed" not in caplog.text
 
 
 @pytest.mark.parametrize(
     ("patch", "grid"), [((16, 16), (8, 64)), ((128, 2), (1, 512))], ids=["patch", "frame"]
 )
 @pytest.mark.parametrize("distilled", [True, False], ids=["base", "base_nokd"])
-def test_ssast_tells_its_input_and_pools_its_patches(tmp_path, patch, grid, distilled, capsys):
+def test_ssast_tells_its_input_and_pools_its_patches(tmp_path, patch, grid, distilled, caplog):
     stored = ssast_file(tmp_path / "ssast.pth", patch=patch, distilled=distilled)
     loaded = weights.load(tmp_path / "ssast.pth", num_classes=35)
     config = loaded.model.config
@@ -197,7 +221,7 @@ def test_ssast_tells_its_input_and_pools_its_patches(tmp_path, patch, grid, dist
     for name, tensor in loaded.model.state_dict().items():
         if not name.startswith("head"):
             assert torch.equal(tensor, stored[authors_names(name)[0]]), name
-    said = capsys.readouterr().err
+    said = caplog.text
     assert all(name in said for name in ("mask_embed", "cpredlayer.0.weight", "p_input_fdim"))
     assert "has no head: a new one for 35 classes" in said
 
@@ -307,9 +331,7 @@ def test_an_image_model_is_sent_to_from_timm(tmp_path):
         weights.load(tmp_path / "deit.pth")
 
 
-def test_a_lone_model_safetensors_is_sent_to_its_folder(tmp_path, tiny):
-    from ast_model import Frontend, FrontendConfig
-
-    weights.save(tmp_path, tiny(), Frontend(FrontendConfig(num_frames=64)), ("a", "b", "c"))
+def test_a_lone_model_safetensors_is_sent_to_its_folder(tmp_path, classifier):
+    weights.save(tmp_path, classifier)
     with pytest.raises(ValueError, match=r"give the folder, with config.json"):
         weights.load(tmp_path / "model.safetensors")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import weights
-from ast_model import Frontend, FrontendConfig
+from ast_model import AudioClassifier, Frontend, FrontendConfig
 from ast_model.baseline import Baseline, BaselineConfig
 
 pytest.importorskip("timm")
@@ -17,7 +17,7 @@ CONFIG = BaselineConfig("test_efficientnet", 3, 64, 128)
 def folder(tmp_path):
     model = Baseline(CONFIG).eval()
     frontend = Frontend(FrontendConfig(num_frames=64, mean=-5.0, std=3.0))
-    weights.save(tmp_path / "model", model, frontend, CLASSES, multi_label=True)
+    weights.save(tmp_path / "model", AudioClassifier(model, frontend, CLASSES, multi_label=True))
     return tmp_path / "model", model
 
 
@@ -29,12 +29,18 @@ def test_it_comes_back_as_it_was(folder):
     fbank = torch.randn(2, 64, 128)
     with torch.no_grad():
         assert torch.equal(loaded.model(fbank), model(fbank))
-    assert len(loaded(torch.randn(8_000) / 10, top_k=2)) == 2
+    assert len(loaded.classify(torch.randn(8_000) / 10, top_k=2)) == 2
 
 
 def test_it_is_loaded_as_it_is(folder):
     with pytest.raises(ValueError, match=r"is a baseline of timm, loaded as it is.*num_frames"):
         weights.load(folder[0], num_frames=128)
+
+
+def test_its_classes_and_statistics_can_be_given(folder):
+    loaded = weights.load(folder[0], classes=["a", "b", "c"], mean=-4.0, multi_label=False)
+    assert (loaded.classes, loaded.multi_label) == (("a", "b", "c"), False)
+    assert loaded.frontend.config == FrontendConfig(64, 128, "hamming", -4.0, 3.0)
 
 
 def test_other_tensors_are_refused_in_one_line(folder):

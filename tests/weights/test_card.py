@@ -18,7 +18,7 @@ huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install ast
 CLASSES = ("dog", "rain", "sea waves")
 RECIPE = {"name": "mine", "corpus": "esc50", "init_from": "scratch", "stride": [10, 10]}
 SCORE = Score(
-    {"accuracy": 0.95, "loss": 1e-5}, "esc50", "fold 2, held out from training", 400, "Last epoch."
+    {"accuracy": 0.95, "loss": 1e-5}, "esc50", "fold 2 (validation split)", 400, "Last epoch."
 )
 
 
@@ -50,7 +50,7 @@ def test_the_hub_reads_task_library_and_score(classifier, tmp_path):
     ]
     for result in results:
         assert (result.dataset_name, result.dataset_type) == ("esc50", "esc50")
-        assert result.dataset_split == "fold 2, held out from training"
+        assert result.dataset_split == "fold 2 (validation split)"
         assert result.task_type == "audio-classification"
 
 
@@ -67,7 +67,7 @@ def test_the_text_tells_architecture_recipe_and_score(classifier):
         "| accuracy | 0.9500 |",
     ):
         assert row in card
-    assert "esc50, fold 2, held out from training, 400 clips. Last epoch." in card
+    assert "esc50, fold 2 (validation split), 400 clips. Last epoch." in card
     assert "Trained on esc50, starting from scratch." in card
     assert json.loads(re.search(r"```json\n(.*?)\n```", card, re.DOTALL)[1]) == RECIPE
 
@@ -118,14 +118,14 @@ def test_the_lines_of_use_run_and_both_give_the_same_logits(classifier, tmp_path
     pytest.importorskip("transformers", reason="pip install ast-audio[hf]")
     ours = classifier(window=window)
     card = model_card(ours, "mine")
-    weights.save(tmp_path / "model", ours.model, ours.frontend, ours.classes, card=card)
+    weights.save(tmp_path / "model", ours, card)
     waveform = torch.randn(12_000, generator=torch.Generator().manual_seed(0)) / 10
     scope = {"waveform": waveform}
     lines = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
     assert len(lines) == 2
     for text in lines:
         text = text.replace("FOLDER", str(tmp_path / "model"))
-        text = text.replace('data.load_audio("clip.wav", 16000)', "waveform")
+        text = text.replace('"clip.wav"', "waveform")
         exec(text, scope)
     with torch.no_grad():
         assert torch.allclose(scope["logits"], ours(waveform[None]), rtol=1e-4, atol=1e-4)

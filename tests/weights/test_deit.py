@@ -140,10 +140,10 @@ def test_the_file_of_the_deit_authors_wraps_its_weights(image_model, tmp_path):
     assert torch.equal(model.positions, theirs.pos_embed)
 
 
-def test_unused_heads_are_listed(image_model, capsys):
+def test_unused_heads_are_listed(image_model, caplog):
     theirs, file = image_model(TINY)
     weights.from_timm(image_config(theirs), TINY, file=file)
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "ignored" in said and "head.bias, head.weight, head_dist.bias, head_dist.weight" in said
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import weights
-from ast_model import AST, ASTConfig, Frontend, FrontendConfig
+from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 
 CLASSES = ("dog", "rain", "sea waves")
 
@@ -21,11 +21,11 @@ def randomised(model):
     return model
 
 
-def tiny(**changes):
+def tiny(multi_label=False, **changes):
     sizes = {"num_classes": 3, "num_frames": 64, "width": 24, "heads": 3, "depth": 2}
     model = randomised(AST(ASTConfig(**sizes | changes)).eval())
     frontend = Frontend(FrontendConfig(num_frames=64, mean=-5.0, std=3.0))
-    return model, frontend
+    return AudioClassifier(model, frontend, CLASSES, multi_label)
 
 
 @pytest.mark.parametrize(
@@ -39,23 +39,23 @@ def tiny(**changes):
     ],
 )
 def test_round_trip_is_bit_exact(tmp_path, changes):
-    model, frontend = tiny(**changes)
-    weights.save(tmp_path / "model", model, frontend, CLASSES, multi_label=True)
-    loaded = weights.load(tmp_path / "model")
-    assert loaded.model.config == model.config
-    assert loaded.frontend.config == frontend.config
+    classifier = tiny(multi_label=True, **changes)
+    classifier.save_pretrained(tmp_path / "model")
+    loaded = AudioClassifier.from_pretrained(tmp_path / "model")
+    assert loaded.model.config == classifier.model.config
+    assert loaded.frontend.config == classifier.frontend.config
     assert loaded.classes == CLASSES
     assert loaded.multi_label
     for (name, ours), theirs in zip(
-        model.state_dict().items(), loaded.model.state_dict().values(), strict=True
+        classifier.model.state_dict().items(), loaded.model.state_dict().values(), strict=True
     ):
         assert torch.equal(ours, theirs), name
 
 
 def test_transformers_loads_it_and_computes_the_same(tmp_path):
     transformers = pytest.importorskip("transformers")
-    model, frontend = tiny(head_layer_norm_eps=1e-6)
-    weights.save(tmp_path, model, frontend, CLASSES)
+    classifier = tiny(head_layer_norm_eps=1e-6)
+    weights.save(tmp_path, classifier)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         theirs, report = transformers.ASTForAudioClassification.from_pretrained(
@@ -65,7 +65,7 @@ def test_transformers_loads_it_and_computes_the_same(tmp_path):
     assert theirs.config.id2label == dict(enumerate(CLASSES))
     fbank = torch.randn(2, 64, 128)
     with torch.no_grad():
-        ours, reference = model(fbank), theirs.eval()(fbank).logits
+        ours, reference = classifier.model(fbank), theirs.eval()(fbank).logits
     assert torch.allclose(ours, reference, rtol=1e-5, atol=1e-6)
     extractor = transformers.ASTFeatureExtractor.from_pretrained(tmp_path)
     assert (extractor.mean, extractor.std, extractor.max_length) == (-5.0, 3.0, 64)
@@ -92,28 +92,80 @@ def test_transformers_own_folder_loads(tmp_path):
 
 
 def test_a_model_that_transformers_cannot_run_names_its_own_architecture(tmp_path):
-    weights.save(tmp_path, *tiny(distilled=False), CLASSES)
+    weights.save(tmp_path, tiny(distilled=False))
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["AST"]
 
 
 def test_saving_over_a_model_replaces_it_and_leaves_nothing_else(tmp_path):
-    weights.save(tmp_path / "last", *tiny(), CLASSES)
-    weights.save(tmp_path / "last", *tiny(distilled=False), CLASSES)
+    weights.save(tmp_path / "last", tiny())
+    weights.save(tmp_path / "last", tiny(distilled=False))
     assert not weights.load(tmp_path / "last").model.config.distilled
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["main.py", "notes.txt"],
+        ["config.json"],  # of some other program
+        ["README.md"],
+        ["model.safetensors"],
+    ],
+)
+def test_a_folder_of_other_things_is_refused_and_keeps_them(tmp_path, files):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=f"something else than a model .{files[0]}.*new folder"):
+        weights.save(tmp_path, tiny())
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "state"])
+def test_a_model_folder_with_something_of_the_users_is_refused(tmp_path, name):
+    weights.save(tmp_path, tiny())
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"something else than a model .{name}."):
+        tiny().save_pretrained(tmp_path)
+    assert (tmp_path / name).is_dir()
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    (tmp_path / "model").write_text("mine")
+    with pytest.raises(ValueError, match="model is a file; give a folder"):
+        weights.save(tmp_path / "model", tiny())
+    assert (tmp_path / "model").read_text() == "mine"
+
+
+def test_saving_through_a_link_writes_where_it_points(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    weights.save(tmp_path / "link", tiny())
+    assert (tmp_path / "link").is_symlink()
+    assert weights.load(tmp_path / "there").classes == CLASSES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]
+
+
+def test_names_that_a_foreign_folder_has_twice_are_made_distinct(tmp_path, caplog):
+    weights.save(tmp_path, tiny())
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    config["id2label"] = {"0": "dog", "1": "dog", "2": "dog (1)"}
+    file.write_text(json.dumps(config))
+    assert weights.load(tmp_path).classes == ("dog", "dog (1)", "dog (1) (2)")
+    assert f"{tmp_path}: class 1 has the name of another one" in caplog.text
+
+
 def test_full_disk_keeps_the_old_model(tmp_path, monkeypatch):
-    model, frontend = tiny()
-    weights.save(tmp_path / "last", model, frontend, CLASSES)
+    classifier = tiny()
+    weights.save(tmp_path / "last", classifier)
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(OSError, match=r"could not write .*last: No space left on device; free"):
-        weights.save(tmp_path / "last", *tiny(distilled=False), CLASSES)
-    assert weights.load(tmp_path / "last").model.config == model.config
+        weights.save(tmp_path / "last", tiny(distilled=False))
+    assert weights.load(tmp_path / "last").model.config == classifier.model.config
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
@@ -125,14 +177,14 @@ def test_missing_folder_says_what_to_give(tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_damaged_configuration_is_named(tmp_path, name, content):
-    weights.save(tmp_path, *tiny(), CLASSES)
+    weights.save(tmp_path, tiny())
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=str(tmp_path)):
         weights.load(tmp_path)
 
 
 def test_every_deviating_key_or_shape_is_an_error(tmp_path):
-    weights.save(tmp_path, *tiny(), CLASSES)
+    weights.save(tmp_path, tiny())
     file = tmp_path / "model.safetensors"
     whole = load_file(file)
 

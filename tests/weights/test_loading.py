@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import weights
-from ast_model import Frontend, FrontendConfig
+from ast_model import AudioClassifier, Frontend, FrontendConfig
 from ast_model.positions import fit_positions
 
 CLASSES = ("dog", "rain", "sea waves")
@@ -15,23 +15,22 @@ CLASSES = ("dog", "rain", "sea waves")
 @pytest.fixture
 def folder(tmp_path, tiny):
     frontend = Frontend(FrontendConfig(num_frames=64, mean=-5.0, std=3.0))
-    weights.save(tmp_path / "model", tiny(), frontend, CLASSES)
+    weights.save(tmp_path / "model", AudioClassifier(tiny(), frontend, CLASSES))
     return tmp_path / "model"
 
 
-def test_nothing_asked_for_nothing_changed_nothing_said(folder, tiny, capsys):
+def test_nothing_asked_for_nothing_changed_nothing_said(folder, tiny, caplog):
     loaded = weights.load(folder, num_classes=3, num_frames=64, stride=10, num_mel_bins=128)
     for name, tensor in tiny().state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], tensor), name
     assert loaded.classes == CLASSES
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == []
 
 
-def test_each_change_is_said_in_a_line(folder, capsys):
+def test_each_change_is_said_in_a_line(folder, caplog):
     loaded = weights.load(folder, 7, 200, (16, 8), num_mel_bins=64, pooling="patches")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        "positions refitted from 12 x 5 patches to 4 x 24",
+    assert caplog.messages == [
+        "positions fitted from 12 x 5 patches to 4 x 24",
         "num_frames changed from 64 to 200",
         "num_mel_bins changed from 128 to 64",
         "stride changed from (10, 10) to (16, 8)",
@@ -56,12 +55,26 @@ def test_new_names_keep_the_head_where_their_number_does(folder, tiny):
     loaded = weights.load(folder, classes=["a", "b", "c"])
     assert loaded.classes == ("a", "b", "c")
     assert torch.equal(loaded.model.head.weight, tiny().head.weight)
-    assert weights.load(folder, classes=["a", "b"]).model.head.weight.shape == (2, 24)
 
 
-def test_names_of_another_number_than_asked_for_are_refused(folder):
-    with pytest.raises(ValueError, match="2 class names for a model of 5 classes"):
+def test_a_new_head_has_to_be_asked_for_by_number(folder):
+    message = r"2 class names for the 3 classes of .*or num_classes=2 as well for a new head"
+    with pytest.raises(ValueError, match=message):
+        weights.load(folder, classes=["a", "b"])
+    with pytest.raises(ValueError, match="2 class names for the 5 classes"):
         weights.load(folder, num_classes=5, classes=["a", "b"])
+    loaded = weights.load(folder, num_classes=2, classes=["a", "b"])
+    assert (loaded.model.head.weight.shape, loaded.classes) == ((2, 24), ("a", "b"))
+
+
+def test_what_the_front_end_and_the_scores_are_can_be_given(folder):
+    loaded = weights.load(folder, mean=-6.5, std=2.5, window="hanning", multi_label=True)
+    assert loaded.frontend.config == FrontendConfig(64, 128, "hanning", -6.5, 2.5)
+    assert loaded.multi_label
+    assert not loaded.training
+    assert weights.load(folder, std=2.5).frontend.config.mean == -5.0
+    with pytest.raises(ValueError, match=r"std 0 is not positive"):
+        weights.load(folder, std=0)
 
 
 def test_a_shorter_grid_is_the_middle_of_the_old_one(folder, tiny):
@@ -109,7 +122,7 @@ def test_there_and_back_within_the_cut_is_the_identity(folder, frames, stride):
     """A grid that is saved and refitted to itself keeps every bit."""
     there = weights.load(folder, num_frames=frames, stride=stride)
     again = folder.parent / "again"
-    weights.save(again, there.model, there.frontend, there.classes)
+    weights.save(again, there)
     back = weights.load(again, num_frames=frames, stride=stride)
     assert torch.equal(there.model.positions, back.model.positions)
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import weights
-from ast_model import Frontend, FrontendConfig
+from ast_model import AudioClassifier, Frontend, FrontendConfig
 from weights.verify import FEATURES_TOLERANCE, LOGITS_TOLERANCE, verify
 
 transformers = pytest.importorskip("transformers", reason="pip install ast-audio[hf]")
@@ -25,7 +25,7 @@ def saved(tiny, tmp_path):
 
     def save(window="hanning", **changes):
         frontend = Frontend(FrontendConfig(64, window=window, mean=-5.0, std=3.0))
-        weights.save(tmp_path / "ours", tiny(**changes), frontend, CLASSES)
+        weights.save(tmp_path / "ours", AudioClassifier(tiny(**changes), frontend, CLASSES))
         return tmp_path / "ours"
 
     return save
@@ -56,7 +56,7 @@ def converted(folder):
     """A copy that went through our model."""
     ours = weights.load(folder)
     copy = folder.with_name("copy")
-    weights.save(copy, ours.model, ours.frontend, ours.classes, ours.multi_label)
+    weights.save(copy, ours)
     return copy
 
 
@@ -127,7 +127,7 @@ def test_behind_another_window_the_logits_of_our_features_are_compared(saved):
 def test_the_top_classes_are_named_by_the_folder_each_side_reads(theirs):
     ours = weights.load(theirs)
     copy = theirs.with_name("copy")
-    weights.save(copy, ours.model, ours.frontend, CLASSES)
+    weights.save(copy, AudioClassifier(ours.model, ours.frontend, CLASSES))
     agreement = verify(copy, WAVEFORM, theirs)
     index = CLASSES.index(agreement.top_class)
     assert agreement.their_top_class == f"LABEL_{index}"
