@@ -42,7 +42,7 @@ format: $(VENV)/.installed-dev ## rewrite the code as the formatter wants it
 
 bench: $(VENV)/.installed-dev ## speed beside others', and the tables of docs/speed.md (takes long)
 	$(AST) bench --out tests/benchmarks/results $(if $(wildcard $(ESC10)),--data $(ESC10)) $(ARGS)
-	$(BIN)/python tests/benchmarks/readme.py
+	$(BIN)/python tests/benchmarks/speed_page.py
 
 docs: $(VENV)/.installed-docs ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_frontend.py
 
-32 clips of 10 s at 16 kHz, 128 bins. The others take clip by clip, as they are made to.
+32 clips of 10 s at 16 kHz, 128 bins. The others take one clip at a time: they have no batches.
 """
 
 from __future__ import annotations

@@ -3,15 +3,15 @@
     python tests/benchmarks/bench_manifest.py --out manifest.json
 
 Made-up clips like those of AudioSet, as `data.Clips` and as a plain tuple, each in a process of its
-own (Linux only). No file is looked at and nothing is decoded. The tuple of 2,000,000 clips takes
-several GB of memory on its way to a spawned worker; all of it, ten minutes or more on two cores.
+own (Linux only). No audio file exists and nothing is decoded. To send the tuple of 2,000,000 clips
+to a spawned worker takes several GB of memory; all of it, ten minutes or more on two cores.
 
     built        the clips made and kept; by how much the process grew
     read         a segments table of as many lines, its files known; peak: above what the process
                  and the index of the files took before
     fork, spawn  a worker of a DataLoader: its private memory at the start, and by how much that
-                 grew when it looked at random clips and their targets. The start of a forked worker
-                 is what it changed of its parent's pages, that of a spawned one all that it holds.
+                 grew when it read random clips and their targets. A forked worker starts with the
+                 pages that it changed of its parent's, a spawned one with all that it holds.
 """
 
 from __future__ import annotations
@@ -33,34 +33,36 @@ from measuring import write
 from torch.utils.data import DataLoader, Dataset
 
 from data import Clip, Clips
-from data.corpora.audioset import ClipIndex, read_part, read_segments
+from data.corpora.audioset import ClipIndex, read_segments, read_split
 from data.dataset import ClipDataset
 
 FORMS: dict[str, Callable[[Iterable[Clip]], Sequence[Clip]]] = {"columns": Clips.of, "tuple": tuple}
-FOLDERS, CLASSES = 41, 527
-MIDS = {f"/m/{index:06}": index for index in range(CLASSES)}
+NUM_FOLDERS, NUM_CLASSES = 41, 527
+MIDS = {f"/m/{index:06}": index for index in range(NUM_CLASSES)}
 SEED = 0
 
 
-def places() -> list[Path]:
-    return [Path(f"/data/audioset/unbalanced_train_segments_part{n:02}") for n in range(FOLDERS)]
+def folders() -> list[Path]:
+    return [
+        Path(f"/data/audioset/unbalanced_train_segments_part{n:02}") for n in range(NUM_FOLDERS)
+    ]
 
 
 def labels() -> list[tuple[int, ...]]:
     """Combinations of one to four classes; clips share them, as those of AudioSet do."""
     generator = np.random.default_rng(SEED)
     return [
-        tuple(sorted(generator.choice(CLASSES, size, replace=False).tolist()))
+        tuple(sorted(generator.choice(NUM_CLASSES, size, replace=False).tolist()))
         for size in generator.integers(1, 5, 50_000)
     ]
 
 
-def made_up(count: int) -> Iterator[Clip]:
-    folders, combinations = places(), labels()
+def make_clips(count: int) -> Iterator[Clip]:
+    paths, combinations = folders(), labels()
     for n in range(count):
         video = f"{n:011}"
         targets = combinations[n % len(combinations)]
-        yield Clip(folders[n % FOLDERS] / f"Y{video}.flac", targets, split="train", group=video)
+        yield Clip(paths[n % NUM_FOLDERS] / f"Y{video}.flac", targets, split="train", group=video)
 
 
 def write_table(path: Path, count: int) -> None:
@@ -72,8 +74,8 @@ def write_table(path: Path, count: int) -> None:
 
 
 def file_index(count: int) -> ClipIndex:
-    shared = [(folder, ".flac") for folder in places()]
-    return {f"Y{n:011}": shared[n % FOLDERS] for n in range(count)}
+    shared = [(folder, ".flac") for folder in folders()]
+    return {f"Y{n:011}": shared[n % NUM_FOLDERS] for n in range(count)}
 
 
 def resident() -> int:
@@ -87,35 +89,35 @@ def private() -> int:
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
-class Looks(Dataset[int]):
-    """Item 0 is the worker's private memory; item 1, by how much it grows by looking at clips."""
+class ClipReads(Dataset[int]):
+    """Item 0 is the worker's private memory; item 1, by how much it grows by reading clips."""
 
-    def __init__(self, clips: Sequence[Clip], looks: int) -> None:
-        self.dataset = ClipDataset(clips, CLASSES)
-        self.looks = looks
+    def __init__(self, clips: Sequence[Clip], reads: int) -> None:
+        self.dataset = ClipDataset(clips, NUM_CLASSES)
+        self.reads = reads
 
     def __len__(self) -> int:
         return 2
 
     def __getitem__(self, item: int) -> int:
         if item == 0:
-            self.look(0)  # the first tensor costs what has nothing to do with clips
+            self.read(0)  # the first tensor takes memory of its own
             return private()
         before = private()
-        for index in np.random.default_rng(SEED).integers(len(self.dataset), size=self.looks):
-            self.look(int(index))
+        for index in np.random.default_rng(SEED).integers(len(self.dataset), size=self.reads):
+            self.read(int(index))
         return private() - before
 
-    def look(self, index: int) -> None:
-        """What decoding an item asks of the clips."""
+    def read(self, index: int) -> None:
+        """What a dataset reads of a clip."""
         str(self.dataset.clips[index].path)
         self.dataset._target(index)
 
 
-def measure_object(form: str, count: int, looks: int) -> list[dict[str, Any]]:
+def measure_object(form: str, count: int, reads: int) -> list[dict[str, Any]]:
     gc.collect()
     before, start = resident(), time.perf_counter()
-    clips = FORMS[form](made_up(count))
+    clips = FORMS[form](make_clips(count))
     seconds = time.perf_counter() - start
     gc.collect()
     rows = [{"what": "built", "seconds": seconds, "bytes": resident() - before}]
@@ -124,7 +126,7 @@ def measure_object(form: str, count: int, looks: int) -> list[dict[str, Any]]:
     for method in ("fork", "spawn"):
         start = time.perf_counter()
         loader = DataLoader(
-            Looks(clips, looks), batch_size=None, num_workers=1, multiprocessing_context=method
+            ClipReads(clips, reads), batch_size=None, num_workers=1, multiprocessing_context=method
         )
         at_start, growth = (int(item) for item in loader)
         seconds = time.perf_counter() - start
@@ -136,7 +138,7 @@ def measure_reading(form: str, count: int, table: Path) -> list[dict[str, Any]]:
     files = file_index(count)
     gc.collect()
     before, start = resident(), time.perf_counter()
-    clips = FORMS[form](read_part(table, read_segments(table, files), "train", MIDS))
+    clips = FORMS[form](read_split(table, read_segments(table, files), "train", MIDS))
     seconds = time.perf_counter() - start
     assert len(clips) == count
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -152,7 +154,7 @@ def fresh(function: Callable[..., list[dict[str, Any]]], *arguments: Any) -> lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=2_000_000, help="(%(default)s)")
-    parser.add_argument("--looks", type=int, default=10_000, help="of a worker (%(default)s)")
+    parser.add_argument("--reads", type=int, default=10_000, help="of a worker (%(default)s)")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     rows = []
@@ -160,10 +162,10 @@ def main() -> None:
         table = Path(folder, "segments.csv")
         write_table(table, arguments.clips)
         for form in FORMS:
-            found = fresh(measure_object, form, arguments.clips, arguments.looks)
+            found = fresh(measure_object, form, arguments.clips, arguments.reads)
             found += fresh(measure_reading, form, arguments.clips, table)
             rows += [{"form": form, "clips": arguments.clips, **row} for row in found]
-    print(f"{arguments.clips:,} clips, {arguments.looks:,} looks; MB are 10^6 bytes")
+    print(f"{arguments.clips:,} clips, {arguments.reads:,} reads; MB are 10^6 bytes")
     print(f"{'':8} {'':6} {'seconds':>9} {'MB':>9} {'peak MB':>9} {'growth MB':>10}")
     for row in rows:
         sizes = [row["bytes"], row.get("peak"), row.get("growth")]

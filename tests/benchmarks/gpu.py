@@ -4,7 +4,7 @@
 
 Base-sized, 1,024 frames, bf16, compiled and not. The share of matrix products is the model FLOP
 utilisation against this GPU's own rate, measured in the same run. ESC-50's minutes are those of
-five folds of the recipe `esc50`: its training and held-out clips at the measured speeds.
+five folds of the recipe `esc50`: its training and validation clips at the measured speeds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What all benchmarks share: contestants that take turns, what the machine can do, a JSON file.
 
-Contestants of a case run one after the other, round by round, so that what else the machine does
-meets all of them. Medians of the rounds count; ratios are within a case.
+Contestants of a case run one after the other, round by round, so that whatever else the machine
+does slows all of them. Medians of the rounds count; ratios are within a case.
 """
 
 from __future__ import annotations
@@ -124,14 +124,14 @@ def wanted(contestant: Contestant, arguments: argparse.Namespace) -> bool:
 def race(
     works: Sequence[Callable[[], object]], rounds: int, device: torch.device
 ) -> list[list[float]]:
-    """Seconds of each in every round that counts; each comes first in its turn."""
+    """Seconds of each in every round that counts; each round begins with another one."""
     seconds: list[list[float]] = [[] for _ in works]
-    for number in range(WARM_UP + rounds):
-        for place in range(len(works)):
-            index = (place + number) % len(works)
+    for round in range(WARM_UP + rounds):
+        for position in range(len(works)):
+            index = (position + round) % len(works)
             start = clock(device)
             works[index]()
-            if number >= WARM_UP:
+            if round >= WARM_UP:
                 seconds[index].append(clock(device) - start)
     return seconds
 
@@ -193,8 +193,8 @@ def _without_paths(words: Sequence[str]) -> list[str]:
     """Without the folders of this machine, and without --out, which is where this is read."""
     words = [Path(word).name for word in words]
     if "--out" in words:
-        place = words.index("--out")
-        del words[place : place + 2]
+        index = words.index("--out")
+        del words[index : index + 2]
     return words
 
 

@@ -49,17 +49,17 @@ def flops(make: Callable[..., nn.Module], preset: str, frames: int) -> int:
 def our_inference(
     preset: str, frames: int, batch: int, device: str, precision: str, compiled: bool = False
 ) -> Work:
-    """As `ast-audio evaluate --precision` computes, which casts weights to bf16 less often."""
+    """As `ast-audio evaluate --precision` computes, which casts the weights to bf16 only once."""
     model = ours(preset, frames, device).eval()
     if precision == "int8":
         quantise(model)
     if compiled:
         model.compile()
     fbank = torch.randn(batch, frames, 128, device=device)
-    place = torch.device(device)
+    torch_device = torch.device(device)
 
     def work() -> Tensor:
-        with autocast(place, precision):
+        with autocast(torch_device, precision):
             return model(fbank)
 
     return torch.no_grad()(work)
@@ -125,11 +125,11 @@ def _training(
     fbank = torch.randn(batch, frames, 128, device=device)
     targets = torch.randint(CLASSES[preset], (batch,), device=device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    place = torch.device(device)
+    torch_device = torch.device(device)
 
     def work() -> None:
         optimizer.zero_grad()
-        with autocast(place, precision):
+        with autocast(torch_device, precision):
             logits = model(fbank)
         logits = logits if isinstance(logits, Tensor) else logits.logits
         F.cross_entropy(logits.float(), targets).backward()

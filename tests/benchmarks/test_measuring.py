@@ -1,56 +1,135 @@
-"""The benchmarks themselves: fair turns, right ratios, a README that shows what was measured."""
+"""The benchmarks: fair turns, right ratios, and each of them on a tiny case."""
 
+import importlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+import data
+import weights
+from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 
 FOLDER = Path(__file__).parent
 
 
 @pytest.fixture
-def measuring(monkeypatch):
+def module(monkeypatch):
+    """Imports a benchmark by its name."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    import measuring
-
-    return measuring
+    return importlib.import_module
 
 
-def benchmark(script, *words, out):
-    command = [sys.executable, str(FOLDER / script), *map(str, words), "--out", str(out)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
-    return json.loads(out.read_text())
+@pytest.fixture
+def run_script(module, monkeypatch, tmp_path):
+    """Runs a benchmark's command line in this process; what it wrote."""
+
+    def run(name, *words):
+        out = tmp_path / f"{name}.json"
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words), "--out", str(out)])
+        threads = torch.get_num_threads()
+        module(name).main()
+        torch.set_num_threads(threads)
+        return json.loads(out.read_text())
+
+    return run
 
 
-def test_contestants_take_turns_and_each_comes_first(measuring):
-    import torch
-
+def test_contestants_take_turns_and_each_comes_first(module):
     calls = []
     works = [lambda name=name: calls.append(name) for name in "abc"]
-    seconds = measuring.race(works, 2, torch.device("cpu"))
+    seconds = module("measuring").race(works, 2, torch.device("cpu"))
     assert "".join(calls) == "abcbcacab"  # the first round warms up
     assert [len(times) for times in seconds] == [2, 2, 2]
 
 
-def test_the_filterbanks_ratio_is_that_of_its_medians(tmp_path):
+def test_the_filterbanks_ratio_is_that_of_its_medians(module, run_script, monkeypatch):
+    monkeypatch.setattr(module("measuring"), "memory", lambda *_: 0)  # no process of its own
     words = ("--clips", 2, "--seconds", 1, "--rounds", 2, "--only", "KaldiFbank", "torchaudio")
-    content = benchmark("bench_frontend.py", *words, out=tmp_path / "frontend.json")
+    content = run_script("bench_frontend", *words)
     ours, theirs = content["cases"][0]["rows"]
     assert ours["to"] == theirs["name"]
     assert ours["ratio"] == pytest.approx(ours["clips_per_second"] / theirs["clips_per_second"])
     assert ours["slowest"] <= ours["clips_per_second"] <= ours["fastest"]
     assert content["machine"]["packages"]["torch"]
-    assert "--out" not in content["command"]
+    assert content["command"] == "bench_frontend.py " + " ".join(map(str, words))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_inference_gives_logits(module, precision):
+    work = module("networks").our_inference("tiny224", 64, 2, "cpu", precision)
+    assert work().shape == (2, 50)
+
+
+@pytest.mark.parametrize("name", ["gradient checkpointing", "patchout 4 rows, 15 columns"])
+def test_a_training_step_runs_with_every_saving(module, name):
+    changes = module("bench_training").SAVINGS[name]
+    module("networks").our_training("tiny224", 512, 1, "cpu", "fp32", changes=changes)()
+
+
+@pytest.mark.parametrize("name", ["bench_inference", "bench_training"])
+def test_every_contestant_is_compared_with_one_of_the_same_precision(module, name, monkeypatch):
+    benchmark = module(name)
+    monkeypatch.setattr(module("networks"), "flops", lambda *_: 1)
+    for size in benchmark.CASES:
+        contestants = benchmark.contestants(*size, "cpu")
+        precisions = {each.name: each.dtype for each in contestants}
+        for each in contestants:
+            for rival in each.against:
+                expected = "fp32" if each.dtype == "int8" else each.dtype
+                assert expected is None or precisions[rival] == expected
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model folder of one block and three classes."""
+    network = AST(ASTConfig(num_classes=3, num_frames=1024, width=16, depth=1, heads=2)).eval()
+    classifier = AudioClassifier(network, Frontend(FrontendConfig(num_frames=1024)), tuple("abc"))
+    weights.save(tmp_path / "model", classifier)
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_files_are_classified(module, model, tmp_path, pad):
+    bench = module("bench_files")
+    paths = bench.write_clips(tmp_path, 2)
+    results = bench.our_clips(model, paths, pad)()
+    assert [sorted(name for name, _ in result) for result in results] == [["a", "b", "c"]] * 2
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_files_are_scored(module, model, tmp_path, cached, precision):
+    bench = module("bench_files")
+    clips = [data.Clip(path, (0,)) for path in bench.write_clips(tmp_path, 2)]
+    logits, _ = bench.our_evaluation(model, clips, cached, precision)()
+    assert logits.shape == (2, 10)
+
+
+@pytest.mark.parametrize("form", ["columns", "tuple"])
+def test_a_segments_table_is_read(module, tmp_path, form):
+    bench = module("bench_manifest")
+    bench.write_table(tmp_path / "segments.csv", 20)
+    (row,) = bench.measure_reading(form, 20, tmp_path / "segments.csv")
+    assert (row["what"], sorted(row)) == ("read", ["bytes", "peak", "seconds", "what"])
 
 
 @pytest.mark.slow
-def test_the_gpu_script_runs_through_on_a_cpu(tmp_path):
+def test_the_manifests_script_runs_through(run_script):
+    rows = run_script("bench_manifest", "--clips", 100, "--reads", 10)["rows"]
+    assert [(row["form"], row["what"]) for row in rows] == [
+        (form, what) for form in ("columns", "tuple") for what in ("built", "fork", "spawn", "read")
+    ]
+
+
+@pytest.mark.slow
+def test_the_gpu_script_runs_through_on_a_cpu(run_script):
     pytest.importorskip("transformers")
     words = ["--device", "cpu", "--preset", "tiny224", "--frames", 128, "--batch-size", 2]
     words += ["--largest", 2, "--rounds", 1, "--no-compiled"]
-    content = benchmark("gpu.py", *words, out=tmp_path / "gpu.json")
+    content = run_script("gpu", *words)
     assert [case["case"].split(",")[0] for case in content["cases"]] == [
         "training step",
         "inference",
@@ -63,20 +142,16 @@ def test_the_gpu_script_runs_through_on_a_cpu(tmp_path):
     assert set(content["figures"]["memory"]["plain"]) == {"1", "2"}
 
 
-def test_the_readme_shows_the_results_that_are_committed(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import readme
-
-    text = readme.README.read_text(encoding="utf-8")
-    assert readme.rendered(text) == text, "run python tests/benchmarks/readme.py"
+def test_the_page_of_speeds_shows_the_results_that_are_committed(module):
+    page = module("speed_page")
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.rendered(text) == text, "run python tests/benchmarks/speed_page.py"
 
 
-def test_a_readme_without_marks_and_a_broken_result_are_told(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import readme
-
+def test_a_page_without_marks_and_a_broken_result_are_told(module, tmp_path):
+    page = module("speed_page")
     with pytest.raises(ValueError, match="lacks <!-- speeds: begin -->"):
-        readme.rendered("no marks", tmp_path)
+        page.rendered("no marks", tmp_path)
     (tmp_path / "a.json").write_text('{"benchmark": "x"}')
     with pytest.raises(ValueError, match="lacks 'machine'; run its benchmark again"):
-        readme.rendered(f"{readme.BEGIN}\n{readme.END}", tmp_path)
+        page.rendered(f"{page.BEGIN}\n{page.END}", tmp_path)

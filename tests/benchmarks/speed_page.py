@@ -1,6 +1,6 @@
-"""Write the README's table of speeds from the results that are committed.
+"""Write the tables of docs/speed.md from the results that are committed.
 
-python tests/benchmarks/readme.py
+python tests/benchmarks/speed_page.py
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 from data.files import atomic_file
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "speed.md"
 BEGIN, END = "<!-- speeds: begin -->", "<!-- speeds: end -->"
 COLUMNS = ("", "clips/s", "ratio", "to", "of matrix products", "peak memory")
 
 
 def rendered(text: str, results: Path = RESULTS) -> str:
-    """The README's text with the tables of `results` between the two marks.
+    """The page's text with the tables of `results` between the two marks.
 
     Raises:
-        ValueError: the marks are missing, or a file is not a benchmark's.
+        ValueError: the marks are missing, or a file holds no benchmark's results.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"the README lacks {BEGIN} or {END}; put them around its speeds")
+        raise ValueError(f"the page lacks {BEGIN} or {END}; put them around its tables")
     files = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))
     ]
@@ -36,7 +36,7 @@ def rendered(text: str, results: Path = RESULTS) -> str:
 
 
 def section(content: Mapping[str, Any]) -> Iterator[str]:
-    """One file: who ran what where, and its tables."""
+    """One file of results: command, date and machine, and its tables."""
     try:
         machine, command, date = content["machine"], content["command"], content["date"]
         packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
@@ -82,10 +82,10 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    text = rendered(README.read_text(encoding="utf-8"))
-    with atomic_file(README) as temporary:
+    text = rendered(PAGE.read_text(encoding="utf-8"))
+    with atomic_file(PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"wrote the speeds into {README.name}")
+    print(f"wrote the tables of {PAGE.name}")
 
 
 if __name__ == "__main__":
