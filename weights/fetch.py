@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
-import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,11 +18,15 @@ from data.download.fetch import DownloadError, download, require_hash
 from data.download.unpack import megabytes
 from weights.folder import CONFIG, PICKLED_WEIGHTS, PREPROCESSOR, WEIGHTS
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class PublishedFile:
+    """A file of the authors."""
+
     url: str
-    sha256: str | None = None  # the authors publish none
+    sha256: str | None = None  # None: the authors publish no hashes
 
 
 PUBLISHED = {
@@ -51,6 +56,7 @@ PART = r"[A-Za-z0-9_][\w.-]*"
 HUB_ID = re.compile(rf"(?P<repository>{PART}/{PART})(@(?P<revision>{PART}(/{PART})*))?", re.ASCII)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 PICKLE_START = b"\x80\x02"  # what torch.save wrote before its zip files: pickle, protocol 2
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def fetch(source: str) -> Path:
@@ -146,7 +152,7 @@ def _hub_file(repository: str, name: str, commit: str) -> Path | None:
                 hf_hub_download(repository, name, revision=commit)  # the cache notes the absence
             return None
         size = "of unknown size" if metadata.size is None else megabytes(metadata.size)
-        print(f"downloading {url} ({size}) to {constants.HF_HUB_CACHE}", file=sys.stderr)
+        logger.warning(f"downloading {url} ({size}) to {constants.HF_HUB_CACHE}")
         path = Path(hf_hub_download(repository, name, revision=commit))
     if SHA256.fullmatch(metadata.etag or ""):  # of a large file; a small one's ETag is git's
         _require_hub_hash(path, metadata.etag, f"run this again, {_by_hand(repository)}")
@@ -165,7 +171,7 @@ def _require_hub_hash(path: Path, sha256: str, remedy: str) -> None:
 
 @contextmanager
 def _in_one_line(repository: str) -> Iterator[None]:
-    """Turns whatever huggingface_hub, its HTTP client and Xet raise into one line of ours."""
+    """Turn whatever huggingface_hub, its HTTP client and Xet raise into one line of ours."""
     try:
         yield
     except Exception as error:  # they have no base class in common
@@ -177,6 +183,7 @@ def _in_one_line(repository: str) -> Iterator[None]:
 
 
 def _explain(error: Exception) -> tuple[type[Exception], str]:
+    """The type to raise, and what follows the model's address in the message."""
     from huggingface_hub import constants, errors, is_offline_mode
 
     if is_offline_mode():
@@ -195,7 +202,8 @@ def _explain(error: Exception) -> tuple[type[Exception], str]:
         return FileNotFoundError, problem
     if status is not None:
         return DownloadError, f"was refused (HTTP {status}): run this again later"
-    if isinstance(error, OSError) and error.errno is not None:
+    # Errors of the network are OSErrors too, with an errno, but name no file.
+    if isinstance(error, OSError) and (error.filename or error.errno in DISK_ERRORS):
         return DownloadError, (
             f"cannot be written to {constants.HF_HUB_CACHE} ({error.strerror}): "
             "make room there or set HF_HUB_CACHE to another folder"

@@ -1,8 +1,11 @@
 """Weights by name, from a server on this machine that stands for Dropbox and for the hub."""
 
+import errno
 import hashlib
 import io
 import json
+import socket
+import ssl
 import sys
 import time
 import zipfile
@@ -62,11 +65,12 @@ def dropbox(server, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["", ".pth"])
-def test_a_published_file_is_announced_fetched_and_kept(dropbox, suffix, capsys):
+def test_a_published_file_is_announced_fetched_and_kept(dropbox, suffix, caplog):
+    caplog.set_level("INFO")
     path = fetch(NAME + suffix)
     assert path == dropbox.cache / f"{NAME}.pth" and path.read_bytes() == CHECKPOINT
     assert names(dropbox.cache) == [f"{NAME}.pth"]
-    assert f"{NAME}.pth?dl=1 (3.1 MB) to {dropbox.cache}" in capsys.readouterr().err
+    assert f"{NAME}.pth?dl=1 (3.1 MB) to {dropbox.cache}" in caplog.text
 
 
 def test_a_published_file_in_the_cache_needs_no_network(dropbox, monkeypatch):
@@ -197,13 +201,13 @@ def put(hub, name: str, content: bytes | None, commit: str = COMMIT) -> None:
         }
 
 
-def test_a_model_of_the_hub_is_announced_and_nothing_else_of_it_is_fetched(hub, capsys):
+def test_a_model_of_the_hub_is_announced_and_nothing_else_of_it_is_fetched(hub, caplog):
     folder = fetch(MODEL)
     assert folder == hub.model / "snapshots" / COMMIT and names(folder) == FILES
     assert (folder / "config.json").read_bytes() == CONFIG
     assert (folder / "preprocessor_config.json").read_bytes() == PREPROCESSOR
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
-    assert f"model.safetensors (3.1 MB) to {hub.cache}" in capsys.readouterr().err
+    assert f"model.safetensors (3.1 MB) to {hub.cache}" in caplog.text
 
 
 def test_without_safetensors_the_pickled_weights_are_fetched(hub):
@@ -343,6 +347,32 @@ def test_a_cache_that_cannot_be_written_is_one_clear_line(hub):
     (hub.cache / ".locks").write_bytes(b"in the way")
     message = refusal(MODEL)
     assert f"cannot be written to {hub.cache}" in message and "HF_HUB_CACHE" in message
+
+
+def test_a_full_disk_is_one_clear_line(hub, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", full)
+    assert f"cannot be written to {hub.cache} (No space left on device)" in refusal(MODEL)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"),
+        socket.gaierror(-2, "Name or service not known"),
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+    ],
+)
+def test_an_error_of_the_network_is_not_told_as_one_of_the_disk(hub, monkeypatch, error):
+    def broken(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "resolve_revision", broken)
+    message = refusal(MODEL)
+    assert "did not arrive" in message and error.strerror in message
+    assert "written" not in message
 
 
 def test_without_huggingface_hub_a_hub_id_says_what_to_install(monkeypatch):
