@@ -1,4 +1,4 @@
-"""From an audio file to a waveform: decode, average to mono, resample; every bad file refused."""
+"""From an audio file to a waveform: decode, average to mono, resample. Damaged files are errors."""
 
 from __future__ import annotations
 

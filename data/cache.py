@@ -1,13 +1,13 @@
-"""Decoded, resampled clips on disk, so that a clip is decoded once and not once an epoch."""
+"""Decoded, resampled clips kept on disk, so that a clip is decoded once and not every epoch."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ SHARDS = 16  # folders, named by the first hexadecimal digit of the entries in t
 HEADER_BYTES = 128  # of a .npy file that holds a vector
 STALE_SECONDS = 3600  # no clip takes that long to write
 OUR_FILE = re.compile(r"[0-9a-f]{64}\.(npy|[^.]+\.tmp)")
+
+logger = logging.getLogger(__name__)
 
 
 def cache_folder(name: str) -> Path:
@@ -101,10 +103,9 @@ class ClipCache:
                 Path(temporary).unlink(missing_ok=True)
         except OSError as error:
             self.writable = False
-            warnings.warn(
+            logger.warning(
                 f"cannot write to the clip cache {self.folder} ({error.strerror or error}): clips "
-                f"are decoded every time; free space there or choose another folder",
-                stacklevel=3,
+                "are decoded every time; free space there or choose another folder"
             )
 
 

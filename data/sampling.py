@@ -54,9 +54,11 @@ def balanced_order(weights: np.ndarray, num_draws: int, seed: int, epoch: int) -
 
     weights: (clips,), as `clip_weights` gives them. Returns (num_draws,) int64.
     """
+    # Not Generator.choice(p=...): it scales the weights before it sums them, which rounds otherwise
+    # and, with AudioSet's two million clips, changes one draw in a million.
     generator = np.random.default_rng([seed, epoch, *BALANCED])
-    heights = np.cumsum(weights)
-    return np.searchsorted(heights / heights[-1], generator.random(num_draws), side="right")
+    cumulated = np.cumsum(weights)
+    return np.searchsorted(cumulated / cumulated[-1], generator.random(num_draws), side="right")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +96,8 @@ def epoch_batches(
     replacement; draw number d, of clip c, is index c + d * num_clips, which `ClipDataset` takes for
     clip c with random numbers of this draw's own. The last batch holds what is left.
 
-    Of several processes, each gets a contiguous part of every batch, in the order of their ranks:
-    joined, the parts are the batches of one process. They differ in size by at most one clip; of a
+    Of several processes, each gets a contiguous shard of every batch, in the order of their ranks:
+    joined, the shards are the batches of one process. They differ in size by at most one clip; of a
     last batch with fewer clips than processes, some are empty. All ranks have equally many batches.
 
     Args:
@@ -117,5 +119,5 @@ def epoch_batches(
         raise ValueError(f"{len(weights)} weights for {num_clips} clips: expected one for each")
     starts = np.arange(0, num_clips, batch_size)
     sizes = np.minimum(batch_size, num_clips - starts)
-    edges = [starts + sizes * share // world_size for share in (rank, rank + 1)]
+    edges = [starts + sizes * shard // world_size for shard in (rank, rank + 1)]
     return Batches(order, np.stack(edges, axis=1))

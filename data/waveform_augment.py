@@ -73,8 +73,8 @@ class WaveformAugmentation:
             raise ValueError(f"noise_folder {self.noise_folder!r}: expected a path as text")
         if self.background_noise_prob and not self.noise_folder:
             raise ValueError(
-                f"background_noise_prob {self.background_noise_prob} without noise_folder: expected a folder "
-                "of recordings"
+                f"background_noise_prob {self.background_noise_prob} without noise_folder: "
+                "expected a folder of recordings"
             )
 
     @property

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from data.files import existing, is_audio, split_name, walk
+from data.files import existing, is_audio, open_table, split_name, walk
 from data.manifest import Clip, Clips, Manifest
 
 SUBSETS = ("balanced", "full")
@@ -31,6 +30,8 @@ LABELS = "class_labels_indices.csv"
 TRAIN_TABLES = ("balanced_train", "unbalanced_train")
 FIELDS = 'YTID, start_seconds, end_seconds, "label,label"'
 YTID_IN_NAME = re.compile(r"Y?([\w-]{11})(?:_[\d.]+)*", re.ASCII)
+
+logger = logging.getLogger(__name__)
 
 ClipIndex = dict[str, tuple[Path, str]]  # name without suffix: folder, suffix
 
@@ -54,10 +55,10 @@ def audioset(
 ) -> Manifest:
     """The clips of AudioSet that are here, with splits "train" and "test"; no audio is decoded.
 
-    Clips that are not here are counted on stderr, one line a table.
+    A warning counts the clips of each table that are not here.
 
     Args:
-        root: a folder as above; the four paths below stand in for what it would hold.
+        root: a folder as above; the four paths below replace what it would hold.
         subset: which tables of `root` train: "balanced", or "full" (balanced and unbalanced).
         train, test: a table, JSON or segments.
         labels: class_labels_indices.csv.
@@ -119,6 +120,7 @@ def tables_named(root: Path, name: str) -> list[Path]:
 
 
 def only_one(tables: list[Path]) -> list[Path]:
+    """The tables, of which there must not be two."""
     if len(tables) > 1:
         raise ValueError(
             f"{tables[0].parent} holds {tables[0].name} and {tables[1].name} for one split of "
@@ -128,6 +130,7 @@ def only_one(tables: list[Path]) -> list[Path]:
 
 
 def is_json(table: Path) -> bool:
+    """Whether a table is the AST authors' JSON, not segments; it must be there."""
     if not table.is_file():
         raise FileNotFoundError(f"no table {table}: expected AudioSet's segments or a JSON file")
     return table.suffix.lower() == ".json"
@@ -142,7 +145,7 @@ def read_labels(table: Path) -> tuple[tuple[str, ...], dict[str, int]]:
             f"{', '.join(columns)}; get it from AudioSet's download page"
         )
     rows = []
-    with table.open(newline="", encoding="utf-8-sig") as file, one_line_errors(table):
+    with open_table(table) as file:
         for row in csv.DictReader(file, strict=True):
             if any(row.get(column) is None for column in columns) or not row["index"].isdecimal():
                 raise ValueError(
@@ -177,7 +180,7 @@ def read_tables(
 def read_split(
     table: Path, rows: Iterator[Row], split: str, index: dict[str, int]
 ) -> Iterator[Clip]:
-    """The clips of one table that are here; how many are not is told on stderr."""
+    """The clips of one table that are here; a warning tells how many are not."""
     here = total = 0
     known: dict[str, tuple[int, ...]] = {}  # few combinations, many clips: one tuple for each
     for row in rows:
@@ -196,13 +199,13 @@ def read_split(
             "correct the path of the clips, or get them"
         )
     if here < total:
-        print(
-            f"{table.name}: {here:,} of {total:,} clips are here, {total - here:,} missing",
-            file=sys.stderr,
+        logger.warning(
+            f"{table.name}: {here:,} of {total:,} clips are here, {total - here:,} missing"
         )
 
 
 def parse_labels(table: Path, row: Row, index: dict[str, int]) -> tuple[int, ...]:
+    """The class indices of a row, ascending."""
     mids = [mid.strip() for mid in row.labels.split(",")]
     unknown = [mid for mid in mids if mid not in index]
     if unknown:
@@ -216,7 +219,7 @@ def parse_labels(table: Path, row: Row, index: dict[str, int]) -> tuple[int, ...
 
 def read_segments(table: Path, files: ClipIndex) -> Iterator[Row]:
     """The rows of an official segments CSV; lines that begin with # and a line of names are not."""
-    with table.open(newline="", encoding="utf-8-sig") as file, one_line_errors(table):
+    with open_table(table) as file:
         reader = csv.reader(file, skipinitialspace=True, strict=True)
         for fields in reader:
             if not fields or fields[0].startswith("#") or fields[0] == "YTID":
@@ -248,24 +251,26 @@ def index_clips(folder: Path) -> ClipIndex:
         raise FileNotFoundError(f"no folder {folder}: expected the clips of AudioSet")
     files: ClipIndex = {}
     for path, names in walk(folder):
-        place = Path(path)
-        places: dict[str, tuple[Path, str]] = {}  # shared: there are two million clips
+        parent = Path(path)
+        known: dict[str, tuple[Path, str]] = {}  # one tuple for all: there are two million clips
         for stem, suffix in map(split_name, filter(is_audio, names)):
             if stem in files:
                 other = Path(files[stem][0], stem + files[stem][1])
                 raise ValueError(
-                    f"{other} and {place / (stem + suffix)} have one name: expected one file "
+                    f"{other} and {parent / (stem + suffix)} have one name: expected one file "
                     "for a clip; give the folder of the set to use, or move the other away"
                 )
-            files[stem] = places.setdefault(suffix, (place, suffix))
+            files[stem] = known.setdefault(suffix, (parent, suffix))
     return files
 
 
 def read_json(table: Path) -> Iterator[Row]:
     """The entries of a table in the AST authors' form."""
-    with one_line_errors(table):
+    try:
         # Entries become tuples as they are read: a tenth of the memory of dictionaries.
         content = json.loads(table.read_text(encoding="utf-8-sig"), object_hook=wav_and_labels)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{table} is damaged ({error}): get the file anew") from error
     entries = content.get("data") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise ValueError(f'{table}: expected {{"data": [{{"wav": …, "labels": …}}]}}')
@@ -286,6 +291,7 @@ def wav_and_labels(entry: dict) -> tuple | dict:
 
 
 def require_apart(clips: Clips) -> None:
+    """Raise a ValueError where a video is in both splits."""
     train, test = (clips[clips.having("split", split)] for split in ("train", "test"))
     tested = set(test.groups())
     leaks = sorted({video for video in train.groups() if video in tested})
@@ -294,12 +300,3 @@ def require_apart(clips: Clips) -> None:
             f"{len(leaks)} videos of AudioSet train and test, the first is {leaks[0]!r}: expected "
             "no video in both; remove them from one table"
         )
-
-
-@contextmanager
-def one_line_errors(table: Path) -> Iterator[None]:
-    """What the parsers raise on a damaged file, as one line that names it."""
-    try:
-        yield
-    except (csv.Error, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{table} is damaged ({error}): get the file anew") from error

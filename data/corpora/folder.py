@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from data.files import is_audio
 from data.manifest import Clip, Clips, Manifest
 from data.splits import SPLIT_NAMES
+
+logger = logging.getLogger(__name__)
 
 
 def folder(root: str | Path) -> Manifest:
@@ -19,9 +21,9 @@ def folder(root: str | Path) -> Manifest:
     validation, dev) and test (testing, eval, evaluation), in any case. A folder `train` that holds
     audio beside other class folders is a class: trains are recorded, too.
 
-    What is left out is counted in one line on stderr: files that are not audio, by extension,
-    hidden files and folders, and linked folders inside a class. A file name that ends as audio
-    does is taken, whatever it holds: the audit opens it.
+    A warning counts what is left out: files that are not audio, by extension, hidden files and
+    folders, and linked folders inside a class. A file with the suffix of audio is taken, whatever
+    it holds: the audit opens it.
 
     Returns:
         A manifest with the classes sorted by name and the clips by split, class and path.
@@ -38,20 +40,20 @@ def folder(root: str | Path) -> Manifest:
         raise ValueError(f"{root} is a file: expected a folder of class folders")
     left_out: Counter[str] = Counter()
     folders = _subfolders(root, left_out)
-    places = [
+    class_folders = [
         (split, path)
-        for split, place in _part_folders(root, folders).items()
-        for path in _subfolders(place, left_out)
+        for split, split_folder in _split_folders(root, folders).items()
+        for path in _subfolders(split_folder, left_out)
     ] or [(None, path) for path in folders]
-    classes = tuple(sorted({path.name for _, path in places}))
+    classes = tuple(sorted({path.name for _, path in class_folders}))
     clips = Clips.of(
         Clip(file, (classes.index(path.name),), split=split)
-        for split, path in places
-        for file in _audio_files(path, left_out)
+        for split, path in class_folders
+        for file in sorted(_audio_files(path, left_out))
     )
     if left_out:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
-        print(f"{root}: left out as not audio: {counts}", file=sys.stderr)
+        logger.warning(f"{root}: left out as not audio: {counts}")
     present = set(clips.targets()[0].tolist())
     empty = [name for target, name in enumerate(classes) if target not in present]
     if empty:
@@ -62,30 +64,22 @@ def folder(root: str | Path) -> Manifest:
     return Manifest(root.resolve().name or "folder", clips, classes)
 
 
-def _subfolders(place: Path, left_out: Counter[str]) -> list[Path]:
-    """The folders in `place`, by name; files beside them are counted, audio among them refused."""
-    folders, stray = [], []
-    for path in sorted(place.iterdir()):
-        if path.name.startswith("."):
-            left_out["hidden"] += 1
-        elif path.is_dir():
-            folders.append(path)
-        elif is_audio(path.name):
-            stray.append(path.name)
-        else:
-            left_out[_kind(path)] += 1
-    if stray:
+def _subfolders(folder: Path, left_out: Counter[str]) -> list[Path]:
+    """The folders in one that holds no audio itself, by name."""
+    folders, audio = _listing(folder, left_out)
+    if audio:
         raise ValueError(
-            f"{place} holds {len(stray)} audio files outside of any class, the first is "
-            f"{stray[0]!r}: expected {place.name}/<class>/<file>; move each into its class folder"
+            f"{folder} holds {len(audio)} audio files outside of any class, the first is "
+            f"{audio[0].name!r}: expected {folder.name}/<class>/<file>; move each into its class "
+            "folder"
         )
     if not folders:
-        raise ValueError(f"{place} holds no class folders: expected {place.name}/<class>/<file>")
+        raise ValueError(f"{folder} holds no class folders: expected {folder.name}/<class>/<file>")
     return folders
 
 
-def _part_folders(root: Path, folders: list[Path]) -> dict[str, Path]:
-    """The folders of splits by split, train first; empty where the folders are classes."""
+def _split_folders(root: Path, folders: list[Path]) -> dict[str, Path]:
+    """The folder of each split, train first; empty where the folders are classes."""
     named = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
     if len(named) < len(folders):
         # Beside other classes, one that holds audio itself is a class of that name.
@@ -112,28 +106,30 @@ def _holds_audio(folder: Path) -> bool:
     return any(is_audio(path.name) for path in folder.iterdir())
 
 
-def _audio_files(class_folder: Path, left_out: Counter[str]) -> list[Path]:
-    """The audio files at any depth, sorted; everything else is counted."""
-    files = []
-    for place, folders, names in os.walk(class_folder, onerror=_fail):
-        for path in (Path(place, name) for name in (*folders, *names)):
-            if path.name.startswith("."):
+def _audio_files(folder: Path, left_out: Counter[str]) -> list[Path]:
+    """The audio files in a folder at any depth."""
+    folders, files = _listing(folder, left_out)
+    for inner in folders:
+        if inner.is_symlink():  # it may lead back up
+            left_out["linked folder"] += 1
+        else:
+            files += _audio_files(inner, left_out)
+    return files
+
+
+def _listing(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[Path]]:
+    """The folders and the audio files in a folder, each by name; everything else is counted."""
+    folders, audio = [], []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith("."):
                 left_out["hidden"] += 1
-            elif path.name in folders:
-                if path.is_symlink():  # os.walk passes it by: it may lead back up
-                    left_out["linked folder"] += 1
-            elif is_audio(path.name):
-                files.append(path)
+            elif entry.is_dir():
+                folders.append(folder / entry.name)
+            elif is_audio(entry.name):
+                audio.append(folder / entry.name)
             else:
-                left_out[_kind(path)] += 1
-        folders[:] = [name for name in folders if not name.startswith(".")]
-    return sorted(files)
-
-
-def _fail(error: OSError) -> None:
-    raise error  # a folder that cannot be read is not an empty one
-
-
-def _kind(path: Path) -> str:
-    # repr: an extension may hold anything, a line break included
-    return repr(path.suffix.lower()) if path.suffix else "without extension"
+                suffix = PurePath(entry.name).suffix.lower()
+                # repr: a suffix may hold anything, a line break included
+                left_out[repr(suffix) if suffix else "without extension"] += 1
+    return folders, audio

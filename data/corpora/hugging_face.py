@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -16,13 +15,22 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from data.cache import cache_folder
-from data.corpora.table import divisions, find_column, labelled, parse_labels, sort_classes
+from data.corpora.table import (
+    clip_fields,
+    find_column,
+    labelled_clips,
+    parse_labels,
+    sort_classes,
+)
+from data.files import atomic_file
 from data.manifest import SPLITS, Manifest
 from data.splits import SPLIT_NAMES
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 SAVED_TO_DISK = ("dataset_dict.json", "state.json")  # written by save_to_disk
 SUFFIXES = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"FORM": ".aiff"}
+
+logger = logging.getLogger(__name__)
 
 
 def hugging_face(
@@ -48,13 +56,13 @@ def hugging_face(
             Parquet files, a folder in the form "audiofolder", or one Parquet file.
         config: which of the data set's configurations (subsets), where it has several.
         revision: branch, tag or commit on the Hub.
-        splits: the split that each split to be used stands for, as {"train.100": "train"}; None: all
-            splits, which must have the usual names of splits. A data set of the one split "train" is
-            taken as not divided.
+        splits: which of the data set's splits to take, and which split of ours each is, as
+            {"train.100": "train", "test.clean": "test"}; None: all, which must have usual names. A
+            data set with the one split "train" is taken to have none.
         audio_column: None finds the one that holds audio.
         label_column, fold_column, group_column, label_separator: as for `data.table`. The labels
             may be of type ClassLabel, text, integer, or lists of these (multi-label).
-        cache: folder for the clips; None: `hugging_face` beside the cache of decoded clips.
+        cache: folder for the clips; None: `cache_folder("hugging_face")`.
         streaming: keep no copy of a data set from the Hub beside the clips.
 
     Returns:
@@ -83,18 +91,18 @@ def hugging_face(
         columns[argument] = find_column(others, argument, column, source)
 
     folder = cache_folder("hugging_face") if cache is None else Path(cache)
-    print(f"{source}: clips that are not files by themselves go to {folder}", file=sys.stderr)
+    logger.info(f"{source}: clips that are not files of their own go to {folder}")
     rows = list(_rows(source, data, splits, columns, audio_type, folder))
     if not rows:
         raise ValueError(f"{source} has no clips in {', '.join(splits)}: expected some")
-    cells, places = [row.cell for row in rows], [row.place for row in rows]
+    cells, lines = [row.cell for row in rows], [row.line for row in rows]
     names = _class_names(features[columns["label_column"]])
     if names:
         cells, label_separator = [_named(cell, names) for cell in cells], ""
-    labels, multi_label = parse_labels(cells, places, label_separator)
+    labels, multi_label = parse_labels(cells, lines, label_separator)
     classes = tuple(names or sort_classes(label for clip in labels for label in clip))
     files, fields = [row.file for row in rows], [row.fields for row in rows]
-    clips = labelled(files, labels, classes, fields)
+    clips = labelled_clips(files, labels, classes, fields)
     return Manifest(Path(source).name, clips, classes, multi_label)
 
 
@@ -140,13 +148,13 @@ def _open(
 def _announce(source: str, builder: Any, streaming: bool) -> None:
     size = builder.info.download_size
     amount = f"{size / 1e6:.0f} MB" if size else "an unknown amount"
-    place = "without keeping it" if streaming else f"to {builder.cache_dir}"
-    print(f"{source}: fetching {amount} from huggingface.co {place}", file=sys.stderr)
+    target = "without keeping it" if streaming else f"to {builder.cache_dir}"
+    logger.info(f"{source}: fetching {amount} from huggingface.co {target}")
 
 
 @contextmanager
 def _in_one_line(source: str) -> Iterator[None]:
-    """Whatever the package raises, as one ValueError of one line."""
+    """What `datasets` raises, which can be anything, as a ValueError of one line."""
     try:
         yield
     except Exception as error:
@@ -160,16 +168,16 @@ def _in_one_line(source: str) -> Iterator[None]:
 def _splits(
     source: str, names: list[str], splits: Mapping[str, str] | None
 ) -> dict[str, str | None]:
-    """The split that each split to be read stands for."""
+    """Of each of the data set's splits to be read, which split of ours it is."""
     if not splits:
-        if names == ["train"]:  # what the package calls data that are not divided
+        if names == ["train"]:  # what the package calls data without splits
             return {"train": None}
         splits = {name: SPLIT_NAMES.get(name.lower(), "") for name in names}
     for name, split in splits.items():
         if name not in names or split not in SPLITS:
             raise ValueError(
-                f"{source}, split {name!r} as {split!r}: expected splits among {', '.join(names)} "
-                "and splits among train, valid, test; say which is which with splits"
+                f"{source}, split {name!r} as {split!r}: expected one of {', '.join(names)} as "
+                f"one of {', '.join(SPLITS)}; say which is which with splits"
             )
     return dict(splits)
 
@@ -211,14 +219,14 @@ def _class_names(feature: Any) -> list[str] | None:
 
 
 def _named(cell: Any, names: list[str]) -> Any:
-    """Names in place of a ClassLabel's indices; None in place of -1 (no label) and the like."""
+    """A ClassLabel's index as its name, -1 (no label) and the like as None."""
     if isinstance(cell, list):
         return [_named(label, names) for label in cell]
     return None if cell is None or cell not in range(len(names)) else names[cell]
 
 
 class _Row(NamedTuple):
-    place: str  # for errors
+    line: str  # data set, split and number, for errors
     file: Path
     cell: Any  # label or labels
     fields: dict[str, Any]  # fold, split and group of the clip
@@ -242,51 +250,46 @@ def _rows(
                 example = next(examples, None)
             if example is None:
                 break
-            place = f"{source}, split {name}, example {number}"
+            line = f"{source}, split {name}, example {number}"
             yield _Row(
-                place,
-                _clip_file(example[columns["audio"]], source, folder, place),
+                line,
+                _clip_file(example[columns["audio"]], source, folder, line),
                 example[columns["label_column"]],
-                divisions(example, columns, place) | {"split": split},
+                clip_fields(example, columns, line) | {"split": split},
             )
 
 
-def _clip_file(audio: Any, source: str, folder: Path, place: str) -> Path:
+def _clip_file(audio: Any, source: str, folder: Path, line: str) -> Path:
     """The clip as a file: its own where it lies in the local source, else one in `folder`."""
     path = audio if isinstance(audio, str) else (audio or {}).get("path")
     content = None if isinstance(audio, str) else (audio or {}).get("bytes")
     if content:
         return _store(content, folder)
     if not path:
-        raise ValueError(f"{place} has no audio: expected its bytes or the path of its file")
+        raise ValueError(f"{line} has no audio: expected its bytes or the path of its file")
     if path.startswith(f"hf://datasets/{source}@"):
         from huggingface_hub import HfFileSystem
 
         with _in_one_line(source):
-            return _store(HfFileSystem().read_bytes(path), folder)
+            content = HfFileSystem().read_bytes(path)
+        return _store(content, folder)
     root = Path(source).absolute()
     file = Path(os.path.normpath(root / path))
     if not (file.is_relative_to(root) and file.is_file()):
         raise ValueError(
-            f"{place}: {path!r} is no file of this data set: expected the audio inside it; "
+            f"{line}: {path!r} is no file of this data set: expected the audio inside it; "
             "write the data set anew with its audio embedded"
         )
     return file
 
 
 def _store(content: bytes, folder: Path) -> Path:
-    """The file with this content: there already, or written under another name and renamed."""
+    """The file with this content, written unless it is there already."""
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     # libsndfile goes by the content; the suffix is for people and their players.
     suffix = SUFFIXES.get(content[:4], ".mp3" if content[:3] == b"ID3" else ".audio")
     path = folder / digest[:2] / (digest + suffix)
     if not (path.is_file() and path.stat().st_size == len(content)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(".tmp", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(content)
     return path

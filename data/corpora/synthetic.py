@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,12 +18,13 @@ from numpy.random import Generator
 from scipy import signal
 
 from data.corpora.esc50 import COLUMNS, METADATA, read_layout
+from data.files import atomic_file
 from data.manifest import Manifest
 
 SAMPLE_RATE = 16_000  # Hz
 CLIP_SECONDS = 2.0
 FOLDS = 5
-VERSION = 1  # part of every file name; to be raised whenever the sounds change
+VERSION = 1  # stands in every file name; to be raised whenever the sounds change
 
 PITCH = (400.0, 900.0)  # Hz, log-uniform
 DURATION = (1.3, 1.8)  # s
@@ -68,16 +68,14 @@ def synthetic(root: str | Path, clips_per_class: int = 30, seed: int = 0) -> Man
             "expected an empty folder or the same synthetic set; choose another folder"
         )
     if not (table.exists() and all((audio / row["filename"]).is_file() for row in rows)):
-        audio.mkdir(parents=True, exist_ok=True)
-        table.parent.mkdir(exist_ok=True)
         notice = NOTICE.format(seed=seed, clips_per_class=clips_per_class, version=VERSION)
-        write_atomically(root / "README.txt", notice.encode())
+        _write(root / "README.txt", notice.encode())
         for row in rows:
             # The seed, the class and the number of the clip decide all that is random in it.
             rng = np.random.default_rng([seed, row["target"], row["take"]])
             waveform = make_clip(SOUNDS[row["category"]], rng)
-            write_atomically(audio / row["filename"], wav_bytes(waveform))
-        write_atomically(table, content)
+            _write(audio / row["filename"], wav_bytes(waveform))
+        _write(table, content)
     return read_layout(root, name="synthetic")
 
 
@@ -107,12 +105,9 @@ def wav_bytes(waveform: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """The whole content or nothing: written beside `path`, then renamed."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as scratch:
-        part = Path(scratch, path.name)
-        part.write_bytes(content)
-        part.replace(path)
+def _write(path: Path, content: bytes) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def make_clip(sound: Callable[..., np.ndarray], rng: Generator) -> np.ndarray:

@@ -88,17 +88,18 @@ def table(
     rows = list(_rows(path, separator, [column for column in columns.values() if column]))
     if not rows:
         raise ValueError(f"{path} has no rows: expected one for each clip")
-    places = [place for place, _ in rows]
-    files = _files(path, root, places, [row[columns["path_column"]] for _, row in rows])
+    lines = [line for line, _ in rows]
+    files = _files(path, root, lines, [row[columns["path_column"]] for _, row in rows])
     labels, multi_label = parse_labels(
-        [row[columns["label_column"]] for _, row in rows], places, label_separator
+        [row[columns["label_column"]] for _, row in rows], lines, label_separator
     )
     classes = sort_classes(label for clip in labels for label in clip)
-    fields = (divisions(row, columns, place) for place, row in rows)
-    return Manifest(path.stem, labelled(files, labels, classes, fields), classes, multi_label)
+    fields = (clip_fields(row, columns, line) for line, row in rows)
+    clips = labelled_clips(files, labels, classes, fields)
+    return Manifest(path.stem, clips, classes, multi_label)
 
 
-def labelled(
+def labelled_clips(
     files: Iterable[Path],
     labels: Iterable[Iterable[str]],
     classes: Sequence[str],
@@ -112,26 +113,26 @@ def labelled(
     )
 
 
-def _files(path: Path, root: str | Path | None, places: list[str], names: list) -> list[Path]:
+def _files(path: Path, root: str | Path | None, lines: list[str], names: list) -> list[Path]:
     """The file of each row: present, and no other row's."""
     folder = path.parent if root is None else Path(root)
-    lines: dict[str, str] = {}
+    line_of: dict[str, str] = {}
     files, missing = [], []
-    for place, name in zip(places, names, strict=True):
+    for line, name in zip(lines, names, strict=True):
         if isinstance(name, dict | bytes):
             raise ValueError(
                 f"{path} holds the audio itself, not paths: open it with data.hugging_face"
             )
         if not isinstance(name, str) or not name:
-            raise ValueError(f"{place}: expected the path of an audio file, not {name!r}")
+            raise ValueError(f"{line}: expected the path of an audio file, not {name!r}")
         file = existing(folder / name)
         if file is None:
             missing.append(name)
             continue
-        first = lines.setdefault(os.path.normpath(file), place)
-        if first != place:
+        first = line_of.setdefault(os.path.normpath(file), line)
+        if first != line:
             raise ValueError(
-                f"{place}: {name!r} is listed in {first} already: expected one row for a file; "
+                f"{line}: {name!r} is listed in {first} already: expected one row for a file; "
                 "remove one, or write all labels of the file into one cell as dog;cat"
             )
         files.append(file)
@@ -176,23 +177,23 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def parse_labels(
-    cells: Sequence[object], places: Sequence[str], separator: str | None
+    cells: Sequence[object], lines: Sequence[str], separator: str | None
 ) -> tuple[list[tuple[str, ...]], bool]:
     """The names in each label cell, as `table` describes them, and whether they are multi-label.
 
     Args:
         cells: text, numbers, None, or lists of them.
-        places: where each cell is, for the error.
+        lines: the file and line of each cell, for errors.
         separator: `label_separator` of `table`.
     """
     if any(isinstance(cell, list) for cell in cells):
         lists = [cell if isinstance(cell, list) else [cell] for cell in cells]
         return [tuple({_text(name): None for name in cell if _text(name)}) for cell in lists], True
     texts = [_text(cell) for cell in cells]
-    for text, place in zip(texts, places, strict=True):
+    for text, line in zip(texts, lines, strict=True):
         if text.startswith("[") and text.endswith("]") and separator != "":
             raise ValueError(
-                f"{place}: {text!r} is a list written as text: expected labels as in dog;cat; "
+                f"{line}: {text!r} is a list written as text: expected labels as in dog;cat; "
                 "write them so, or set label_separator to '' if it is one class"
             )
     if separator is None:
@@ -200,9 +201,9 @@ def parse_labels(
     if separator:
         split = ([name.strip() for name in text.split(separator)] for text in texts)
         return [tuple({name: None for name in names if name}) for names in split], True
-    for text, place in zip(texts, places, strict=True):
+    for text, line in zip(texts, lines, strict=True):
         if not text:
-            raise ValueError(f"{place} has no label: expected one; add it or remove the row")
+            raise ValueError(f"{line} has no label: expected one; add it or remove the row")
     return [(text,) for text in texts], False
 
 
@@ -233,8 +234,8 @@ def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(unique)
 
 
-def divisions(
-    row: dict[str, object], columns: dict[str, str | None], place: str
+def clip_fields(
+    row: dict[str, object], columns: dict[str, str | None], line: str
 ) -> dict[str, object]:
     """The fields `fold`, `split` and `group` of a row's clip.
 
@@ -247,14 +248,14 @@ def divisions(
     )
     if split is not None and split.lower() not in SPLIT_NAMES:
         raise ValueError(
-            f"{place}: split {split!r}: expected train, valid or test; correct it, "
+            f"{line}: split {split!r}: expected train, valid or test; correct it, "
             "or set split_column to '' to go without"
         )
     try:
         number = None if fold is None else int(fold)
     except ValueError:
         raise ValueError(
-            f"{place}: fold {fold!r}: expected an integer; correct it, "
+            f"{line}: fold {fold!r}: expected an integer; correct it, "
             "or set fold_column to '' to go without"
         ) from None
     return {
@@ -278,7 +279,7 @@ def _header(path: Path, separator: str | None) -> list[str]:
 def _rows(
     path: Path, separator: str | None, columns: list[str]
 ) -> Iterator[tuple[str, dict[str, object]]]:
-    """Of every row its place, for errors, and the cells of these columns."""
+    """Of every row its file and line, for errors, and the cells of these columns."""
     if path.suffix.lower() in PARQUET:
         with _open_parquet(path) as file:
             for number, row in enumerate(file.read(columns).to_pylist(), start=1):
@@ -291,13 +292,13 @@ def _rows(
         for cells in reader:
             if not cells:
                 continue  # an empty line, as at the end of many files
-            place = f"{path}, line {reader.line_num}"
+            line = f"{path}, line {reader.line_num}"
             if len(cells) != len(header):
                 raise ValueError(
-                    f"{place}: {len(cells)} cells: expected {len(header)} as in the header; "
+                    f"{line}: {len(cells)} cells: expected {len(header)} as in the header; "
                     "correct the line, or quote cells that hold the separator"
                 )
-            yield place, {column: cells[i] for column, i in zip(columns, indices, strict=True)}
+            yield line, {column: cells[i] for column, i in zip(columns, indices, strict=True)}
 
 
 def _separator(path: Path, given: str | None) -> str:

@@ -152,39 +152,39 @@ def test_any_damaged_header_is_a_miss_or_the_clip(cache, clip):
     (entry,) = files_in(cache.folder)
     good = entry.read_bytes()
     random = np.random.default_rng(0)
-    for place in range(HEADER_BYTES):
+    for position in range(HEADER_BYTES):
         bad = bytearray(good)
-        bad[place] = random.integers(256)
+        bad[position] = random.integers(256)
         entry.write_bytes(bad)
-        assert torch.equal(cache.load(clip, RATE), expected), place
+        assert torch.equal(cache.load(clip, RATE), expected), position
 
 
-def test_a_write_that_fails_half_way_leaves_nothing(cache, clip, monkeypatch):
+def test_a_write_that_fails_half_way_leaves_nothing(cache, clip, monkeypatch, caplog):
     def disk_fills_up(file, *_, **__):
         file.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(np, "save", disk_fills_up)
-    with pytest.warns(UserWarning, match="No space left on device"):
-        cache.load(clip, RATE)
+    cache.load(clip, RATE)
+    assert "No space left on device" in caplog.text
     assert files_in(cache.folder) == []
 
 
-def test_a_folder_that_cannot_be_written_to_warns_once(clip, decoded, tmp_path):
+def test_a_folder_that_cannot_be_written_to_warns_once(clip, decoded, tmp_path, caplog):
     (tmp_path / "file").touch()
     cache = ClipCache(tmp_path / "file" / "cache")
-    with pytest.warns(UserWarning) as caught:
-        for _ in range(3):
-            assert torch.equal(cache.load(clip, RATE), load_audio(clip))
-    assert len(caught) == 1
-    message = str(caught[0].message)
+    for _ in range(3):
+        assert torch.equal(cache.load(clip, RATE), load_audio(clip))
+    (message,) = caplog.messages
     assert str(cache.folder) in message
     assert "Not a directory" in message
     assert "decoded every time" in message
     assert len(decoded) == 3
 
 
-def test_a_folder_that_became_read_only_still_serves(cache, clip, decoded, monkeypatch, tmp_path):
+def test_a_folder_that_became_read_only_still_serves(
+    cache, clip, decoded, monkeypatch, tmp_path, caplog
+):
     cache.load(clip, RATE)
 
     def refused(*_, **__):
@@ -192,8 +192,8 @@ def test_a_folder_that_became_read_only_still_serves(cache, clip, decoded, monke
 
     monkeypatch.setattr(data.cache.tempfile, "mkstemp", refused)
     other = write_clip(tmp_path / "other.wav", seed=1)
-    with pytest.warns(UserWarning, match="Permission denied"):
-        cache.load(other, RATE)
+    cache.load(other, RATE)
+    assert "Permission denied" in caplog.text
     cache.load(clip, RATE)
     assert decoded == [clip, other]
 

@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import logging
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -264,8 +265,9 @@ def test_splits_that_differ_in_their_classes_are_refused(tmp_path, cache):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_data_set_of_the_hub_says_what_it_fetches(
-    tmp_path, cache, monkeypatch, capsys, streaming
+    tmp_path, cache, monkeypatch, caplog, streaming
 ):
+    caplog.set_level(logging.INFO)
     arrow = tmp_path / "arrow"
     local = datasets.load_dataset_builder(str(labelled(tmp_path / "farm")), cache_dir=str(arrow))
     local.info.download_size = 12_300_000
@@ -281,9 +283,8 @@ def test_a_data_set_of_the_hub_says_what_it_fetches(
     )
     assert asked == [(("someone/farm", "small"), {"revision": "v1"})]
     assert (manifest.name, len(manifest.clips)) == ("farm", 3)
-    place = "without keeping it" if streaming else f"to {arrow}"
-    said = capsys.readouterr().err
-    assert f"someone/farm: fetching 12 MB from huggingface.co {place}" in said
+    target = "without keeping it" if streaming else f"to {arrow}"
+    assert f"someone/farm: fetching 12 MB from huggingface.co {target}" in caplog.text
     assert bool(list(arrow.rglob("*.arrow"))) is not streaming
 
 
