@@ -36,7 +36,6 @@ from train.run_folder import (
     TEST_PREDICTIONS,
     RunRecord,
     fingerprint,
-    read_results,
     read_run,
     recipe_differences,
     save_state,
@@ -277,23 +276,6 @@ def _description(run: Run, state: TrainState) -> str:
         f"training clips, {len(splits.validation)} validation ({splits.validation_name}){test}; "
         f"{name}, {state.precision}; {run.folder}{resumed}"
     )
-
-
-def results_lines(folder: Path) -> list[str]:
-    """The final scores of a finished run, a line each, and which to quote."""
-    results = read_results(folder)
-    names = {"validation": results["validation_split"], "test": "test"}
-    lines = [
-        f"{names[split]}: {model}"
-        + (f" (epoch {row['epoch']})" if "epoch" in row else "")
-        + f": accuracy {row['accuracy']:.4f}, mAP {row['mAP']:.4f}"
-        for split in ("validation", "test")
-        for model, row in results.get(split, {}).items()
-    ]
-    if "test" not in results:
-        name = results["validation_split"]
-        lines.append(f"best is chosen on {name}, so it flatters; quote the last")
-    return lines
 
 
 def to_probabilities(logits: Tensor, multi_label: bool) -> Tensor:
