@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from train.cli.terminal import close_stdout, describe, is_users_mistake, logging_to_terminal
 
@@ -59,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    for stream in (sys.stdout, sys.stderr):  # a terminal may know fewer characters than a file name
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         # What `--json` prints is for a program: progress goes elsewhere.
         with logging_to_terminal(_is_rank_0(), progress_on_stderr="--json" in words):

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, arg
 
 from data.corpora import open_corpus
 from train.cli import PROGRAM
 from train.cli.options import (
+    DATA_HELP,
     Compile,
-    DataFolder,
     OfRecipe,
     Reading,
     RecipeOptions,
@@ -47,7 +47,10 @@ class AblateOptions:
 
     recipe: OfRecipe
     reading: OmitArgPrefixes[Reading]
-    data: Annotated[DataFolder | None, unless_given("none, which --report does without")] = None
+    data: Annotated[
+        Path | None,
+        arg(metavar="PATH", help=DATA_HELP, help_behavior_hint="(needed unless --report)"),
+    ] = None
     folds: Annotated[tuple[int, ...], unless_given("the first")] = ()
     """Folds to validate on, of a data set with folds; a run each."""
     seeds: tuple[int, ...] = (0, 1, 2)

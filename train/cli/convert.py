@@ -10,11 +10,13 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from data.download.unpack import megabytes
-from train.cli.options import parse, positional, unless_given
+from train.cli.options import one_of, parse, positional, unless_given
 from train.inference import convert
 from train.inference.export import Converted, read_class_names
 from weights.checkpoint import Positions
 from weights.verify import FEATURES_TOLERANCE, LOGITS_TOLERANCE
+
+Pooling = Literal["cls", "patches"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class ConvertOptions:
     """Patch stride (frequency, time)."""
     num_mel_bins: Annotated[int | None, unless_given("the source's", "INT")] = None
     """Mel bins of the filterbank."""
-    pooling: Annotated[Literal["cls", "patches"] | None, unless_given("the source's")] = None
+    pooling: Annotated[Pooling | None, unless_given("the source's", one_of(Pooling))] = None
     """What the head sees: the mean of CLS and DIST, or of the patch tokens."""
-    positions: Annotated[Positions | None, unless_given("bilinear")] = None
+    positions: Annotated[Positions | None, unless_given("bilinear", one_of(Positions))] = None
     """How positions come onto another grid; reinit makes them random."""
     heads: Annotated[int | None, unless_given("width / 64", "INT")] = None
     """Attention heads of a .pth."""

@@ -16,6 +16,7 @@ from train.cli.options import (
     Reading,
     SkipAsInRun,
     Split,
+    one_of,
     parse,
     positional,
     unless_given,
@@ -40,7 +41,7 @@ class EnsembleOptions:
     corpus: CorpusOfRun = None
     fold: Annotated[int | None, unless_given("the fold that all runs validated on", "INT")] = None
     """Fold to score."""
-    split: Annotated[Split | None, unless_given("as for `evaluate`")] = None
+    split: Annotated[Split | None, unless_given("as for `evaluate`", one_of(Split))] = None
     """Split to score, or all clips."""
     skip_unreadable: SkipAsInRun = None
     out: Annotated[Path | None, unless_given("not written", "PATH")] = None

@@ -19,6 +19,7 @@ from train.cli.options import (
     Reading,
     SkipAsInRun,
     Split,
+    one_of,
     parse,
     unless_given,
 )
@@ -38,7 +39,10 @@ class EvaluateOptions:
     """Fold to score."""
     split: Annotated[
         Split | None,
-        unless_given("test, if there is one; else what the run validated on; without a run, all"),
+        unless_given(
+            "test, if there is one; else what the run validated on; without a run, all",
+            one_of(Split),
+        ),
     ] = None
     """Split to score, or all clips."""
     skip_unreadable: SkipAsInRun = None

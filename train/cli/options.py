@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -43,8 +43,13 @@ def positional(metavar: str) -> Any:
 
 
 def unless_given(behaviour: str, metavar: str | None = None) -> Any:
-    """For an option whose default is None: what `--help` says of that."""
+    """For an option whose default is None: what happens without it, and what it is to be."""
     return arg(help_behavior_hint=f"(default: {behaviour})", metavar=metavar)
+
+
+def one_of(choices: Any) -> str:
+    """What `--help` calls an option that is one of these words."""
+    return f"{{{','.join(get_args(choices))}}}"
 
 
 def _positive(words: Sequence[str]) -> int:
@@ -78,9 +83,8 @@ Files = Annotated[
         help_behavior_hint="(required)",
     ),
 ]
-DataFolder = Annotated[
-    Path, arg(help="Folder of the data set; a table's file, a hub id of hugging_face.")
-]
+DATA_HELP = "Folder of the data set; a table's file, a hub id of hugging_face."
+DataFolder = Annotated[Path, arg(help=DATA_HELP)]
 Fold = Annotated[
     int | None,
     arg(
@@ -91,7 +95,11 @@ Fold = Annotated[
 ]
 CorpusOfRun = Annotated[
     Corpus | None,
-    arg(help="Which data set it is.", help_behavior_hint="(default: the run's)"),
+    arg(
+        metavar=one_of(Corpus),
+        help="Which data set it is.",
+        help_behavior_hint="(default: the run's)",
+    ),
 ]
 Split = Literal["train", "validation", "test", "all"]
 InferencePrecision = Annotated[
@@ -248,7 +256,10 @@ def parse(
 
 
 def _folded(box: str) -> str:
-    """The words inside the frame that tyro draws around an error, a rule in it as a semicolon."""
+    """The words inside the frame that tyro draws around an error, a rule in it as a semicolon.
+
+    Where the terminal has no box characters, the frame is a title and rules of hyphens.
+    """
     lines = (line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:-1])
-    text = " ".join(";" if set(line) == {"─"} else line for line in lines if line)
-    return re.sub(r"\s+;", ";", text)
+    text = " ".join(";" if set(line) <= set("─-") else line for line in lines if line)
+    return re.sub(r"\s+;", ";", text.strip("; "))

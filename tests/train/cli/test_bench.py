@@ -1,9 +1,10 @@
 """`ast-audio bench`: which scripts it runs, with which words."""
 
+from typing import get_args
+
 import pytest
 
 from train.cli import bench
-from train.cli.options import BenchOptions
 
 SCRIPT = """
 import sys
@@ -34,28 +35,22 @@ def test_every_benchmark_gets_what_it_takes(scripts, run_command, tmp_path):
     }
 
 
-def test_without_recordings_it_says_what_is_left_out(scripts, capsys):
-    bench.bench(BenchOptions(names=("files",)))
-    assert "without --data FOLDER, ESC-10's recordings are left out" in capsys.readouterr().out
+def test_without_recordings_it_says_what_is_left_out(scripts, run_command):
+    out = run_command("bench", "files")[1]
+    assert "without --data FOLDER, ESC-10's recordings are left out" in out
 
 
-def test_a_benchmark_that_fails_is_named(scripts):
+def test_a_benchmark_that_fails_is_named(scripts, fails):
     (scripts / "bench_files.py").write_text("raise SystemExit(1)")
-    with pytest.raises(ValueError, match="benchmark files failed"):
-        bench.bench(BenchOptions(names=("files",)))
+    assert fails("bench", "files", "--data", "clips").startswith("benchmark files failed")
 
 
-def test_without_the_repository_it_says_where_the_benchmarks_are(tmp_path, monkeypatch):
+def test_without_the_repository_it_says_where_the_benchmarks_are(tmp_path, monkeypatch, fails):
     monkeypatch.setattr(bench, "FOLDER", tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match="the benchmarks are in the repository"):
-        bench.bench(BenchOptions())
+    assert "the benchmarks are in the repository" in fails("bench")
 
 
 def test_the_benchmarks_that_can_be_named_are_there():
-    from typing import get_args
-
-    from train.cli.options import Benchmark
-
-    for name in get_args(Benchmark):
+    for name in get_args(bench.Benchmark):
         script = "gpu.py" if name == "gpu" else f"bench_{name}.py"
         assert (bench.FOLDER / script).is_file(), name

@@ -1,0 +1,222 @@
+"""Commands on real files: training ones, those that look at data, and what they refuse."""
+
+import json
+import resource
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from ast_model import Frontend
+from data import esc50, load_audio
+from train.recipes import RECIPES
+from train.run_folder import read_json
+
+TINY = [
+    "--corpus", "esc50", "--depth", "1", "--num-frames", "64", "--frequency-mask", "8",
+    "--time-mask", "16", "--epochs", "1", "--precision", "fp32", "--device", "cpu",
+]  # fmt: skip
+
+
+def test_train_says_scores_and_where_everything_is(run_folder, corpus_folder, run_command):
+    words = ("train", "demo", "--data", corpus_folder, "--fold", "2", "--out", run_folder, *TINY)
+    code, out, _ = run_command(*words)  # the run is finished: nothing is trained
+    assert code == 0
+    row = read_json(run_folder / "results.json")["validation"]["last"]
+    line = f"fold 2: last (epoch 1): accuracy {row['accuracy']:.4f}, mAP {row['mAP']:.4f}\n"
+    assert line in out
+    assert out.endswith(
+        "best is chosen on fold 2, so it flatters; quote the last\n"
+        f"model {run_folder / 'last'}\nplots {run_folder / 'plots'}\n"
+    )
+    assert (run_folder / "last" / "model.safetensors").is_file()
+
+
+def test_overrides_reach_the_run(run_folder):
+    recipe = read_json(run_folder / "recipe.json")["recipe"]
+    assert (recipe["corpus"], recipe["epochs"], recipe["num_frames"]) == ("esc50", 1, 64)
+
+
+def test_a_run_is_repeated_from_its_recipe_file(run_folder, corpus_folder, tmp_path, run_command):
+    words = ("train", run_folder / "recipe.json", "--data", corpus_folder)
+    words += ("--out", tmp_path / "again", "--device", "cpu", "--no-use-cache")
+    code, out, err = run_command(*words)
+    assert code == 0, err
+    assert "fold 2: last (epoch 1)" in out
+    for name in ("metrics.csv", "predictions.csv", "last/model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (run_folder / name).read_bytes()
+
+
+def test_crossval_prints_the_table(corpus_folder, tmp_path, run_command):
+    words = ("crossval", "demo", "--data", corpus_folder, "--out", tmp_path / "cv", *TINY)
+    code, out, err = run_command(*words, "--folds", "1", "2", "--no-use-cache")
+    assert code == 0, err
+    assert (tmp_path / "cv" / "crossval.md").read_text() in out
+    assert f"models {tmp_path / 'cv'}/fold*/last" in out
+
+
+def test_stats_are_those_of_the_training_split(corpus_folder, manifest, run_command):
+    words = ("demo", "--data", corpus_folder, "--corpus", "esc50", "--no-use-cache")
+    code, out, err = run_command("stats", *words, "--fold", "1", "--device", "cpu")
+    assert code == 0, err
+    mean, std = map(float, out.split("--mean ")[1].split(" --std "))
+    frontend = Frontend(RECIPES["demo"].frontend_config())
+    clips = [clip for clip in manifest.clips if clip.fold != 1]
+    fbanks = torch.cat([frontend.filterbank(load_audio(clip.path)[None]) for clip in clips])
+    assert mean == pytest.approx(fbanks.mean().item(), abs=1e-4)
+    assert std == pytest.approx(fbanks.std(correction=0).item(), abs=1e-4)
+    audited = run_command("audit", *words, "--fold", "1")[1]  # so few clips are all measured there
+    assert f"mean {mean:.4f}, std {std:.4f}; the recipe has" in audited
+
+
+def test_audit_finds_what_would_spoil_a_run(fails, corpus_folder, tmp_path, run_command):
+    words = ("--corpus", "esc50", "--no-use-cache")
+    code, out, _ = run_command("audit", "demo", "--data", corpus_folder, *words)
+    assert code == 0
+    assert "32 training clips" in out
+    assert out.endswith("nothing stands in the way of training demo on these data\n")
+    shutil.copytree(corpus_folder, tmp_path / "copy")
+    missing = min((tmp_path / "copy" / "audio").iterdir())
+    missing.unlink()
+    code, _, err = run_command("audit", "demo", "--data", tmp_path / "copy", *words)
+    assert (code, missing.name in err) == (2, True)
+
+
+def test_prepare_makes_flac_that_the_corpus_reads(corpus_folder, tmp_path, run_command):
+    code, _, err = run_command("prepare", corpus_folder, tmp_path / "flac", "--processes", "1")
+    assert code == 0, err
+    clips = esc50(tmp_path / "flac").clips
+    assert len(clips) == 40
+    assert {clip.path.suffix for clip in clips} == {".flac"}
+
+
+def test_download_knows_its_data_sets(fails, run_command, tmp_path, monkeypatch):
+    asked = []
+    for name in ("esc50", "speech_commands"):
+        target = f"train.cli.download.download_{name}"
+        monkeypatch.setattr(target, lambda *words, name=name: asked.append((name, *words)))
+    assert run_command("download", "esc50", tmp_path)[0] == 0
+    assert run_command("download", "speech_commands", tmp_path, "--version", "v1")[0] == 0
+    assert asked == [("esc50", tmp_path), ("speech_commands", tmp_path, "v1")]
+    assert "speech_commands" in fails("download", "imagenet", tmp_path)
+
+
+def test_runs_lists_runs_and_compares_two(fake_run, run_command, tmp_path, recipe):
+    fake_run(tmp_path / "a", 0.5)
+    fake_run(tmp_path / "b", fold=2)
+    code, out, _ = run_command("runs", tmp_path)
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split()[:3] == ["run", "recipe", "corpus"]
+    assert "finished" in lines[1] and "accuracy 0.5000" in lines[1]
+    code, out, _ = run_command("runs", "--diff", tmp_path / "a", tmp_path / "b")
+    assert (code, out) == (0, "fold 1 -> 2\n")
+    code, out, _ = run_command("runs", "--diff", tmp_path / "a", tmp_path / "a")
+    assert (code, out) == (0, "the same recipe, fold and clips\n")
+
+
+def test_cost_is_printed_and_written(run_command, tmp_path, monkeypatch):
+    from train.experiments.cost import Cost
+
+    cost = Cost(18, 5_443_016, 2, "CPU", "fp32", 3, 4.0, 5, 6.0, 7)
+    asked = []
+    monkeypatch.setattr("train.cli.cost.measure", lambda *words: asked.append(words) or cost)
+    words = (
+        "--classes",
+        "50",
+        "--batch-size",
+        "3",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "c.json",
+    )
+    code, out, err = run_command("cost", "demo", *words)
+    assert code == 0, err
+    assert asked == [(RECIPES["demo"], 50, 3, "cpu")]
+    assert "5,443,016" in out
+    assert read_json(tmp_path / "c.json") == vars(cost)
+
+
+def test_bad_data_are_named(fails, corpus_folder, tmp_path):
+    assert "nowhere" in fails("train", "esc10_scratch", "--data", tmp_path / "nowhere")
+    words = ("train", "demo", "--data", corpus_folder, "--corpus", "esc50", "--fold", "9")
+    assert "fold 9 does not exist" in fails(*words, "--out", tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_run_folder_of_another_recipe_is_refused(run_command, run_folder, corpus_folder):
+    words = ("train", "demo", "--data", corpus_folder, "--fold", "2", "--out", run_folder)
+    code, _, err = run_command(*words, "--corpus", "esc50", "--device", "cpu")
+    assert (code, err.count("\n"), "different recipe" in err) == (2, 1, True)
+
+
+def test_predict_names_classes_of_any_file(run_folder, tmp_path, run_command):
+    file = tmp_path / "stereo 44100.flac"
+    soundfile.write(file, np.random.default_rng(0).normal(0, 0.1, (20_000, 2)), 44_100)
+    words = ("predict", run_folder, file, "--top-k", "3", "--device", "cpu")
+    code, out, err = run_command(*words)
+    assert code == 0, err
+    assert [len(out.splitlines()), out.splitlines()[0]] == [4, str(file)]
+    (result,) = json.loads(run_command(*words, "--json")[1])
+    probabilities = [entry["probability"] for entry in result["classes"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_bad_models_and_files_are_named(fails, run_folder, corpus_folder, tmp_path):
+    assert "no file or folder" in fails("predict", tmp_path / "none", __file__)
+    assert "none.wav does not exist" in fails("predict", run_folder, tmp_path / "none.wav")
+    assert "holds no audio files" in fails("predict", run_folder, tmp_path)
+    assert "no recording was given" in fails("predict", run_folder)
+    empty = tmp_path / "empty.wav"
+    empty.touch()
+    assert "empty.wav" in fails("predict", run_folder, empty)
+    short = tmp_path / "short.wav"
+    soundfile.write(short, np.zeros(100), 16_000)
+    assert "short.wav lasts 6.2 ms; a model needs at least 25 ms" in fails(
+        "predict", run_folder, short
+    )
+    words = ("evaluate", run_folder / "last", "--data", corpus_folder, "--fold", "9")
+    assert "fold 9 does not exist" in fails(*words)
+
+
+def test_evaluate_refuses_data_of_other_classes(fails, run_folder, tmp_path):
+    for name in ("meta", "audio"):
+        (tmp_path / name).mkdir()
+    soundfile.write(tmp_path / "audio" / "a.wav", np.zeros(16_000), 16_000)
+    table = "filename,fold,target,category,esc10\na.wav,2,0,dog,True\n"
+    (tmp_path / "meta" / "esc50.csv").write_text(table)
+    message = fails("evaluate", run_folder, "--data", tmp_path, "--corpus", "esc50")
+    assert message.endswith(f"{tmp_path} has dog; give the data it was trained for")
+
+
+@contextmanager
+def largest_file(size):
+    """A limit on the size of files, which stands for a full disk."""
+    old, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (old, hard))
+
+
+@pytest.mark.parametrize("megabytes", [0.001, 1, 5])
+def test_a_full_disk_stops_in_one_line_and_the_same_command_goes_on(
+    run_command, corpus_folder, tmp_path, megabytes
+):
+    """Recipe, model or state fail."""
+    words = ("train", "demo", "--data", corpus_folder, *TINY, "--no-use-cache")
+    words += ("--out", tmp_path / "run")
+    with largest_file(int(megabytes * 2**20)):
+        code, _, err = run_command(*words)
+    assert code == 2, err
+    assert err.count("\n") == 1, err
+    assert "File too large; free space there" in err
+    assert not list(tmp_path.glob("run/**/.*"))
+    assert not (tmp_path / "run" / "state" / "state.pt").exists()
+    code, _, err = run_command(*words)
+    assert code == 0, err

@@ -1,0 +1,74 @@
+"""The options of every command: what `--help` says of them, and how wrong ones are refused."""
+
+import re
+from dataclasses import fields
+
+import pytest
+
+from train.cli import COMMANDS
+from train.cli.options import RecipeOptions
+from train.recipe import Recipe
+from train.recipes import RECIPES
+
+OF_A_RECIPE = ("train", "crossval", "audit", "stats")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, run_command):
+    words = {"ablate": ("ablate", "overlap", "demo"), "cost": ("cost", "demo")}
+    words = words.get(command, (command, "demo") if command in OF_A_RECIPE else (command,))
+    code, out, err = run_command(*words, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: ast-audio {' '.join(words)} ")
+    assert "None" not in out  # a default that says nothing
+    assert not re.search(r"\[default", out)
+
+
+@pytest.mark.parametrize("command", [*OF_A_RECIPE, "cost"])
+def test_without_a_recipe_every_recipe_is_listed_with_its_purpose(command, run_command):
+    code, out, _ = run_command(command, "--help")
+    assert code == 0
+    assert f"usage: ast-audio {command} RECIPE [OPTIONS]" in out
+    for name, recipe in RECIPES.items():
+        assert re.search(rf"^  {name} +{re.escape(recipe.summary)}$", out, re.MULTILINE)
+    assert run_command(command)[0] == 2
+
+
+def test_ablate_lists_its_tables_and_then_the_recipes(run_command):
+    code, out, _ = run_command("ablate", "--help")
+    assert (code, "patch-shape" in out) == (0, True)
+    assert '[Row("a", {"learning_rate": 1e-4}), …]' in out
+    code, out, _ = run_command("ablate", "overlap", "--help")
+    assert (code, "esc50_imagenet" in out) == (0, True)
+
+
+def test_a_recipes_fields_are_shown_by_subject_with_its_values(run_command):
+    _, out, _ = run_command("train", "esc50", "--help")
+    titles = re.findall(r"^\W*([a-z-]+) options ", out, re.MULTILINE)
+    assert titles == [
+        "data", "initial-weights", "network", "front-end", "optimisation", "loss", "averaging",
+        "augmentation", "execution", "reading",
+    ]  # fmt: skip
+    for field in fields(Recipe):
+        if field.name != "summary":
+            assert f"--{field.name.replace('_', '-')}" in out, field.name
+    assert "1e-05" in out
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_options_hold_a_whole_recipe(name):
+    recipe = RECIPES[name]
+    assert RecipeOptions.of(recipe).change(RECIPES["demo"]) == recipe
+
+
+def test_bad_words_are_named(fails, corpus_folder):
+    assert "recipe 'esc51' is unknown; use one of demo" in fails("train", "esc51", "--data", "x")
+    assert "recipe file no.json does not exist" in fails("train", "no.json", "--data", "x")
+    assert "the recipe comes first" in fails("train", "--data", "x")
+    assert "--learning-rat" in fails("train", "demo", "--data", "x", "--learning-rat", "1")
+    assert "--data" in fails("train", "demo")
+    message = fails("train", "demo", "--data", corpus_folder, "--epochs", "many")
+    assert "--epochs" in message
+    assert "'many'" in message
+    assert "epochs is 0, must be above 0" in fails("train", "demo", "--data", "x", "--epochs", "0")
+    assert "preset 'huge' is unknown" in fails("train", "demo", "--data", "x", "--preset", "huge")
