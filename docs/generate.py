@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -24,7 +25,7 @@ from train.recipe import GROUPS
 from train.recipes import RECIPES
 
 TABLES = "train/experiments/tables/results"
-WIDTH = "100"  # characters of a line of help
+WIDTH = 100  # characters of a line of help
 FIELD_BOXES = tuple(
     f"╭─ {re.sub('(?<!^)(?=[A-Z])', '-', group.__name__).lower()} options" for group in GROUPS
 )
@@ -60,24 +61,29 @@ def commands_page() -> str:
 
 
 def help_of(command: str) -> str:
-    """What `--help` of a command shows; of a recipe's fields only with `train`."""
+    """What `--help` of a command shows; the recipes and their fields only with `train`."""
     text = output_of(command, "--help")
-    shown = [block(f"ast-audio {command} --help", text)]
-    if "RECIPE" in text.partition("\n")[0]:
-        words = [command, *(["overlap"] if "TABLE" in text.partition("\n")[0] else []), "finetune"]
-        boxes = re.split(r"(?=^╭─ )", output_of(*words, "--help"), flags=re.MULTILINE)
-        if command != "train":
-            boxes = [box for box in boxes if not box.startswith(FIELD_BOXES)]
-            boxes.append("and every field of the recipe, as `train` has them\n")
-        shown.append(block(f"ast-audio {' '.join(words)} --help", "".join(boxes)))
-    return "\n\n".join(shown)
+    usage = text.partition("\n")[0]
+    if "RECIPE" not in usage:
+        return block(f"ast-audio {command} --help", text)
+    words = [command, "overlap", "finetune"] if "TABLE" in usage else [command, "finetune"]
+    boxes = re.split(r"(?=^╭─ )", output_of(*words, "--help"), flags=re.MULTILINE)
+    if command != "train":
+        boxes = [box for box in boxes if not box.startswith(FIELD_BOXES)]
+        boxes.append("and every field of the recipe, as `train` has them\n")
+    options = block(f"ast-audio {' '.join(words)} --help", "".join(boxes))
+    if command not in ("train", "ablate"):
+        return options
+    return f"{block(f'ast-audio {command} --help', text)}\n\n{options}"
 
 
 def output_of(*words: str) -> str:
-    os.environ["COLUMNS"] = WIDTH
-    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+    os.environ["COLUMNS"] = str(WIDTH)
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # whose boxes are drawn with lines
+    with contextlib.redirect_stdout(terminal), contextlib.suppress(SystemExit):
         main(words)
-    return text.getvalue()
+    terminal.seek(0)
+    return "".join(textwrap.fill(line, WIDTH) + "\n" for line in terminal.read().splitlines())
 
 
 def block(command: str, text: str) -> str:
