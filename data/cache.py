@@ -31,11 +31,6 @@ def cache_folder(name: str) -> Path:
     return base / "ast-audio" / name
 
 
-def default_cache_folder() -> Path:
-    """Where decoded clips go, unless told otherwise."""
-    return cache_folder("clips")
-
-
 class ClipCache:
     """A bounded folder of waveforms, one .npy file (float32) for each source and sample rate.
 
@@ -49,24 +44,26 @@ class ClipCache:
     be pickled.
 
     Args:
-        folder: made on the first write.
+        folder: made on the first write; None: `cache_folder("clips")`.
         max_bytes: of all entries together; a clip larger than a sixteenth of it is not cached.
 
     Raises:
         ValueError: `max_bytes` is negative.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], max_bytes: int = 20 * 2**30) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str] | None = None, max_bytes: int = 20 * 2**30
+    ) -> None:
         if max_bytes < 0:
             raise ValueError(f"max_bytes {max_bytes} is negative; give the bytes the cache may use")
-        self.folder = Path(folder)
+        self.folder = cache_folder("clips") if folder is None else Path(folder)
         self.max_bytes = max_bytes
         self.writable = True
 
     def load(self, path: str | os.PathLike[str], sample_rate: int = 16_000) -> torch.Tensor:
         """What `load_audio(path, sample_rate)` returns or raises, from the cache where it can."""
         try:
-            entry = self._entry(path, sample_rate)
+            entry = self.entry(path, sample_rate)
         except OSError:
             return load_audio(path, sample_rate)  # names what is wrong with the source
         waveform = _read(entry)
@@ -76,7 +73,8 @@ class ClipCache:
                 self._write(entry, waveform.numpy())
         return waveform
 
-    def _entry(self, path: str | os.PathLike[str], sample_rate: int) -> Path:
+    def entry(self, path: str | os.PathLike[str], sample_rate: int = 16_000) -> Path:
+        """The file in which a clip is kept, there or not; OSError where the clip is missing."""
         source = Path(path).absolute()
         status = source.stat()
         identity = (os.fsencode(source), status.st_size, status.st_mtime_ns, sample_rate)
@@ -94,11 +92,11 @@ class ClipCache:
                 with os.fdopen(descriptor, "wb") as file:
                     np.save(file, waveform, allow_pickle=False)
                 # Make room only now: whoever else is writing sees this file, and it theirs.
-                if _trim(entry.parent, share) <= share:
+                if trim(entry.parent, share) <= share:
                     Path(temporary).replace(entry)
                     # A listing may miss a file that is renamed meanwhile. The last to rename lists
                     # when nobody renames any more.
-                    _trim(entry.parent, share)
+                    trim(entry.parent, share)
             finally:
                 Path(temporary).unlink(missing_ok=True)
         except OSError as error:
@@ -122,7 +120,7 @@ def _read(entry: Path) -> torch.Tensor | None:
     return torch.from_numpy(waveform)
 
 
-def _trim(shard: Path, share: int) -> int:
+def trim(shard: Path, share: int) -> int:
     """Delete leftovers and the oldest entries until `share` bytes are kept; the bytes that stay."""
     held, entries = 0, []
     oldest_writer = time.time() - STALE_SECONDS

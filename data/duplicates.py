@@ -31,12 +31,12 @@ def equal_files(
     """Each file of `first` whose content a file of `second` has as well, with that file.
 
     Only files that have a partner of equal size are read: a block from the middle, and the whole
-    file where the blocks are equal, too. What was read is remembered in `default_digest_cache`.
+    file where the blocks are equal, too. What was read is kept in a `DigestCache`.
 
     Args:
         first_sizes, second_sizes: of the files, in bytes.
     """
-    cache = DigestCache(default_digest_cache())
+    cache = DigestCache(cache_folder("audit") / "digests")
     clips, values = [first, second], [first_sizes, second_sizes]
     for digest in (middle_digest, content_digest):
         shared = np.intersect1d(*values)
@@ -62,11 +62,6 @@ def content_digest(path: Path) -> bytes:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.digest()
-
-
-def default_digest_cache() -> Path:
-    """The file in which digests are kept."""
-    return cache_folder("audit") / "digests"
 
 
 class DigestCache:
