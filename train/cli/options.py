@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from data.cache import ClipCache, default_cache_folder
+from data.cache import ClipCache
 from train.cli import COMMANDS, PROGRAM
 from train.device import require_compiler
 from train.recipe import (
@@ -144,7 +144,7 @@ class Reading:
     device: Device = "auto"
 
     def clip_cache(self) -> ClipCache | None:
-        return ClipCache(self.cache or default_cache_folder()) if self.use_cache else None
+        return ClipCache(self.cache) if self.use_cache else None
 
     def arguments(self) -> dict[str, Any]:
         """As the library's functions take them."""
