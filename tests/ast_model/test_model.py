@@ -364,3 +364,23 @@ def test_the_patch_embedding_is_the_convolution_that_holds_its_parameters(patch,
     wanted = embedding.projection(image).flatten(2).transpose(1, 2)
     tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}[dtype]
     torch.testing.assert_close(embedding(fbank), wanted, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_it_compiles_as_one_graph(training):
+    """`fullgraph` refuses any break; the graph runs uncompiled, so that no compiler is needed."""
+    model = AST(small()).train(training)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    fbank = torch.randn(2, 64, 32)
+    torch.testing.assert_close(compiled(fbank), model(fbank))
+    torch._dynamo.reset()
+
+
+def test_in_float16_it_follows_float32():
+    torch.manual_seed(0)
+    model = AST(small()).eval()
+    fbank = torch.randn(2, 64, 32)
+    wanted = model(fbank)
+    found = model.half()(fbank.half())
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), wanted, atol=2e-3, rtol=0)
