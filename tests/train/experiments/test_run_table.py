@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -136,7 +137,7 @@ def test_the_run_of_a_killed_process_is_taken_over_and_resumed(runs, manifest, m
         patch.setattr("train.run_log.Run.save_models", killed_in_epoch_2)
         with pytest.raises(KeyboardInterrupt):
             run_table(runs[:1], manifest, device="cpu")
-    holder = {"host": os.uname().nodename, "pid": process.pid, "since": "then"}
+    holder = {"host": socket.gethostname(), "pid": process.pid, "since": "then"}
     write_json(folder / "lock.0", holder)
     assert not runs[0].finished
     caplog.set_level(logging.INFO, "train")
