@@ -1,4 +1,4 @@
-"""The corpora by name, as recipes and the command line call them."""
+"""The corpora, one module each, and `open_corpus`, which opens one by its name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLUMNS = (
     "group_column",
     "label_separator",
 )
-"""What can be said of data that come in columns; without, columns of usual names are taken."""
+"""Arguments that say which column of a table holds what; the default is to know usual names."""
 
 
 def open_corpus(name: str, root: str | Path, **columns: str) -> Manifest:

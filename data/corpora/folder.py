@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 def folder(root: str | Path) -> Manifest:
     """The clips in `root/<class>/`, or in `root/<split>/<class>/`; no audio is decoded.
 
-    A class folder may hold folders of its own. The splits are train (or training), valid (val,
-    validation, dev) and test (testing, eval, evaluation), in any case. A folder `train` that holds
-    audio beside other class folders is a class: trains are recorded, too.
+    A class folder may hold folders of its own. The splits are train (training), validation (valid,
+    val, dev) and test (testing, eval, evaluation), in any case. A folder `train` that holds audio
+    beside other class folders is a class: trains are recorded, too.
 
     A warning counts what is left out: files that are not audio, by extension, hidden files and
     folders, and linked folders inside a class. A file with the suffix of audio is taken, whatever
@@ -88,7 +88,7 @@ def _split_folders(root: Path, folders: list[Path]) -> dict[str, Path]:
             other = next(folder for folder in folders if folder not in named)
             raise ValueError(
                 f"{root} holds {named[0].name!r}, a split of the data, beside {other.name!r}: "
-                "expected only train, valid and test, or only classes; move the others away"
+                "expected only train, validation and test, or only classes; move the others away"
             )
     splits: dict[str, Path] = {}
     for path in sorted(named, key=lambda folder: list(SPLIT_NAMES).index(folder.name.lower())):

@@ -46,7 +46,7 @@ def table(
     """The clips that a table lists; no audio is decoded.
 
     Columns are known by their usual names (`USUAL_NAMES`) or by the arguments. A fold is an
-    integer, a split one of train, valid and test or of their other names, a group any text.
+    integer, a split "train", "validation" or "test" or one of `SPLIT_NAMES`, a group any text.
 
     Several labels in a cell, separated by `;` or `|`, or a list in Parquet, make the data
     multi-label; a cell without a label is then a clip of no class. What a comma in a label means
@@ -248,7 +248,7 @@ def clip_fields(
     )
     if split is not None and split.lower() not in SPLIT_NAMES:
         raise ValueError(
-            f"{line}: split {split!r}: expected train, valid or test; correct it, "
+            f"{line}: split {split!r}: expected train, validation or test; correct it, "
             "or set split_column to '' to go without"
         )
     try:

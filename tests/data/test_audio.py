@@ -371,9 +371,11 @@ def samples_of_every_format():
 @given(draw=st.data(), form=st.sampled_from(FORMATS))
 def test_damage_gives_a_waveform_or_one_line(samples_of_every_format, tmp_path, form, draw):
     content = bytearray(samples_of_every_format[form])
-    places = st.integers(0, 80) | st.integers(0, len(content) - 1)
-    for place, value in draw.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=6)):
-        content[place] = value
+    positions = st.integers(0, 80) | st.integers(0, len(content) - 1)
+    for position, value in draw.draw(
+        st.lists(st.tuples(positions, st.integers(0, 255)), max_size=6)
+    ):
+        content[position] = value
     path = write(tmp_path / "clip", content[: draw.draw(st.integers(1, len(content)))])
     try:
         waveform = load_audio(path)

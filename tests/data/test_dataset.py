@@ -201,7 +201,7 @@ def test_a_batch_may_lose_all_its_clips(broken):
     tensors = (batch.waveforms, batch.lengths, batch.targets, *batch.uniforms, batch.noise_seeds)
     assert [len(tensor) for tensor in tensors] == [0] * 14
     assert batch.skipped == [str(broken[0].path), str(broken[5].path)]  # each once
-    assert collate([]).skipped == []  # the part of a last batch that is left to a rank
+    assert collate([]).skipped == []  # a rank's shard of a last batch with few clips
 
 
 def test_a_clip_whose_mixup_partner_is_unreadable_stays_unmixed_and_the_partner_is_named(broken):

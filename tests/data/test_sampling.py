@@ -35,11 +35,11 @@ def test_the_orders_are_those_that_earlier_runs_had():
     assert balanced == [[2, 14, 28, 35], [47, 59, 69, 79], [88, 93]]
 
 
-@given(**SIZES, **KEYS, part=st.slices(20))
-def test_a_part_of_the_batches_is_that_of_their_list(num_clips, batch_size, seed, epoch, part):
+@given(**SIZES, **KEYS, chosen=st.slices(20))
+def test_a_slice_of_the_batches_is_that_of_their_list(num_clips, batch_size, seed, epoch, chosen):
     batches = epoch_batches(num_clips, batch_size, seed, epoch)
-    assert batches[part] == list(batches)[part]
-    assert sum(map(len, batches[part])) == len(list(chain(*batches[part])))
+    assert batches[chosen] == list(batches)[chosen]
+    assert sum(map(len, batches[chosen])) == len(list(chain(*batches[chosen])))
     assert batches[-1] == list(batches)[-1]
     assert batches != list(batches)[1:]
     with pytest.raises(IndexError):
@@ -104,13 +104,13 @@ def test_ranks_together_take_the_batches_of_one_process(
 ):
     weights = np.arange(1, num_clips + 1) if balanced else None
     whole = epoch_batches(num_clips, batch_size, seed, epoch, weights)
-    parts = [
+    shards = [
         epoch_batches(num_clips, batch_size, seed, epoch, weights, rank, world_size)
         for rank in range(world_size)
     ]
-    assert [list(chain(*batch)) for batch in zip(*parts, strict=True)] == whole
-    for batch in zip(*parts, strict=True):
-        sizes = [len(part) for part in batch]
+    assert [list(chain(*batch)) for batch in zip(*shards, strict=True)] == whole
+    for batch in zip(*shards, strict=True):
+        sizes = [len(shard) for shard in batch]
         assert max(sizes) - min(sizes) <= 1
 
 

@@ -86,7 +86,7 @@ def test_files_prepared_as_flac_are_found_where_the_lists_say_wav(tmp_path):
         ("9b306ab0", "train"),
     ],
 )
-def test_the_hash_of_the_speaker_gives_the_official_part(tmp_path, speaker, split):
+def test_the_hash_of_the_speaker_gives_the_official_split(tmp_path, speaker, split):
     write_corpus(
         tmp_path, [f"yes/{speaker}_nohash_3.wav", f"no/{speaker}_nohash_0.flac"], None, None
     )
@@ -155,7 +155,7 @@ def test_a_missing_or_an_empty_folder_says_how_to_get_the_data(tmp_path):
         assert f"ast-audio download speech_commands {root}" in message
 
 
-def test_the_real_digits_have_ten_words_and_the_parts_of_their_lists(recordings):
+def test_the_real_digits_have_ten_words_and_the_splits_of_their_lists(recordings):
     manifest = speech_commands(recordings / "spoken_digits")
     assert len(manifest.clips) == 2000
     assert manifest.classes == (

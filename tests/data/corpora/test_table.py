@@ -81,7 +81,7 @@ def test_a_missing_column_is_refused_with_the_columns_there_are(tmp_path):
     assert "no column 'fold'" in refusal(path, path_column="sound", fold_column="fold")
 
 
-def test_split_names_become_parts(tmp_path):
+def test_the_usual_names_of_splits_are_known(tmp_path):
     names = ["train", "Training", "val", "validation", "dev", "test", "eval"]
     rows = "".join(f"{n}.wav,x,{name}\n" for n, name in enumerate(names))
     files = " ".join(f"{n}.wav" for n in range(len(names)))

@@ -143,9 +143,9 @@ def test_a_folder_in_use_is_left_alone(corpus, tmp_path):
     assert files(tmp_path / "mine") == {"x"}
 
 
-@pytest.mark.parametrize("place", [".", "audio/new", "../esc"])
-def test_a_destination_within_the_corpus_is_refused(corpus, place):
-    assert "is within" in refusal(corpus, corpus / place)
+@pytest.mark.parametrize("inner", [".", "audio/new", "../esc"])
+def test_a_destination_within_the_corpus_is_refused(corpus, inner):
+    assert "is within" in refusal(corpus, corpus / inner)
 
 
 def test_two_files_that_would_get_one_name_are_refused(corpus, tmp_path):
