@@ -43,7 +43,7 @@ class EnsembleOptions:
     """Fold to score."""
     split: Annotated[Split | None, unless_given("as for `evaluate`", one_of(Split))] = None
     """Split to score, or all clips."""
-    skip_unreadable: SkipAsInRun = None
+    skip_unreadable: SkipAsInRun = False
     out: Annotated[Path | None, unless_given("not written", "PATH")] = None
     """Folder for predictions.csv, the ensemble's probabilities."""
     precision: InferencePrecision = "fp32"
@@ -57,7 +57,7 @@ def run(words: Sequence[str]) -> None:
         corpus=options.corpus,
         fold=options.fold,
         split=options.split,
-        skip_unreadable=options.skip_unreadable,
+        skip_unreadable=options.skip_unreadable or None,
         precision=options.precision,
         **options.reading.arguments(),
     )

@@ -45,7 +45,7 @@ class EvaluateOptions:
         ),
     ] = None
     """Split to score, or all clips."""
-    skip_unreadable: SkipAsInRun = None
+    skip_unreadable: SkipAsInRun = False
     out: Annotated[Path | None, unless_given("no report", "PATH")] = None
     """Folder for a report: scores.json, per_class.csv, confusion.csv and .png, worst.csv (the most
     confident mistakes), predictions.csv, and predictions.parquet with paths and embeddings for
@@ -64,7 +64,7 @@ def run(words: Sequence[str]) -> None:
         corpus=options.corpus,
         fold=options.fold,
         split=options.split,
-        skip_unreadable=options.skip_unreadable,
+        skip_unreadable=options.skip_unreadable or None,
         precision=options.precision,
         compile=options.compile,
         **options.reading.arguments(),

@@ -120,10 +120,10 @@ SkipUnreadable = Annotated[
     arg(help="Leave out files that cannot be read, counted and listed, instead of stopping."),
 ]
 SkipAsInRun = Annotated[
-    bool | None,
+    bool,
     arg(
-        metavar="{True,False}",
-        help="Leave out clips whose files cannot be decoded, counted and listed.",
+        help="Leave out clips whose files cannot be decoded, counted and listed, instead of "
+        "stopping.",
         help_behavior_hint="(default: as the run did)",
     ),
 ]

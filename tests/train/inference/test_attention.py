@@ -1,9 +1,10 @@
-"""`ast-audio attention`: the picture is of the window that was asked for."""
+"""`attention` and its command: the map is of the window that was asked for."""
 
 import pytest
 import torch
 
 from data import load_audio
+from train.inference import attention
 from train.inference.attention import excerpt
 
 
@@ -14,30 +15,23 @@ def test_an_excerpt_is_a_slice_of_the_joined_blocks(start, size):
 
 
 @pytest.mark.parametrize("kind", ["rollout", "last"])
-def test_the_map_of_the_window_is_drawn(
-    run_command, model_folder, classifier, sounds, tmp_path, monkeypatch, kind
-):
-    drawn = []
-    monkeypatch.setattr(
-        "train.inference.attention.attention_figure", lambda *parts: drawn.append(parts)
-    )
-    monkeypatch.setattr("train.inference.attention.save_figure", lambda *parts: None)
-    words = ("--out", tmp_path / "map.png", "--at", "2", "--kind", kind, "--device", "cpu")
-    code, out, err = run_command("attention", model_folder, sounds / "long.wav", *words)
-    assert code == 0, err
-    ((_, waveform, relevance, start, title),) = drawn
-    expected = load_audio(sounds / "long.wav")[32_000 : 32_000 + classifier.window_size]
-    assert torch.equal(waveform, expected)
-    assert torch.allclose(relevance, classifier.attention_map(expected[None], kind=kind)[0])
-    name = classifier(expected, top_k=1)[0][0]
-    assert title.startswith(f"long.wav: {name} ")
-    assert (start, out.startswith("wrote ")) == (2.0, True)
+def test_the_map_is_that_of_the_classifier_for_the_window(model_folder, classifier, sounds, kind):
+    found = attention(model_folder, sounds / "long.wav", at=2, kind=kind, device="cpu")
+    window = load_audio(sounds / "long.wav")[32_000 : 32_000 + classifier.window_size]
+    assert torch.equal(found.waveform, window)
+    expected = classifier.attention_map(window[None], kind=kind)[0]
+    assert torch.allclose(found.patches, expected, atol=1e-6)
+    assert (found.label, found.probability) == classifier.classify(window, top_k=1)[0]
+    assert (found.path, found.start) == (sounds / "long.wav", 2)
 
 
-def test_the_picture_is_a_png(run_command, model_folder, sounds, tmp_path):
+def test_the_command_draws_a_png_and_names_the_class(run_command, model_folder, sounds, tmp_path):
     words = ("--out", tmp_path / "map.png", "--device", "cpu")
-    assert run_command("attention", model_folder, sounds / "short.wav", *words)[0] == 0
+    code, out, err = run_command("attention", model_folder, sounds / "short.wav", *words)
+    assert code == 0, err
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    found = attention(model_folder, sounds / "short.wav", device="cpu")
+    assert out == f"wrote {tmp_path / 'map.png'}: {found.label} {found.probability:.1%}\n"
 
 
 def test_bad_options_are_one_line(run_command, model_folder, sounds, tmp_path):

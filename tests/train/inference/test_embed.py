@@ -1,54 +1,80 @@
-"""`ast-audio embed`: the vectors are the classifier's, and each row says of what."""
+"""`embed` and its command: the vectors are the classifier's, and each row says of what."""
+
+from importlib import import_module
 
 import numpy as np
 import pytest
+import torch
 
 from data import load_audio
-
-
-@pytest.fixture
-def embed(run_command, model_folder):
-    def run(*words):
-        code, out, err = run_command("embed", model_folder, *words, "--device", "cpu")
-        assert code == 0, err
-        return out
-
-    return run
+from train.inference import embed
+from train.inference.embed import embeddings_writer, write_npz
 
 
 @pytest.mark.parametrize(("level", "shape"), [("clip", ()), ("frame", (5,)), ("patch", (12, 5))])
-def test_vectors_are_those_of_the_classifier(embed, classifier, sounds, tmp_path, level, shape):
-    file = tmp_path / "vectors.npz"
-    out = embed(sounds / "a.wav", sounds / "short.wav", "--out", file, "--level", level)
-    assert out == f"wrote {file}: 2 rows at {level} level, of 2 recordings\n"
-    arrays = np.load(file)  # refuses pickles
-    assert arrays["vectors"].shape == (2, *shape, 16)
-    assert arrays["paths"].tolist() == [str(sounds / "a.wav"), str(sounds / "short.wav")]
-    assert arrays["ends"].tolist() == [0.625, 0.3]
-    for path, vectors in zip(arrays["paths"], arrays["vectors"], strict=True):
-        expected = classifier.embed(load_audio(path)[None], level=level)[0]
-        assert np.allclose(vectors, expected, atol=1e-5)
+def test_vectors_are_those_of_the_classifier(model_folder, classifier, sounds, level, shape):
+    files = [sounds / "a.wav", sounds / "short.wav"]
+    found = list(embed(model_folder, files, level=level, device="cpu"))
+    assert [each.path for each in found] == files
+    assert [(each.starts.tolist(), each.ends.tolist()) for each in found] == [
+        ([0.0], [0.625]),
+        ([0.0], [0.3]),
+    ]
+    for each in found:
+        assert each.vectors.shape == (1, *shape, 16)
+        expected = classifier.embed(load_audio(each.path)[None], level=level)
+        assert np.allclose(each.vectors, expected, atol=1e-5)
 
 
-def test_a_long_recording_is_a_row_a_window(embed, classifier, sounds, tmp_path):
-    embed(sounds / "long.wav", "--out", tmp_path / "v.npz")
-    arrays = np.load(tmp_path / "v.npz")
+def test_a_long_recording_is_a_row_a_window(model_folder, classifier, sounds):
+    (found,) = embed(model_folder, [sounds / "long.wav"], device="cpu")
     size = classifier.window_size
     starts = [*range(0, 80_000 - size, size), 80_000 - size]
-    assert arrays["starts"].tolist() == [start / 16_000 for start in starts]
-    assert arrays["ends"][-1] == 5.0
-    waveform = load_audio(sounds / "long.wav")
-    window = waveform[starts[2] : starts[2] + size]
-    assert np.allclose(arrays["vectors"][2], classifier.embed(window[None])[0], atol=1e-5)
-    embed(sounds / "long.wav", "--out", tmp_path / "v.npz", "--hop", "0.25")
-    assert np.diff(np.load(tmp_path / "v.npz")["starts"])[:-1] == pytest.approx(0.25)
+    assert found.starts.tolist() == [start / 16_000 for start in starts]
+    assert found.ends[-1] == 5.0
+    window = load_audio(sounds / "long.wav")[starts[2] : starts[2] + size]
+    assert np.allclose(found.vectors[2], classifier.embed(window[None])[0], atol=1e-5)
+    (denser,) = embed(model_folder, [sounds / "long.wav"], hop=0.25, device="cpu")
+    assert np.diff(denser.starts)[:-1] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_a_recording_that_breaks_off_leaves_no_rows_behind(
+    model_folder, sounds, monkeypatch, caplog, batch_size
+):
+    """Windows of it went through the model, alone or together with those of others."""
+
+    def breaking(path, rate):
+        yield torch.randn(40_000)
+        raise ValueError(f"{path} is truncated")
+
+    monkeypatch.setattr("train.inference.recordings.stream_audio", breaking)
+    found = embed(model_folder, [sounds], skip_unreadable=True, batch_size=batch_size, device="cpu")
+    assert [each.path.name for each in found] == ["a.wav", "short.wav", "a.flac"]
+    assert "1 of 4 recordings left out" in caplog.text
+    assert "long.wav is truncated" in caplog.text
+
+
+def test_the_command_writes_what_the_function_gives(run_command, model_folder, sounds, tmp_path):
+    words = ("embed", model_folder, sounds, "--level", "frame", "--device", "cpu")
+    code, out, err = run_command(*words, "--out", tmp_path / "v.npz")
+    assert code == 0, err
+    assert out == f"wrote {tmp_path / 'v.npz'}: 11 rows at frame level, of 4 recordings\n"
+    arrays = np.load(tmp_path / "v.npz")  # refuses pickles
+    expected = list(embed(model_folder, [sounds], level="frame", device="cpu"))
+    assert arrays["paths"].tolist() == [str(e.path) for e in expected for _ in e.starts]
+    assert np.array_equal(arrays["vectors"], np.concatenate([e.vectors for e in expected]))
+    assert arrays["ends"].tolist() == [end for e in expected for end in e.ends.tolist()]
 
 
 @pytest.mark.parametrize("level", ["clip", "patch"])
-def test_parquet_holds_the_same(embed, sounds, tmp_path, level):
+def test_parquet_holds_the_same(model_folder, sounds, tmp_path, level, monkeypatch):
+    """In several tables, one after the other."""
     parquet = pytest.importorskip("pyarrow.parquet")
-    for name in ("v.npz", "v.parquet"):
-        embed(sounds, "--out", tmp_path / name, "--level", level, "--batch-size", "3")
+    embeddings = list(embed(model_folder, [sounds], level=level, device="cpu"))
+    write_npz(tmp_path / "v.npz", embeddings)
+    monkeypatch.setattr(import_module("train.inference.embed"), "TABLE_BYTES", 1)
+    embeddings_writer(tmp_path / "v.parquet")(tmp_path / "v.parquet", embeddings)
     arrays, table = np.load(tmp_path / "v.npz"), parquet.read_table(tmp_path / "v.parquet")
     assert table.column_names == ["path", "start", "end", "vector"]
     assert table["path"].to_pylist() == arrays["paths"].tolist()
@@ -71,7 +97,7 @@ def test_without_pyarrow_parquet_is_refused_in_one_line(
     ("words", "expected"),
     [
         (["--out", "vectors.csv"], "is to end in .npz or .parquet"),
-        (["--out", "v.npz", "--batch-size", "0"], "batch_size 0 is not positive"),
+        (["--out", "v.npz", "--batch-size", "0"], "--batch-size: 0 is not positive"),
         (["--out", "v.npz", "--hop", "9"], "hop 9.0 s is not in (0, 0.655] s"),
         (["--out", "v.npz", "--level", "word"], "--level"),
     ],

@@ -224,7 +224,9 @@ def test_a_model_of_averaged_weights_brings_its_own_score(run, tmp_path):
     convert(run / "averaged", tmp_path / "new")
     card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
     assert [result.metric_value for result in card.data.eval_results] == [0.625]
-    assert "esc50, validation, held out from training" in card.text and "mean of several" in card.text
+    assert (
+        "esc50, validation, held out from training" in card.text and "mean of several" in card.text
+    )
 
 
 def test_a_run_without_folds_and_without_scores_claims_none(run, tmp_path):

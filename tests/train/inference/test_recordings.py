@@ -26,13 +26,13 @@ def test_what_is_not_there_is_named(tmp_path):
         find_recordings([])
 
 
-def test_lengths_are_read_and_a_low_rate_is_told(classifier, sounds, capsys):
+def test_lengths_are_read_and_a_low_rate_is_told(classifier, sounds, caplog):
     recordings = Recordings(find_recordings([sounds]), classifier)
     assert recordings.seconds[sounds / "short.wav"] == 0.3
     assert recordings.seconds[sounds / "long.wav"] == 5.0
-    recordings.print_notes()
-    note = capsys.readouterr().err
-    assert "note: 1 of 4 recordings are at 8000 Hz: nothing in them above 4000 Hz" in note
+    recordings.log_notes()
+    note = "1 of 4 recordings are at 8000 Hz: nothing in them above 4000 Hz"
+    assert note in caplog.text
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_bad_file_stops_by_default(classifier, mixed):
         Recordings(find_recordings([mixed]), classifier)
 
 
-def test_bad_files_are_left_out_counted_and_listed(classifier, mixed, capsys):
+def test_bad_files_are_left_out_counted_and_listed(classifier, mixed, caplog):
     recordings = Recordings(find_recordings([mixed]), classifier, skip_unreadable=True)
     heard = []
     for path in recordings.seconds:
@@ -61,10 +61,11 @@ def test_bad_files_are_left_out_counted_and_listed(classifier, mixed, capsys):
     assert heard == ["e.wav"]
     assert [path.name for path in recordings.failures] == ["b.wav", "c.flac", "d.wav"]
     recordings.require_any()
-    recordings.print_notes()
-    note = capsys.readouterr().err
-    assert "note: 3 of 4 recordings left out:" in note
-    assert "d.wav lasts 10.0 ms; a model needs at least 25 ms" in note
+    recordings.log_notes()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.message.startswith("3 of 4 recordings left out:\n")
+    assert "d.wav lasts 10.0 ms; a model needs at least 25 ms" in record.message
 
 
 def test_a_stream_that_breaks_off_is_unreadable(classifier, mixed):

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from ast_model.quantise import Int8Linear
-from data import Clip, Manifest, load_audio
-from train.inference.report import Evaluation, per_class, worst, write_report
-from train.inference.selection import Selection, load_trained
+from data import Clip, Manifest
+from train.inference import evaluate
+from train.inference.evaluate import Evaluation
+from train.inference.report import per_class, summary, worst, write_report
+from train.inference.selection import Selection
 from train.metrics import evaluate_scores
+from train.run_log import to_probabilities
 
 
 def rows_of(file):
@@ -35,9 +37,15 @@ def evaluation(multi_label, sigmoid, clips=40, classes=4):
     )
     manifest = Manifest("made", chosen, ("a", "b", "c", "d"), multi_label)
     selection = Selection("table", manifest, chosen, "all clips")
-    scores = evaluate_scores(logits, targets, multi_label, sigmoid)
-    parts = (torch.from_numpy(logits), torch.from_numpy(targets), sigmoid, scores)
-    return Evaluation(selection, *parts)
+    return Evaluation(
+        model="made",
+        selection=selection,
+        logits=torch.from_numpy(logits),
+        targets=torch.from_numpy(targets),
+        sigmoid=sigmoid,
+        probabilities=to_probabilities(torch.from_numpy(logits), multi_label),
+        scores=evaluate_scores(logits, targets, multi_label, sigmoid),
+    )
 
 
 @pytest.mark.parametrize(("multi_label", "sigmoid"), [(False, False), (False, True), (True, True)])
@@ -67,7 +75,7 @@ def test_the_worst_are_the_most_confident_mistakes():
 
 
 def test_several_labels_have_no_confusion_matrix(tmp_path):
-    write_report(evaluation(True, True), {}, tmp_path)
+    write_report(evaluation(True, True), tmp_path)
     assert (tmp_path / "per_class.csv").is_file()
     assert not list(tmp_path.glob("confusion*"))
     (first, *_) = rows_of(tmp_path / "predictions.csv")
@@ -76,30 +84,20 @@ def test_several_labels_have_no_confusion_matrix(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def report(run_folder, corpus_folder, tmp_path_factory):
-    """What the command writes for the run's held-out fold."""
-    from train.cli import main
+def scored(run_folder, corpus_folder):
+    """The run on the fold that it validated on."""
+    return evaluate(run_folder, corpus_folder, device="cpu")
 
+
+@pytest.fixture(scope="module")
+def report(scored, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    words = ["--data", str(corpus_folder), "--device", "cpu", "--no-use-cache"]
-    assert main(["evaluate", str(run_folder), *words, "--out", str(folder)]) == 0
+    write_report(scored, folder)
     return folder
 
 
-def test_the_scores_are_those_of_the_last_epoch(report, run_folder):
-    scores = json.loads((report / "scores.json").read_text())
-    assert [scores[name] for name in ("corpus", "part", "fold", "clips")] == [
-        "esc50",
-        "fold 2",
-        2,
-        8,
-    ]
-    last = rows_of(run_folder / "metrics.csv")[-1]
-    for name in ("accuracy", "f1", "mAP", "AUC", "loss"):
-        assert scores[name] == pytest.approx(float(last[name]), abs=1e-6)
-
-
-def test_the_tables_agree(report, run_folder):
+def test_the_tables_agree(report, run_folder, scored):
+    assert json.loads((report / "scores.json").read_text()) == summary(scored)
     assert (report / "predictions.csv").read_text() == (run_folder / "predictions.csv").read_text()
     scores = json.loads((report / "scores.json").read_text())
     matrix = rows_of(report / "confusion.csv")
@@ -109,51 +107,27 @@ def test_the_tables_agree(report, run_folder):
     assert (report / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_parquet_holds_paths_probabilities_and_vectors(report, run_folder):
+def test_parquet_holds_paths_probabilities_and_vectors(report, scored):
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table(report / "predictions.parquet")
-    predictions = rows_of(report / "predictions.csv")
-    classifier = load_trained(str(run_folder), torch.device("cpu")).classifier
-    names = [f"probability {name}" for name in classifier.classes]
+    classes = scored.selection.manifest.classes
+    names = [f"probability {name}" for name in classes]
     assert table.column_names == ["path", "target", "predicted", *names, "embedding"]
-    for row, prediction in zip(table.to_pylist(), predictions, strict=True):
-        path = Path(row["path"])
-        assert (path.is_absolute(), path.name) == (True, prediction["clip"])
-        assert row["target"] == prediction["target"]
-        probabilities = [float(prediction[name]) for name in classifier.classes]
-        assert [row[name] for name in names] == pytest.approx(probabilities, abs=1e-6)
-        assert row["predicted"] == classifier.classes[int(np.argmax(probabilities))]
-        vector = classifier.embed(load_audio(path)[None])[0]
-        assert np.allclose(row["embedding"], vector, atol=1e-4)
+    for index, (row, clip) in enumerate(
+        zip(table.to_pylist(), scored.selection.clips, strict=True)
+    ):
+        assert row["path"] == str(clip.path.resolve())
+        assert row["target"] == classes[clip.targets[0]]
+        probabilities = scored.probabilities[index]
+        assert [row[name] for name in names] == probabilities.tolist()
+        assert row["predicted"] == classes[int(probabilities.argmax())]
+        assert row["embedding"] == scored.vectors[index].tolist()
 
 
-def test_int8_is_scored_in_8_bit_integers(run_command, run_folder, corpus_folder, monkeypatch):
-    layers = []
-    original = Int8Linear.__init__
-    monkeypatch.setattr(Int8Linear, "__init__", lambda *args: layers.append(original(*args)))
-    words = (
-        "evaluate",
-        run_folder,
-        "--data",
-        corpus_folder,
-        "--json",
-        "--device",
-        "cpu",
-        "--precision",
-    )
-    scores = {}
-    for precision in ("fp32", "int8"):
-        code, out, err = run_command(*words, precision)
-        assert code == 0, err
-        scores[precision] = json.loads(out)
-    assert len(layers) > 4
-    assert 0 < abs(scores["int8"]["loss"] - scores["fp32"]["loss"]) < 0.1
-
-
-def test_without_pyarrow_the_rest_is_written_with_a_note(tmp_path, monkeypatch, capsys):
+def test_without_pyarrow_the_rest_is_written_with_a_note(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("train.inference.report.has_pyarrow", lambda: False)
-    write_report(evaluation(False, False), {"clips": 40}, tmp_path)
-    assert "needs pyarrow; install it with `pip install pyarrow`" in capsys.readouterr().err
+    write_report(evaluation(False, False), tmp_path)
+    assert "needs pyarrow; install it with `pip install pyarrow`" in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "confusion.csv",
         "confusion.png",
