@@ -127,3 +127,9 @@ def test_of_many_that_come_at_once_one_gets_the_run(run, dead_pid, stale):
     for thread in threads:
         thread.join()
     assert len(refusals) == 7
+
+
+def test_of_processes_that_train_together_the_main_one_holds_the_run(run, monkeypatch):
+    monkeypatch.setattr(lock, "on_main_process", lambda work: None)  # as another one sees it
+    with claim(run):
+        assert not run.exists()
