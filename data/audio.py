@@ -9,7 +9,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -122,6 +122,37 @@ def stream_audio(
     return _stream(Path(path), sample_rate, round(block_seconds * sample_rate))
 
 
+class Header(NamedTuple):
+    """What a file says of itself, without decoding."""
+
+    samples: int
+    sample_rate: int  # Hz
+    size: int  # bytes
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.sample_rate
+
+
+def read_header(path: Path) -> Header:
+    """Length and sample rate of a file, after the checks of `load_audio` that need no decoding.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_audio`.
+    """
+    _require_file(path)
+    try:
+        with soundfile.SoundFile(_checked_source(path)) as file:
+            samples, sample_rate = file.frames, file.samplerate
+    except (soundfile.SoundFileError, TypeError):  # TypeError: a name that ends in .raw
+        samples = sample_rate = 0
+    if sample_rate not in SAMPLE_RATES or samples in (0, UNKNOWN_FRAMES):
+        # Decoding names what is wrong, or finds the length that a streamed FLAC does not announce.
+        sample_rate = sample_rate if sample_rate in SAMPLE_RATES else 16_000
+        samples = len(load_audio(path, sample_rate))
+    return Header(samples, sample_rate, path.stat().st_size)
+
+
 def _stream(path: Path, sample_rate: int, size: int) -> Iterator[torch.Tensor]:
     """Blocks of `size` samples at `sample_rate`, and one of what is left."""
     held, count, empty = [], 0, True
@@ -151,9 +182,9 @@ def _require_sample_rate(sample_rate: int) -> None:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """The file, ready to decode; what libsndfile raises meanwhile becomes one line."""
-    require_file(path)
+    _require_file(path)
     try:
-        with _StraightThrough(checked_source(path)) as file:
+        with _StraightThrough(_checked_source(path)) as file:
             if file.samplerate not in SAMPLE_RATES:
                 raise ValueError(
                     f"{path} announces {file.samplerate} Hz, not 1000 to 1000000 Hz; "
@@ -168,7 +199,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         ) from error
 
 
-def require_file(path: Path) -> None:
+def _require_file(path: Path) -> None:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; check the path or the data folder")
     if not path.is_file():
@@ -178,7 +209,7 @@ def require_file(path: Path) -> None:
         raise ValueError(f"{path} is empty (0 bytes); restore or remove it")
 
 
-def checked_source(path: Path) -> str | io.FileIO:
+def _checked_source(path: Path) -> str | io.FileIO:
     """What soundfile is to open, after the checks that libsndfile does not make."""
     with path.open("rb") as file:
         magic = file.read(4)

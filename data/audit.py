@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from data.audio import SAMPLE_RATES, UNKNOWN_FRAMES, checked_source, load_audio, require_file
+from data.audio import Header, read_header
 from data.duplicates import equal_files
 from data.manifest import Clip, Clips, Manifest
 
@@ -22,19 +20,6 @@ FEW_CLIPS = 10  # of a class in training
 LARGEST_SHIFT = 0.25  # of the mean, in standard deviations
 LARGEST_STRETCH = 1.25  # of the standard deviation, either way
 NAMED = 5  # of many, in one line
-REMEDY = "restore them, or leave them out with --skip-unreadable"
-
-
-class Header(NamedTuple):
-    """What a file says of itself, without decoding."""
-
-    samples: int
-    sample_rate: int  # Hz
-    size: int  # bytes
-
-    @property
-    def seconds(self) -> float:
-        return self.samples / self.sample_rate
 
 
 HEADER = np.dtype([(field, np.int64) for field in Header._fields])
@@ -101,22 +86,25 @@ def audit(
     clips, headers = every[readable], headers[readable]
     training, evaluation = clips[:num_trained], clips[num_trained:]
     seconds = headers["samples"] / headers["sample_rate"]
-    lost = _lost_clips(failures, len(every) - len(clips), len(every))
+    remedy = (
+        "left out" if skip_unreadable else "restore them, or leave them out with --skip-unreadable"
+    )
+    lost = _lost_clips(failures, len(every) - len(clips), len(every), remedy)
     errors = [
-        *(f"{line}: {REMEDY}" for line in lost if not skip_unreadable),
+        *([] if skip_unreadable else lost),
         *_short_clips(clips, seconds),
         *_untrained_classes(manifest, training),
         *_duplicates(training, evaluation, *np.split(headers["size"], [num_trained])),
     ]
     measured = measure(training) if measure and not errors else None
     notes = [
-        *(f"{line}: left out" for line in lost if skip_unreadable),
+        *(lost if skip_unreadable else []),
         *_small_classes(manifest, training),
         *_unmeasured_classes(manifest, training, evaluation),
         *_clips_of_no_class(clips),
         *_shared_groups(training, evaluation),
         *_low_rates(headers, sample_rate),
-        *_statistics(measured, expected),
+        *_wrong_statistics(measured, expected),
     ]
     facts = [
         f"{manifest.name}: {len(training)} training clips, {len(evaluation)} validation and test "
@@ -127,25 +115,6 @@ def audit(
     ]
     unreadable = {path: " ".join(str(error).split()) for path, error in failures.items()}
     return Audit(tuple(facts), tuple(notes), tuple(errors), unreadable, training, evaluation)
-
-
-def read_header(path: Path) -> Header:
-    """Length and sample rate of a file, after the checks of `load_audio` that need no decoding.
-
-    Raises:
-        FileNotFoundError, ValueError: as `load_audio`.
-    """
-    require_file(path)
-    try:
-        with soundfile.SoundFile(checked_source(path)) as file:
-            samples, sample_rate = file.frames, file.samplerate
-    except (soundfile.SoundFileError, TypeError):  # TypeError: a name that ends in .raw
-        samples = sample_rate = 0
-    if sample_rate not in SAMPLE_RATES or samples in (0, UNKNOWN_FRAMES):
-        # Decoding names what is wrong, or finds the length that a streamed FLAC does not announce.
-        sample_rate = sample_rate if sample_rate in SAMPLE_RATES else 16_000
-        samples = len(load_audio(path, sample_rate))
-    return Header(samples, sample_rate, path.stat().st_size)
 
 
 def _read_headers(clips: Clips) -> tuple[np.ndarray, dict[Path, Exception]]:
@@ -160,13 +129,15 @@ def _read_headers(clips: Clips) -> tuple[np.ndarray, dict[Path, Exception]]:
     return headers, failures
 
 
-def _lost_clips(failures: dict[Path, Exception], lost: int, num_clips: int) -> list[str]:
+def _lost_clips(
+    failures: dict[Path, Exception], lost: int, num_clips: int, remedy: str
+) -> list[str]:
     if not failures:
         return []
     missing = sum(isinstance(error, FileNotFoundError) for error in failures.values())
     return [
         f"{lost} of {num_clips} clips cannot be used, {missing} files are missing and "
-        f"{len(failures) - missing} unreadable, the first is {next(iter(failures))}"
+        f"{len(failures) - missing} unreadable, the first is {next(iter(failures))}: {remedy}"
     ]
 
 
@@ -266,7 +237,7 @@ def _mean_and_std(
     ]
 
 
-def _statistics(
+def _wrong_statistics(
     measured: tuple[float, float] | None, expected: tuple[float, float] | None
 ) -> list[str]:
     if not (measured and expected):

@@ -19,6 +19,9 @@ class Manifest:
     """A corpus: its clips and the names of its classes, in the order of the model's outputs.
 
     Any iterable of `Clip` will do as `clips`; it is kept in columns, as `Clips`.
+
+    Raises:
+        ValueError: two classes have one name.
     """
 
     name: str
@@ -28,6 +31,12 @@ class Manifest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clips", Clips.of(self.clips))
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise ValueError(
+                f"{self.name} has two classes {twice!r}: expected a name of its own for each; "
+                "rename one"
+            )
 
     @property
     def folds(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.audio import load_audio, stream_audio
+from data.audio import load_audio, read_header, stream_audio
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
 RATE = 16_000
@@ -383,3 +383,16 @@ def test_damage_gives_a_waveform_or_one_line(samples_of_every_format, tmp_path, 
         assert str(path) in str(error) and "\n" not in str(error)
     else:
         assert waveform.ndim == 1 and len(waveform) and waveform.isfinite().all()
+
+
+def test_a_header_tells_the_length_that_decoding_gives(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.zeros((3000, 2)), 44_100)
+    header = read_header(path)
+    assert (header.samples, header.sample_rate, header.size) == (3000, 44_100, path.stat().st_size)
+    # a FLAC from a pipe: the 36 bits of the number of samples in its STREAMINFO are 0
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert read_header(path).samples == 3000

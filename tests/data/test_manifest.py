@@ -35,6 +35,11 @@ def test_a_split_is_the_clips_that_belong_to_it_and_a_missing_one_is_named():
         manifest.in_split("validation")
 
 
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="twins has two classes 'dog'"):
+        Manifest("twins", CLIPS, ("cat", "dog", "dog"))
+
+
 def relative_names(*paths: str) -> list[str]:
     manifest = Manifest("names", [Clip(Path(path), (0,)) for path in paths], ("dog",))
     return [manifest.relative(clip.path) for clip in manifest.clips]
