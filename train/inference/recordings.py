@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 from ast_model import AudioClassifier
 from data import load_audio
-from data.audio import stream_audio
-from data.audit import read_header
+from data.audio import read_header, stream_audio
 from data.files import is_audio, walk
 
 logger = logging.getLogger(__name__)
