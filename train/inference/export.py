@@ -73,7 +73,7 @@ def convert(
     """
     destination = Path(destination).resolve()
     to_onnx = destination.suffix.lower() == ".onnx"
-    _require_fitting(to_onnx, verify_with, frontend)
+    _require_fitting(destination, to_onnx, verify_with, frontend)
     asked = {
         "num_classes": num_classes,
         "num_frames": num_frames,
@@ -133,7 +133,11 @@ def _from_image_model(
     return AudioClassifier(model, frontend, names).eval()
 
 
-def _require_fitting(to_onnx: bool, verify_with: Path | None, frontend: bool) -> None:
+def _require_fitting(
+    destination: Path, to_onnx: bool, verify_with: Path | None, frontend: bool
+) -> None:
+    if to_onnx and destination.is_dir():
+        raise ValueError(f"{destination} is a folder; give the name of a file")
     if to_onnx and verify_with:
         raise ValueError(
             "--verify compares a folder with transformers; leave it out: an ONNX file is always "

@@ -1,4 +1,4 @@
-"""`ast-audio convert`: every kind of source, what is written and said, what is refused."""
+"""`convert` and its command: every kind of source, what is written and said, what is refused."""
 
 import shutil
 
@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import weights
-from ast_model import AST, ASTConfig, Frontend, FrontendConfig
+from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from train.cli import main
+from train.inference import convert as convert_model
 from train.inference.export import read_class_names
 from train.run_folder import read_json, write_json, write_table
 
@@ -112,7 +113,7 @@ def randomised(model, seed=0):
 def write_model(folder, seed=0, **changes):
     sizes = {"num_classes": 3, "num_frames": FRAMES, "width": WIDTH, "heads": 3, "depth": 2}
     model = randomised(AST(ASTConfig(**sizes | changes)), seed)
-    weights.save(folder, model, Frontend(FrontendConfig(FRAMES)), CLASSES)
+    weights.save(folder, AudioClassifier(model, Frontend(FrontendConfig(FRAMES)), CLASSES))
     return folder
 
 
@@ -141,8 +142,16 @@ def test_a_folder_of_transformers_is_converted_and_verified(theirs, tmp_path, cl
     assert "1e-03 absolute" in out and "1e-04 relative" in out
 
 
+def test_the_function_says_what_it_wrote(theirs, tmp_path, clip):
+    found = convert_model(theirs, tmp_path / "new", classes=("a", "b", "c"), verify_with=clip)
+    assert found.path == tmp_path / "new"
+    assert found.classifier.classes == ("a", "b", "c")
+    assert found.size == sum(map(len, content(tmp_path / "new").values()))
+    assert (found.reference, found.agreement.holds) == (theirs, True)
+
+
 def test_a_hub_id_is_fetched_and_named(theirs, tmp_path, clip, monkeypatch, capsys):
-    monkeypatch.setattr("train.inference.export.fetch", {"owner/model@v1": theirs}.get)
+    monkeypatch.setattr("train.inference.models.fetch", {"owner/model@v1": theirs}.get)
     convert("owner/model@v1", tmp_path / "new", "--verify", clip)
     assert f"which read {theirs}\n" in capsys.readouterr().out
     assert "Converted from owner/model@v1." in (tmp_path / "new" / "README.md").read_text()
@@ -184,7 +193,7 @@ def test_a_run_is_converted_with_its_recipe_and_last_score(run, tmp_path):
     card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
     scores = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert scores == {"accuracy": 0.5, "mAP": 0.5}
-    assert "esc50, fold 2, held out from training, 2 clips. " in card.text
+    assert "esc50, fold 2 (validation split), 2 clips. " in card.text
     assert "The figures are of the last epoch, 3." in card.text
     assert '"init_from": "start.pth"' in card.text and "private" not in card.text
 
@@ -206,11 +215,11 @@ def test_the_recipes_metric_says_which_epoch_best_is_of(run, tmp_path):
     assert "epoch 1, chosen because its mAP" in (tmp_path / "new" / "README.md").read_text()
 
 
-def test_the_score_on_a_test_part_goes_first(run, tmp_path):
+def test_the_score_on_the_test_split_goes_first(run, tmp_path):
     test = {"best": {"accuracy": 0.125}, "last": {"accuracy": 0.0625}}
-    write_json(
-        run / "results.json", {"held out": "validation", "last": {}, "best": {}, "test": test}
-    )
+    validation = {"last": {"accuracy": 0.5}, "best": {"accuracy": 0.75}}
+    results = {"validation_split": "validation", "validation": validation, "test": test}
+    write_json(run / "results.json", results)
     (run / "test_predictions.csv").write_text("clip,target,dog\na.wav,dog,1\n")
     convert(run / "best", tmp_path / "new")
     card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
@@ -220,19 +229,19 @@ def test_the_score_on_a_test_part_goes_first(run, tmp_path):
 
 def test_a_model_of_averaged_weights_brings_its_own_score(run, tmp_path):
     write_model(run / "averaged", seed=2)
-    write_json(run / "results.json", {"held out": "validation", "averaged": {"accuracy": 0.625}})
+    results = {"validation_split": "validation", "validation": {"averaged": {"accuracy": 0.625}}}
+    write_json(run / "results.json", results)
     convert(run / "averaged", tmp_path / "new")
     card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
     assert [result.metric_value for result in card.data.eval_results] == [0.625]
-    assert (
-        "esc50, validation, held out from training" in card.text and "mean of several" in card.text
-    )
+    assert "Measured on esc50, validation, 2 clips." in card.text
+    assert "mean of several epochs' weights" in card.text
 
 
 def test_a_run_without_folds_and_without_scores_claims_none(run, tmp_path):
     write_json(run / "recipe.json", read_json(run / "recipe.json") | {"fold": None})
     convert(run, tmp_path / "new")
-    assert "esc50, a part, held out" in (tmp_path / "new" / "README.md").read_text()
+    assert "Measured on esc50, validation, 2" in (tmp_path / "new" / "README.md").read_text()
     (run / "metrics.csv").unlink()
     convert(run, tmp_path / "new")
     assert "No score is recorded." in (tmp_path / "new" / "README.md").read_text()
@@ -253,7 +262,7 @@ def test_a_run_without_an_epoch_yet_is_named(run, tmp_path, fails):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("recipe.json", "[]"), ("recipe.json", "{"), ("metrics.csv", "epoch\n"),
+    [("recipe.json", "[]"), ("recipe.json", "{"), ("metrics.csv", "epoch,accuracy\n1\n"),
      ("metrics.csv", "epoch,accuracy\n1,high\n"), ("results.json", "[]"),
      ("results.json", '{"test": {}}')],
 )  # fmt: skip
@@ -294,7 +303,7 @@ def test_audiosets_table_of_classes_is_read(recordings):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"a\nb\n", "names 2 classes, the model has 3"),
+        (b"a\nb\n", "2 class names for the 3 classes of"),
         (b"a\nb\nb\n", "twice"),
         (b"\xff\xfe\x00", "no list of class names"),
         (b"index,display_name\n0,a\n2,b\n3,c\n", "an index or a name is missing"),
@@ -302,7 +311,7 @@ def test_audiosets_table_of_classes_is_read(recordings):
         (b"index,display_name\n0,a\n1,b\nx,c\n", "no list of class names"),
         (b"mid,display_name\n0,a\n1,b\n2,c\n", "no list of class names ('index')"),
         (b'index,display_name\n0,a\n1,"b\n', "no list of class names"),
-        (b"", "names 0 classes"),
+        (b"", "0 class names for the 3 classes of"),
     ],
 )
 def test_bad_class_names_are_refused(theirs, tmp_path, fails, text, message):
@@ -319,11 +328,11 @@ def test_a_model_is_replaced_and_anything_else_is_kept(theirs, tmp_path, fails):
     convert(theirs, tmp_path / "empty")
     (tmp_path / "old" / "notes.txt").write_text("mine")
     before = content(tmp_path / "old")
-    assert "something other than a model (notes.txt)" in fails(theirs, tmp_path / "old")
+    assert "something else than a model (notes.txt)" in fails(theirs, tmp_path / "old")
     assert content(tmp_path / "old") == before
     (tmp_path / "readme").mkdir()
     (tmp_path / "readme" / "README.md").touch()
-    assert "no config.json" in fails(theirs, tmp_path / "readme")
+    assert "something else than a model (README.md)" in fails(theirs, tmp_path / "readme")
     (tmp_path / "file").touch()
     assert "is a file" in fails(theirs, tmp_path / "file")
     (tmp_path / "folder.onnx").mkdir()
