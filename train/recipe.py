@@ -185,10 +185,10 @@ class Averaging:
     checkpoint_ensemble: bool = False
     """Score the mean of all epochs' predictions as well (authors' cum_mAP)."""
     metric: Literal["accuracy", "mAP"] = "accuracy"
-    """What chooses the best epoch on the held-out clips."""
+    """What chooses the best epoch on the validation clips."""
     patience: int = 0
-    """Stop after so many epochs without a better one; 0 trains them all. It looks at the held-out
-    clips, so needs a test part for an honest score."""
+    """Stop after so many epochs without a better one; 0 trains them all. It looks at the validation
+    clips, so needs a test split for an honest score."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     make demo
 
-Expected: at least 90 % on the held-out fold (measured: 97.9 %), in under two minutes on two cores.
+Expected: at least 90 % on the validation fold (measured: 97.9 %), in under two minutes on two cores.
 Patches as high as the spectrogram learn faster from few clips than square ones.
 """
 
