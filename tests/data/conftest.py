@@ -1,6 +1,10 @@
 """What the tests of this room share."""
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("data", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("data")
 
 
 @pytest.fixture(autouse=True)

@@ -281,9 +281,7 @@ def test_streamed_blocks_join_to_the_loaded_waveform(form, rate, seconds, tmp_pa
     assert 0 < len(blocks[-1]) <= size
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     samples=st.integers(3, 20_000),
     source_rate=st.sampled_from([8_000, 16_000, 22_050, 44_100]),
@@ -365,9 +363,7 @@ def samples_of_every_format():
     return {form: encode(form, sweep(4_000)) for form in FORMATS}
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data(), form=st.sampled_from(FORMATS))
 def test_damage_gives_a_waveform_or_one_line(samples_of_every_format, tmp_path, form, draw):
     content = bytearray(samples_of_every_format[form])

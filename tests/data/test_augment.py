@@ -104,7 +104,6 @@ def test_spec_augment_equals_torchaudio_fed_the_same_uniforms(
     assert not torch.equal(ours, fbank)
 
 
-@settings(deadline=None)
 @given(
     drawn=st.lists(UNIFORM, min_size=10, max_size=10),
     widths=st.tuples(st.integers(0, 16), st.integers(0, 30)),
@@ -143,7 +142,7 @@ def test_spec_augment_rejects_a_width_beyond_its_axis(widths, named):
         augment.spec_augment(torch.ones(1, 30, 16), uniforms(1), *widths)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(level=UNIFORM, seed=st.integers(0, 2**32 - 1))
 def test_noise_lies_in_its_bounds(level, seed):
     drawn = uniforms(1, noise_level=[level])
@@ -167,7 +166,6 @@ def test_noise_differs_between_seeds_and_leaves_the_global_generator_alone():
 
 
 @given(drawn=st.lists(UNIFORM, min_size=1, max_size=6), frames=st.integers(0, 12))
-@settings(deadline=None)
 def test_time_shift_equals_torch_roll_of_each_clip(drawn, frames):
     fbank = random(len(drawn), 9, 3)
     shifted = augment.time_shift(fbank, uniforms(len(drawn), time_shift=drawn), frames)
@@ -204,7 +202,6 @@ def test_cutmix_replaces_one_span_and_mixes_targets_by_its_share():
         torch.testing.assert_close(soft[clip], expected)
 
 
-@settings(deadline=None)
 @given(
     drawn=st.lists(st.lists(UNIFORM, min_size=10, max_size=10), min_size=2, max_size=5),
     frames=st.integers(1, 40),

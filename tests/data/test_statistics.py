@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data.statistics import moments
@@ -13,7 +13,6 @@ from data.statistics import moments
     offset=st.floats(-1e4, 1e4),
     seed=st.integers(0, 100),
 )
-@settings(deadline=None)
 def test_batching_does_not_matter(sizes, offset, seed):
     generator = torch.Generator().manual_seed(seed)
     batches = [torch.randn(size, 3, generator=generator) + offset for size in sizes]
