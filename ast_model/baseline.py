@@ -10,32 +10,39 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class BaselineConfig:
-    """Which image model, and its input and output."""
+    """Which image model, and its input and output.
 
-    name: str  # of timm: "tf_efficientnet_b3"
+    Args:
+        name: timm's name of the model, such as "tf_efficientnet_b3".
+        num_classes: outputs of the model.
+        num_frames: length of the input, 10 ms a frame.
+        num_mel_bins: height of the input.
+    """
+
+    name: str
     num_classes: int
     num_frames: int
     num_mel_bins: int
 
 
 class Baseline(nn.Module):
-    """Spectrogram in, class logits out, by a model that timm makes for images of one channel.
+    """Spectrogram in, class logits out, by an image model of timm with one input channel.
 
     Args:
         config: the model's name, its input and output.
         pretrained: start from timm's ImageNet weights, the colour channels of the first
             convolution summed (timm's rule for one channel).
-        file: those weights, instead of a download.
+        file: a file with those weights; None lets timm download them.
 
     Raises:
-        ValueError: timm has no such model, its weights cannot be had, or it does not take an image
-            of this size.
+        ValueError: timm has no such model or cannot load its weights, or the model does not take
+            an image of this size.
     """
 
     def __init__(
         self, config: BaselineConfig, pretrained: bool = False, file: str | Path | None = None
     ) -> None:
-        import timm  # seconds, so not before a baseline is wanted
+        import timm  # takes seconds
 
         super().__init__()
         self.config = config

@@ -100,7 +100,7 @@ class AudioClassifier(nn.Module):
             num_classes: makes a new, random head where this is not the model's number.
             num_frames: length of the input, 10 ms a frame; positions are fitted to it.
             stride: of the patches, (frequency, time) or one number for both.
-            device: where the model shall live.
+            device: of the model.
             **options: further arguments of `weights.load`, such as `classes` or `mean`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What an AST is made of, and what its front end does: two frozen, self-checking records."""
+"""The settings of an AST and of its front end: two frozen dataclasses that check themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PRESETS: dict[str, dict[str, int]] = {
     "large384": {"width": 1024, "depth": 24, "heads": 16},
 }
 """DeiT's sizes (12 blocks deep), and ViT-L (24). The number is the image size of the ImageNet
-weights that the preset is meant for; it does not change the AST itself."""
+weights that are usually loaded into an AST of that size; the AST is the same for both numbers."""
 
 POOLINGS = ("cls", "patches")
 WINDOWS = ("hamming", "hanning", "povey", "blackman", "rectangular")
@@ -23,12 +23,35 @@ WINDOWS = ("hamming", "hanning", "povey", "blackman", "rectangular")
 class ASTConfig:
     """The architecture of an AST (paper, section 2.1). Axes are always (frequency, time).
 
+    Args:
+        num_classes: outputs of the head.
+        num_frames: length of the input, 10 ms a frame.
+        num_mel_bins: height of the input.
+        width: numbers a token.
+        depth: transformer blocks.
+        heads: attention heads a block; they divide the width.
+        mlp_ratio: width of the MLP's hidden layer, as a multiple of `width`.
+        patch: size of a patch, (frequency, time) or one number for both.
+        stride: from one patch to the next; smaller than the patch, patches overlap.
+        distilled: a DIST token beside CLS.
+        pooling: what the head takes: "cls", the mean of CLS and DIST, or "patches", the mean of
+            the patch tokens.
+        dropout: probability, in every block and after the positions.
+        drop_path: probability of skipping a branch of the last block (stochastic depth); it rises
+            linearly from 0 in the first block.
+        layer_norm_eps: of the blocks and the final norm, as in timm's DeiT.
+        head_layer_norm_eps: of the head's norm: PyTorch's default, as in the authors' code.
+        gradient_checkpointing: compute activations again in the backward pass, to save memory.
+        patchout: rows and columns of the patch grid that each training step leaves out at random
+            (structured patchout; Koutini et al., Interspeech 2022): less to compute, less
+            overfitting.
+
     Raises:
         ValueError: a field is out of range, or the input is smaller than one patch.
     """
 
     num_classes: int = 527
-    num_frames: int = 1024  # 10 ms each
+    num_frames: int = 1024
     num_mel_bins: int = 128
     width: int = 768
     depth: int = 12
@@ -36,15 +59,13 @@ class ASTConfig:
     mlp_ratio: float = 4.0
     patch: tuple[int, int] = (16, 16)
     stride: tuple[int, int] = (10, 10)
-    distilled: bool = True  # a DIST token beside CLS
-    pooling: str = "cls"  # "cls": mean of CLS and DIST; "patches": mean of the patch tokens
+    distilled: bool = True
+    pooling: str = "cls"
     dropout: float = 0.0
-    drop_path: float = 0.0  # rate of the last block; earlier blocks rise linearly from 0
-    layer_norm_eps: float = 1e-6  # blocks and final norm, as timm's DeiT
-    head_layer_norm_eps: float = 1e-5  # the head's norm, PyTorch's default, as the authors' code
+    drop_path: float = 0.0
+    layer_norm_eps: float = 1e-6
+    head_layer_norm_eps: float = 1e-5
     gradient_checkpointing: bool = False
-    # Rows and columns of the patch grid that each training step leaves out at random (structured
-    # patchout of PaSST; Koutini et al., Interspeech 2022): less to compute, less overfitting.
     patchout: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
@@ -94,7 +115,7 @@ class ASTConfig:
 
     @property
     def num_tokens(self) -> int:
-        """Length of the sequence that the blocks see."""
+        """Tokens in a block, the special ones included."""
         return self.num_special_tokens + self.grid[0] * self.grid[1]
 
     def unpadded_frames(self, frames: int) -> int:
@@ -109,10 +130,16 @@ class ASTConfig:
 
 @dataclass(frozen=True)
 class FrontendConfig:
-    """How a waveform becomes the network's input; it travels with every saved model.
+    """How a waveform becomes the network's input; saved with every model.
 
-    `mean` and `std` are those of the data set's log-mel values (defaults: AudioSet). `window` is
-    Hamming as in the paper; the authors' code and the Hugging Face port use `hanning`.
+    Args:
+        num_frames: length of the input, 10 ms a frame.
+        num_mel_bins: bins of the mel filterbank.
+        window: `hamming` as in the paper; the authors' code and transformers use `hanning`. Also
+            `povey`, `blackman`, `rectangular`.
+        mean: of the data set's log-mel values; the default is AudioSet's.
+        std: their standard deviation.
+        sample_rate: of the waveforms, in Hz.
 
     Raises:
         ValueError: a field is out of range.
@@ -123,7 +150,7 @@ class FrontendConfig:
     window: str = "hamming"
     mean: float = -4.2677393
     std: float = 4.5689974
-    sample_rate: int = 16_000  # Hz
+    sample_rate: int = 16_000
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "num_mel_bins", "sample_rate"):

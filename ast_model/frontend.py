@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from ast_model.config import WINDOWS, FrontendConfig
 
-LOG_FLOOR = torch.finfo(torch.float32).eps  # Kaldi's floor under the mel energies, log: -15.94
-FRAMES_AT_ONCE = 1024  # on a CPU: 2 MB for each temporary at 16 kHz, which stays in cache
-BAND = 32  # mel bins that are summed at once
+LOG_FLOOR = torch.finfo(torch.float32).eps  # Kaldi's floor of mel energies; its log is -15.94
+FRAMES_AT_ONCE = 1024  # on a CPU: temporaries of 2 MB at 16 kHz, which stay in its cache
+BAND = 32  # mel bins of one matrix product
 
 
 class KaldiFbank(nn.Module):
@@ -33,14 +33,18 @@ class KaldiFbank(nn.Module):
       - no dither (Kaldi adds noise of deviation 1, in 16-bit units), no energy, no VTLN;
       - the default window is Hamming, as in the AST paper (Kaldi's default: `povey`).
 
-    Computes in float32, inside autocast too and after `.half()`. A matrix product that the user
-    has lowered (`torch.set_float32_matmul_precision`, TF32) lowers the agreement to about 1e-3.
+    Computes in float32, under autocast and after `.half()` too. With matrix products of lower
+    precision (`torch.set_float32_matmul_precision`, TF32) it agrees within about 1e-3 only.
 
     Args:
         sample_rate: of the waveforms, in Hz.
+        num_mel_bins: bins of the filterbank, at least 4.
         window: `hamming`, `hanning`, `povey`, `blackman` or `rectangular`.
-        frame_length, frame_shift: in ms.
-        low_freq, high_freq: of the filterbank, in Hz; a high_freq <= 0 counts from Nyquist.
+        frame_length: of the window, in ms.
+        frame_shift: from one frame to the next, in ms.
+        low_freq: lower end of the filterbank, in Hz.
+        high_freq: upper end, in Hz; zero or less is counted from the Nyquist frequency.
+        preemphasis: coefficient of the previous sample, which is subtracted.
 
     Raises:
         ValueError: an argument is out of range.
@@ -79,15 +83,15 @@ class KaldiFbank(nn.Module):
         self._bands = _bands(self.mel)
 
     def num_frames(self, samples: Any) -> Any:
-        """Frames that fit into `samples` (an integer or a tensor of them) >= one window."""
+        """Frames that fit into `samples`, an integer or a tensor of them, at least one window."""
         return 1 + (samples - self.window_size) // self.shift
 
     def num_samples(self, frames: int) -> int:
-        """Samples that `frames` frames span."""
+        """Samples that `frames` frames take."""
         return self.window_size + (frames - 1) * self.shift
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The filterbank of each clip's own samples, and how many frames it has.
+        """The filterbank of each clip, and how many frames it has.
 
         Args:
             waveforms: (batch, samples) of any floating type, in [-1, 1].
@@ -145,10 +149,10 @@ class KaldiFbank(nn.Module):
         return samples
 
     def _clip_by_clip(self, waveforms: Tensor, num_frames: list[int]) -> Tensor:
-        """For a CPU: temporaries that leave its cache cost more than the arithmetic does."""
+        """For a CPU: small temporaries, since memory outside its cache is the bottleneck."""
         frames = waveforms.unfold(1, self.window_size, self.shift)
         clips = [
-            torch.cat([self._log_mel(part) for part in clip[:count].split(FRAMES_AT_ONCE)])
+            torch.cat([self._log_mel(some) for some in clip[:count].split(FRAMES_AT_ONCE)])
             for clip, count in zip(frames, num_frames, strict=True)
         ]
         return nn.utils.rnn.pad_sequence(clips, batch_first=True)
@@ -168,8 +172,8 @@ class KaldiFbank(nn.Module):
     def _log_mel(self, frames: Tensor) -> Tensor:
         """(..., W) -> (..., M).
 
-        Mean, pre-emphasis and window are linear and could be merged. They keep Kaldi's order and
-        float32 rounding: in bins near the floor a merged form is off by more than 1e-3.
+        Mean, pre-emphasis and window are linear and could be merged, but are applied in Kaldi's
+        order, with its rounding: merged, bins near the floor are off by more than 1e-3.
         """
         padded = functional.pad(frames, (0, self.fft_size - self.window_size))  # a copy
         frame = padded[..., : self.window_size]
@@ -179,12 +183,12 @@ class KaldiFbank(nn.Module):
         frame[..., :1] -= delayed[..., :1]  # Kaldi: the first sample is its own predecessor
         frame *= self.window
         spectrum = torch.view_as_real(torch.fft.rfft(padded)).flatten(-2)  # (..., 2 F + 2)
-        power = spectrum.square()  # of both parts: the mel weights sum them
+        power = spectrum.square()  # of real and imaginary part: the mel weights sum them
         mel = [power[..., bins] @ self.mel[bins, band] for bins, band in self._bands]
         return torch.cat(mel, dim=-1).clamp(min=LOG_FLOOR).log()
 
     def _apply(self, fn: Any, recurse: bool = True) -> KaldiFbank:
-        """Follow `.to()` to its device, not to its type: 16-bit mel weights err by up to 0.4 %."""
+        """`.to()` another device, but stay float32: 16-bit mel weights err by up to 0.4 %."""
         window, mel = self.window, self.mel
         super()._apply(fn, recurse)
         self.window = window.to(self.window.device)
@@ -193,10 +197,13 @@ class KaldiFbank(nn.Module):
 
 
 class Frontend(nn.Module):
-    """What stands before an AST: mean removal, filterbank, fit to length, normalisation.
+    """The input of an AST: mean removal, filterbank, cut or padded to length, normalised.
 
     `forward` is `normalise(filterbank(...))`. In training SpecAugment comes between the two,
-    noise and roll after them.
+    noise and time shift after them.
+
+    Args:
+        config: window, mean and std, number of frames and mel bins, sample rate.
 
     Raises:
         ValueError: the filterbank cannot be made, such as with fewer than 4 mel bins.
@@ -210,28 +217,34 @@ class Frontend(nn.Module):
     def forward(
         self, waveforms: Tensor, lengths: Tensor | None = None, num_frames: int | None = None
     ) -> Tensor:
-        """(batch, samples), (batch,) or None -> (batch, num_frames, mel bins), normalised.
-
-        Types and errors are those of `KaldiFbank.forward`.
+        """The network's input.
 
         Args:
-            num_frames: the length to fit the clips to; None: the network's.
+            waveforms: (batch, samples), as of `KaldiFbank.forward`.
+            lengths: (batch,) or None, as there.
+            num_frames: the length to cut or pad the clips to; None: `config.num_frames`.
+
+        Returns:
+            (batch, num_frames, mel bins) float32, normalised.
+
+        Raises:
+            ValueError: as of `KaldiFbank.forward`.
         """
         return self.normalise(self.filterbank(waveforms, lengths, num_frames))
 
     def filterbank(
         self, waveforms: Tensor, lengths: Tensor | None = None, num_frames: int | None = None
     ) -> Tensor:
-        """The log-mel filterbank at the network's length, not yet normalised.
+        """`forward` without the normalisation.
 
-        The mean of each clip, over its own samples, is subtracted. Frames over `num_frames` are
-        cut at the end; missing ones are zeros, in the log-mel domain, which is louder than most
-        sound (a quirk of the authors' code that published checkpoints have learnt).
+        The mean of each clip's own samples is subtracted first. Frames beyond `num_frames` are
+        cut at the end. Missing ones are zeros in the log-mel domain, which is louder than most
+        sound: a quirk of the authors' code, which published checkpoints rely on.
         """
         num_frames = self.config.num_frames if num_frames is None else num_frames
         samples = self.fbank.check_clips(waveforms, lengths)
         waveforms = waveforms.float()
-        # Clip by clip, since the rounding of a mean must not depend on the rest of the batch.
+        # Clip by clip, so that the rounding of a mean does not depend on the rest of the batch.
         means = [clip[:count].mean() for clip, count in zip(waveforms, samples, strict=True)]
         longest = self.fbank.num_samples(num_frames)
         waveforms = waveforms[:, :longest] - torch.stack(means)[:, None]
@@ -239,21 +252,21 @@ class Frontend(nn.Module):
         return functional.pad(fbank, (0, 0, 0, num_frames - fbank.shape[1]))
 
     def traceable(self, waveforms: Tensor) -> Tensor:
-        """`forward` without lengths, checks, or loops over the clips: for `torch.export`.
+        """`forward` without lengths, checks, or loops over the clips, for `torch.export`.
 
-        One graph serves any batch and any number of samples; clips shorter than one window come
-        out as padding alone. Equal to `forward` but for the rounding of the mean.
+        One graph serves batches and clips of any size; a clip shorter than one window gives
+        padding only. Equal to `forward` except for the rounding of the mean.
 
         Args:
             waveforms: (batch, samples) float32, each clip as long as its row.
         """
         frames, fbank = self.config.num_frames, self.fbank
-        longest, own_frames = fbank.num_samples(frames), fbank.num_frames(waveforms.shape[1])
+        longest, clip_frames = fbank.num_samples(frames), fbank.num_frames(waveforms.shape[1])
         waveforms = waveforms - waveforms.mean(1, keepdim=True)
-        # Always that many samples, whatever came in: all shapes from here on are constants.
+        # Padded and cut to one length, so that all shapes from here on are constants.
         waveforms = functional.pad(waveforms, (0, longest))[:, :longest]
         log_mel = fbank._log_mel(waveforms.unfold(1, fbank.window_size, fbank.shift))
-        after = torch.arange(frames, device=waveforms.device) >= own_frames
+        after = torch.arange(frames, device=waveforms.device) >= clip_frames
         return self.normalise(log_mel.masked_fill(after[:, None], 0))
 
     def normalise(self, fbank: Tensor) -> Tensor:
@@ -277,9 +290,9 @@ def _window(name: str, size: int) -> Tensor:
 
 
 def _bands(mel: Tensor) -> list[tuple[slice, slice]]:
-    """The rows of the mel weights that are not all zero, for each few of their columns.
+    """For every `BAND` columns of the mel weights, the range of rows that are not all zero.
 
-    A triangle spans a few FFT bins: all rows for all columns are four times the arithmetic.
+    A triangle spans a few FFT bins only: multiplying all of them is four times the arithmetic.
     """
     bands = []
     for start in range(0, mel.shape[1], BAND):
@@ -292,10 +305,10 @@ def _bands(mel: Tensor) -> list[tuple[slice, slice]]:
 def _mel_weights(
     num_mel_bins: int, fft_size: int, sample_rate: int, low_freq: float, high_freq: float
 ) -> Tensor:
-    """Kaldi's triangles, linear in mel (feat/mel-computations.cc), (F, M): Nyquist's bin is not in.
+    """Kaldi's triangles, linear in mel (feat/mel-computations.cc), (F, M), without Nyquist's bin.
 
-    In float32 as in Kaldi: where a triangle holds little more than an FFT bin near its foot, double
-    would move the log by more than 1e-4.
+    In float32 as in Kaldi: where a triangle has an FFT bin only near its foot, float64 would move
+    the log by more than 1e-4.
     """
     if num_mel_bins < 4:
         raise ValueError(f"num_mel_bins {num_mel_bins} is too small; use at least 4")

@@ -15,16 +15,16 @@ def fit_positions(
     new_grid: tuple[int, int],
     mode: str = "bilinear",
 ) -> Tensor:
-    """Carry positional embeddings from one patch grid to another, the special tokens unchanged.
+    """Fit positional embeddings to another patch grid; the special tokens keep theirs.
 
-    Axis by axis, time first: a shorter axis keeps the window in its middle, a longer one is
+    Axis by axis, time first: a shorter axis keeps the middle of the old one, a longer one is
     interpolated. This is the authors' rule; the paper's text says "cut and bilinear interpolate".
 
     Args:
-        positions: (1, special tokens + old frequency * old time, width); the patches in
-            frequency-major order. However many rows precede the grid are special tokens.
+        positions: (1, special tokens + old frequency * old time, width); the special tokens come
+            first, then the patches in frequency-major order.
         old_grid: (frequency, time) that `positions` was learned on.
-        new_grid: (frequency, time) that is wanted.
+        new_grid: (frequency, time) to fit it to.
         mode: "bilinear" (`align_corners=False`) or "nearest", for an axis that grows.
 
     Returns:

@@ -1,4 +1,4 @@
-"""8-bit integers for inference on a CPU: a quarter of the weights' bytes, several times the speed.
+"""Linear layers in 8-bit integers for inference on a CPU: a quarter of the memory, and faster.
 
 Shapes: B batch, N tokens, I inputs, O outputs.
 """
@@ -11,17 +11,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-LEVELS = 127  # of a weight on either side of zero
+LEVELS = 127  # the largest integer of a weight
 FULL_RANGE = ("avx512_vnni", "avx_vnni", "amx_int8")  # x86 that sums products in 32 bits
-ENGINES = ("onednn", "x86", "fbgemm", "qnnpack")  # PyTorch's, fastest first
+ENGINES = ("onednn", "x86", "fbgemm", "qnnpack")  # PyTorch's quantised kernels, fastest first
 
 
 class Int8Linear(nn.Module):
     """A linear layer whose weights and inputs are 8-bit integers, and whose output is float32.
 
-    Weights have one scale an output, set once; inputs one scale and offset a call, from the least
-    and the largest value of the whole batch, so a clip's scores depend a little on the others. A
-    CPU that sums products of 8 bits in 16 gets 7 bits of the inputs, since more would overflow.
+    Weights have a scale for each output, inputs a scale and an offset for each call: those of the
+    smallest and the largest value in the batch, so that a clip's scores depend a little on the
+    other clips. Inputs have only 7 bits where the CPU sums products of 8 bits in 16, which 8 bits
+    would overflow.
 
     Args:
         linear: float32, on the CPU.
@@ -46,7 +47,7 @@ class Int8Linear(nn.Module):
 
 @contextmanager
 def _engine() -> Iterator[None]:
-    """PyTorch's library of integer kernels, of which weights and products must share one."""
+    """Select PyTorch's integer kernels; weights have to be packed and used by the same ones."""
     before, supported = torch.backends.quantized.engine, torch.backends.quantized.supported_engines
     torch.backends.quantized.engine = next(name for name in ENGINES if name in supported)
     try:
@@ -56,10 +57,16 @@ def _engine() -> Iterator[None]:
 
 
 def quantise(model: nn.Module) -> nn.Module:
-    """The model with every linear layer in 8-bit integers, for inference on a CPU; in place.
+    """Replace every linear layer of the model by one in 8-bit integers, for inference on a CPU.
 
-    Patches, norms, attention between tokens and residuals stay float32. There is no way back, no
-    gradient, and no saving: keep the folder that the model came from.
+    Patch embedding, norms, attention and residuals stay float32. The model is changed in place,
+    and can then be neither trained nor saved nor changed back.
+
+    Args:
+        model: float32, on the CPU.
+
+    Returns:
+        The same model.
 
     Raises:
         ValueError: the model is not float32 on a CPU.

@@ -15,7 +15,8 @@ class Timeline:
     """Probabilities of every class in each window of a recording, in the order of time.
 
     Args:
-        starts, ends: (windows,) float64, seconds from the beginning of the recording.
+        starts: (windows,) float64, seconds from the beginning of the recording.
+        ends: (windows,) float64, seconds.
         probabilities: (windows, classes) float32.
         classes: names of the columns.
         multi_label: probabilities are independent (sigmoid); else those of a window sum to one.
@@ -40,11 +41,17 @@ class Timeline:
         return likeliest(self.clip_probabilities(), self.classes, k)
 
     def segments(self, threshold: float) -> list[tuple[float, float, str, float]]:
-        """Where each class is heard: [(start, end, class, probability), ...], sorted.
+        """Where each class is heard.
 
-        A segment is a stretch of time, in seconds, that windows in which the class reaches the
-        threshold cover without a gap; its probability is the highest of them. Segments of one
-        class never overlap.
+        Windows in which the class reaches the threshold are joined where they touch or overlap,
+        so that segments of one class never overlap.
+
+        Args:
+            threshold: least probability of a window, in [0, 1].
+
+        Returns:
+            [(start, end, class, probability), ...], sorted; times in seconds, and the highest
+            probability of the joined windows.
 
         Raises:
             ValueError: the threshold is not in [0, 1].
@@ -61,7 +68,7 @@ class Timeline:
 
 
 def _merge(windows: Iterable[tuple[float, ...]]) -> list[tuple[float, ...]]:
-    """(start, end, probability) in the order of time -> the same, those that touch made one."""
+    """Join windows (start, end, probability), in the order of time, that touch or overlap."""
     merged: list[tuple[float, ...]] = []
     for start, end, probability in windows:
         if merged and start <= merged[-1][1]:
@@ -72,7 +79,7 @@ def _merge(windows: Iterable[tuple[float, ...]]) -> list[tuple[float, ...]]:
 
 
 def likeliest(probabilities: Tensor, classes: Sequence[str], k: int) -> list[tuple[str, float]]:
-    """The k highest of probabilities (classes,), best first; all of them if there are fewer."""
+    """The k likeliest classes, best first, of probabilities (classes,); all if there are fewer."""
     if k < 1:
         raise ValueError(f"top_k {k} is not positive; ask for at least one class")
     best = probabilities.topk(min(k, len(classes)))
@@ -84,7 +91,12 @@ def likeliest(probabilities: Tensor, classes: Sequence[str], k: int) -> list[tup
 
 def as_mono(waveform: Any) -> Tensor:
     """A tensor (samples,) of anything like one; ValueError if it is not one mono clip."""
-    waveform = torch.as_tensor(waveform)
+    try:
+        waveform = torch.as_tensor(waveform)
+    except TypeError as error:
+        raise ValueError(
+            f"{waveform!r} is no waveform; give an array or tensor (samples,) of one mono clip"
+        ) from error
     if waveform.dim() != 1:
         raise ValueError(
             f"waveform has shape {tuple(waveform.shape)}, expected (samples,): one mono clip; "
@@ -96,24 +108,25 @@ def as_mono(waveform: Any) -> Tensor:
 def windows(blocks: Iterable[Any], size: int, hop: int) -> Iterator[tuple[int, Tensor]]:
     """Overlapping windows of a recording that comes in blocks of any sizes.
 
-    A window begins every `hop` samples as long as it fits. Where they do not reach the end, one
-    more ends with the recording, since a window full of sound is nearer to training than one
-    filled up with padding. A recording shorter than a window is one shorter window.
+    A window begins every `hop` samples as long as it fits. If samples are left, one more window
+    ends with the recording: models have been trained on full windows rather than on padded ones.
+    A recording shorter than a window is one shorter window.
 
-    Holds a few windows of samples at a time, however long a recording or a block is.
+    Memory is that of a few windows, however long a recording or a block is.
 
     Args:
         blocks: (samples,) each, consecutive; one may be overwritten when the next is asked for.
-        size, hop: in samples; 1 <= hop <= size.
+        size: samples of a window.
+        hop: samples from one window to the next; 1 <= hop <= size.
 
     Yields:
-        (first sample, (size,) samples).
+        (index of the first sample, samples (size,)).
 
     Raises:
         ValueError: there are no samples, or a block is not (samples,).
     """
-    held: list[Tensor] = []
-    first, end = 0, 0  # of the samples held
+    held: list[Tensor] = []  # the samples from `first` to `end`
+    first, end = 0, 0
     start = 0  # of the next window
     for piece in (piece.clone() for block in blocks for piece in as_mono(block).split(size)):
         held.append(piece)

@@ -1,4 +1,4 @@
-"""Every way in and out of a model."""
+"""Models in and out: our folders, Hugging Face, the authors' files, timm, ONNX."""
 
 from weights.card import Score, model_card
 from weights.deit import from_timm, is_timm_name, timm_config

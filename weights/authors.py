@@ -1,8 +1,8 @@
-"""The authors' files: AST (YuanGongND/ast) and its self-supervised sibling (YuanGongND/ssast).
+"""The authors' files: AST (YuanGongND/ast) and its self-supervised variant (YuanGongND/ssast).
 
-A `.pth` is a bare state dict. Width, depth, patch shape, number of classes and number of patches
-are the shapes in it; stride and input size are not, and are worked out from the number of patches.
-An SSAST file from pretraining tells its input size in two scalars, and its stride is its patch.
+A `.pth` is a state dict without a configuration. Width, depth, patch, number of classes and number
+of patches follow from the tensors' shapes; stride and input size are inferred from the number of
+patches. A pretrained SSAST file holds its input size in two scalars, and its stride is its patch.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from weights.tensors import read_tensors
 logger = logging.getLogger(__name__)
 
 IGNORABLE = r"v\.head(_dist)?\..*|mask_embed|[cg]predlayer\..*|p_input_[ft]dim"
-"""ImageNet's heads that timm left in the backbone, and what only SSAST's pretext tasks use."""
+"""ImageNet's heads, which timm left in the backbone, and what only SSAST's pretraining uses."""
 
 USUAL_FRAMES = (128, 512, 1024)  # the recipes of the authors' code
 USUAL_BINS = 128
-HEAD_WIDTH = 64  # of every DeiT and ViT that the authors start from
+HEAD_WIDTH = 64  # of an attention head, in every DeiT and ViT that the authors start from
 STATISTICS_BY_CLASSES = {35: "Speech Commands", 50: "ESC-50", AUDIOSET_CLASSES: "AudioSet"}
 SPEECH_COMMANDS = (
     *("backward", "follow", "five", "bed", "zero", "on", "learn", "two", "house", "tree", "dog"),
@@ -128,7 +128,7 @@ def _require_backbone(file: Path, stored: Mapping[str, Tensor]) -> None:
 def _heads(file: Path, width: int, heads: int | None) -> int:
     if heads is None and width % HEAD_WIDTH:
         raise ValueError(
-            f"{file} has width {width}, which does not tell its number of attention heads "
+            f"{file} has width {width}, from which the number of attention heads does not follow "
             f"({HEAD_WIDTH} numbers each, usually): give heads"
         )
     return heads or width // HEAD_WIDTH
@@ -158,7 +158,7 @@ def _input(
     stride: Pair | None,
     num_mel_bins: int | None,
 ) -> dict[str, int | Pair]:
-    """Stride, frames and mel bins that the positions were learned for."""
+    """Stride, frames and mel bins that the positions were trained for."""
     if "p_input_fdim" in stored:
         frames, bins = int(stored["p_input_tdim"]), int(stored["p_input_fdim"])
         return {"num_frames": frames, "num_mel_bins": bins, "stride": patch}
@@ -188,7 +188,7 @@ def _input(
 
 
 def _readings(patches: int, patch: Pair, bins: int) -> list[tuple[Pair, range]]:
-    """Every stride, equal on both axes for square patches, with the lengths that give `patches`."""
+    """Strides (square patches: equal on both axes) with the lengths that give `patches`."""
     height, width = patch
     if height > bins:
         return []

@@ -1,4 +1,4 @@
-"""The model card: the README.md that the Hugging Face hub shows of a model folder."""
+"""The model card: the README.md that the Hugging Face hub shows for a model folder."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ logits = model(**extractor(waveform, sampling_rate={rate}, return_tensors="pt"))
 ```"""
 
 THEIR_USE_WITH_OUR_FRONTEND = """\
-With `transformers`, the filterbank has to come from `ast-audio`: this model was trained behind a
-{window} window, and `ASTFeatureExtractor` knows only Hann, so that its features differ from those.
+With `transformers`, the filterbank has to come from `ast-audio`: this model was trained with a
+{window} window, and `ASTFeatureExtractor` has only Hann's, so that its features differ.
 Of a `waveform` that is mono, {rate} Hz, float32 in [-1, 1]:
 
 ```python
@@ -57,13 +57,21 @@ behind both."""
 
 @dataclass(frozen=True)
 class Score:
-    """What was measured, and on what."""
+    """What was measured, and on what.
 
-    metrics: Mapping[str, float]  # finite, by name: {"accuracy": 0.95}
-    data: str  # name of the data set
-    split: str  # of the data set: "fold 1 (validation split)"
+    Args:
+        metrics: finite values by name, such as {"accuracy": 0.95}.
+        data: name of the data set.
+        split: of the data set, such as "fold 1 (validation split)".
+        clips: how many clips were scored, if that is known.
+        remark: a sentence on what the figures are of.
+    """
+
+    metrics: Mapping[str, float]
+    data: str
+    split: str
     clips: int | None = None
-    remark: str = ""  # a sentence on what the figures are of
+    remark: str = ""
 
 
 def model_card(
@@ -74,18 +82,18 @@ def model_card(
     recipe: Mapping[str, Any] | None = None,
     score: Score | None = None,
 ) -> str:
-    """The card in Markdown, with YAML front matter for the hub; what is not known is not claimed.
+    """The card in Markdown, with YAML front matter for the hub.
 
-    Local paths are cut to the file name. Names may hold any characters.
+    It says nothing about what is not given. Local paths are cut to the file name.
 
     Args:
         classifier: the model.
-        name: of the model.
-        origin: hub id, published name or path of what it was converted from.
-        requests: what was asked of the conversion, as of `weights.load`.
+        name: of the model; may hold any characters, like all names here.
+        origin: hub id, published name or path of the model that it was converted from.
+        requests: arguments of `weights.load` that the conversion was asked for.
         recipe: every field of the training recipe, in JSON types; the text names `corpus` and
-            `init_from` where they are among them.
-        score: of this very model.
+            `init_from` if they are among them.
+        score: of exactly this model.
     """
     parts = [
         _front_matter(classifier, name, score),

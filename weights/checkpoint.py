@@ -1,4 +1,4 @@
-"""A model as a file holds it: collected by name and shape, adapted on request, then built."""
+"""From the tensors of a file to a classifier: collect by name and shape, adapt, build."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATISTICS = {
     "ESC-50": (-6.6268077, 5.358466),
     "Speech Commands": (-6.845978, 5.5654526),
 }
-"""Mean and std of the log-mel values, as the authors' recipes have them."""
+"""Mean and std of the log-mel values, from the authors' recipes."""
 
 AUDIOSET_CLASSES = 527
 
@@ -31,7 +31,7 @@ Positions = Literal["bilinear", "nearest", "reinit"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a reader of some format hands on. A file without a head has none in `state`."""
+    """What was read from a file; `state` has no head if the file has none."""
 
     config: ASTConfig
     state: dict[str, Tensor]  # float32, under our names
@@ -64,18 +64,20 @@ def collect(
     with_head: bool = True,
     ignorable: str = r"(?!)",
 ) -> dict[str, Tensor]:
-    """The file's tensors under our names, in float32; every deviation is an error.
+    """The file's tensors under our names, in float32.
 
     Args:
-        names: a function of `weights.names`.
+        stored: the tensors under the file's names.
+        config: the architecture that they have to fit exactly.
+        names: the function of `weights.names` for this kind of file.
         source: what to call the file in messages.
-        with_head: whether the class head is looked for.
-        ignorable: a regular expression of the keys that may be left over; they are listed.
+        with_head: whether the file has a class head.
+        ignorable: regular expression of the keys that are not needed; those found are logged.
 
     Raises:
         ValueError: a key is missing or unknown, or a tensor has another shape than `config` asks.
     """
-    if config.depth > len(stored):  # before so many blocks are made
+    if config.depth > len(stored):  # a damaged file could ask for millions of blocks
         raise ValueError(f"{source}: a depth of {config.depth} does not fit {len(stored)} tensors")
     with torch.device("meta"):  # names and shapes only
         expected = AST(config).state_dict()
@@ -110,7 +112,7 @@ def _join(
 def carry_positions(
     positions: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], mode: Positions
 ) -> Tensor:
-    """`fit_positions`, or with "reinit" random ones (std 0.02), the special tokens' as well."""
+    """`fit_positions`; or, with "reinit", random ones (std 0.02) for all tokens."""
     if mode not in get_args(Positions):
         raise ValueError(f"positions {mode!r} is unknown; use {', '.join(get_args(Positions))}")
     if mode != "reinit":
@@ -158,7 +160,7 @@ def adapt(checkpoint: Checkpoint, positions: Positions = "bilinear", **requests:
 
 
 def build(checkpoint: Checkpoint) -> AudioClassifier:
-    """The classifier, in evaluation mode on the CPU; a head that is not there is made anew."""
+    """The classifier, in evaluation mode on the CPU; a missing head is initialised randomly."""
     with torch.device("meta"):
         model = AST(checkpoint.config)
     model.load_state_dict(checkpoint.state, strict=False, assign=True)  # `collect` was strict

@@ -27,22 +27,24 @@ def from_timm(
     positions: Positions = "bilinear",
     file: str | Path | None = None,
 ) -> AST:
-    """An AST of `config` whose patch embedding, tokens, positions and blocks are an image model's.
+    """An AST with the patch embedding, tokens, positions and blocks of an image model.
 
     The kernel's three colour channels become one. A kernel of another shape than `config.patch` is
     resampled so that the embedding of a resized patch stays the same (FlexiViT's pseudo-inverse,
     timm's `resample_patch_embed`). Positions are cut or interpolated from the image's grid.
-    LayerScale, where the image model has it, is multiplied into the layers before it. The class
-    head is new.
+    LayerScale, if the image model has it, is multiplied into the layers before it. The class head
+    is random.
 
     Args:
-        config: as wide and deep as the image model, with a DIST token if and only if it has one.
-        name: of timm, with or without a tag (`deit_base_distilled_patch16_384.fb_in1k`); names of
-            old timm (`vit_deit_base_distilled_patch16_384`) are known too.
+        config: of the AST: as wide and deep as the image model, with a DIST token if and only if
+            it has one.
+        name: timm's name of the image model, with or without a tag
+            (`deit_base_distilled_patch16_384.fb_in1k`); names of old timm
+            (`vit_deit_base_distilled_patch16_384`) are known too.
         channels: "mean" (the paper) or "sum" (the authors' code) of red, green and blue.
-        positions: "bilinear" or "nearest" for an axis that grows, or "reinit": random, the CLS and
-            DIST rows as well.
-        file: weights for timm to read; None lets timm fetch them from the Hugging Face hub.
+        positions: "bilinear" or "nearest" for an axis that grows, or "reinit": random, those of
+            CLS and DIST too.
+        file: weights for timm to read; None lets timm download them from the Hugging Face hub.
 
     Raises:
         FileNotFoundError: `file` does not exist.
@@ -66,7 +68,11 @@ def from_timm(
 
 
 def timm_config(name: str, **fields: Any) -> ASTConfig:
-    """The configuration of an AST of an image model's size, with `fields` of its own.
+    """The configuration of an AST as large as an image model.
+
+    Args:
+        name: timm's name of the image model.
+        **fields: further fields of `ASTConfig`.
 
     Raises:
         ValueError: timm has no such model, or an AST cannot be it.
@@ -80,14 +86,14 @@ def timm_config(name: str, **fields: Any) -> ASTConfig:
 
 
 def is_timm_name(name: str) -> bool:
-    """Whether timm, or timm as it was when AST was published, has a model of this name."""
-    import timm  # seconds, so not before it is needed
+    """Whether timm has a model of this name, today's or that of the authors' timm (0.4.5)."""
+    import timm  # takes seconds
 
     return timm.is_model(modern_name(name))
 
 
 def modern_name(name: str) -> str:
-    """DeiT's names began with `vit_` in the timm that the authors' code pins (0.4.5)."""
+    """Today's name: DeiT's began with `vit_` in the timm that the authors' code pins (0.4.5)."""
     return name.removeprefix("vit_") if name.startswith("vit_deit_") else name
 
 
@@ -177,7 +183,7 @@ def _fit_kernel(kernel: Tensor, channels: Channels, patch: tuple[int, int]) -> T
 
 
 def _learned_positions(image_model: VisionTransformer) -> Tensor:
-    """The image's positions, with a row for each special token."""
+    """The image's positions, with one for each special token."""
     learned = image_model.pos_embed.detach()
     if not image_model.no_embed_class:
         return learned

@@ -60,7 +60,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def fetch(source: str) -> Path:
-    """The local path of what `source` names, downloaded where the cache does not have it.
+    """The local path of a published model, downloaded unless it is in the cache.
 
     Args:
         source: the name of a published file of the authors (a key of `PUBLISHED`), with or without

@@ -5,7 +5,7 @@ preprocessor_config.json the front end
 model.safetensors        the weights under the Hub's key names (or pytorch_model.bin, from others)
 README.md                the model card, where one was given
 
-What the Hub's configuration cannot say stands in extra keys that transformers ignores.
+Settings that transformers does not have stand in extra keys, which it ignores.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ HUB_DEFAULTS = {
     "num_mel_bins": 128,
     "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
 }
-"""What a key that config.json leaves out means to transformers."""
+"""transformers' default for a key that config.json leaves out."""
 
 EXTRA_FIELDS = ("patch", "stride", "distilled", "pooling", "head_layer_norm_eps", "drop_path")
 
@@ -115,13 +115,13 @@ def _holds_model(folder: Path) -> bool:
 def read_folder(folder: Path) -> Checkpoint:
     """A folder that `save` or transformers' `save_pretrained` wrote.
 
-    Without preprocessor_config.json the front end is taken to be AudioSet's; an `ASTModel` has no
-    head; 527 classes are AudioSet's and multi-label, unless `problem_type` says otherwise.
+    Without preprocessor_config.json the front end is taken to be AudioSet's. An `ASTModel` has no
+    head. 527 classes are AudioSet's and multi-label, unless `problem_type` says otherwise.
 
     Raises:
         FileNotFoundError: config.json or the weights are missing.
         ValueError: a file is damaged or the folder is of another model, or the weights do not
-            match the configuration by name and shape; every deviating key is an error.
+            match the configuration exactly, by name and shape.
     """
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(
@@ -178,7 +178,7 @@ def _require_ast(folder: Path, hub: dict[str, Any]) -> None:
 
 
 def read_baseline(folder: Path) -> AudioClassifier | None:
-    """The baseline that `save` wrote; None where the folder holds something else."""
+    """The baseline that `save` wrote; None if the folder holds something else."""
     if not (folder / CONFIG).is_file():
         return None
     hub = _read_json(folder / CONFIG)
@@ -269,13 +269,13 @@ def _hub_preprocessor(config: FrontendConfig) -> dict[str, Any]:
 
 
 def _read_frontend(file: Path, config: ASTConfig | BaselineConfig) -> FrontendConfig:
-    window = "hanning"  # transformers' extractor knows no other
+    window = "hanning"  # the only one of transformers' extractor
     if not file.is_file():
         logger.warning(f"no {file}: AudioSet's mean and std are assumed")
         mean, std = STATISTICS["AudioSet"]
         return FrontendConfig(config.num_frames, config.num_mel_bins, window, mean, std)
     hub = _read_json(file)
-    # (x - 0) / (2 * 0.5) is no normalisation at all
+    # (x - 0) / (2 * 0.5) changes nothing
     mean, std = (hub["mean"], hub["std"]) if hub.get("do_normalize", True) else (0.0, 0.5)
     return FrontendConfig(
         num_frames=hub["max_length"],

@@ -1,4 +1,4 @@
-"""The front door: a model from wherever it is, whatever wrote it."""
+"""`load`: a model from any source, whatever wrote it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def load(
         num_classes: a new head where this is not the file's; an SSAST file has none, so needs it.
         num_frames: length of the input, 10 ms a frame.
         stride: of the patches, (frequency, time) or one number for both.
-        device: where the model shall live.
+        device: of the model.
         num_mel_bins: of the filterbank.
         classes: other names for the classes, as many as the model has.
         multi_label: whether probabilities are independent; None: as the file says. A `.pth` does

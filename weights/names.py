@@ -1,7 +1,8 @@
-"""One parameter, three names: ours, the Hub's, and timm's, which the authors' files use too.
+"""The names of a parameter: ours, the Hub's, and timm's, which the authors' files use too.
 
-Each function takes a name of ours and gives the names under which a file holds it, in the order in
-which their tensors are concatenated. Only the Hub splits one: our fused `qkv` is three of theirs.
+Each function takes our name and gives the names of the tensors in a file that, concatenated in
+this order, are the parameter. There are several only for our fused `qkv`: the Hub's query, key and
+value.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def authors_names(name: str) -> list[str]:
 
 
 def _module_and_kind(name: str) -> tuple[str, str]:
-    """A parameter's module, and what follows: ".weight", ".bias" or nothing for a bare tensor."""
+    """The parameter's module, and ".weight", ".bias" or "" (a tensor that is no module's)."""
     for kind in (".weight", ".bias"):
         if name.endswith(kind):
             return name.removesuffix(kind), kind

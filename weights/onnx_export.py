@@ -1,4 +1,4 @@
-"""A classifier as one ONNX file, which runs without PyTorch and without this package."""
+"""Export a classifier as one ONNX file, which runs without PyTorch and without this package."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def export_onnx(classifier: AudioClassifier, path: str | Path, with_frontend: bo
 
     The classifier stays as it is: device, precision, training mode and gradients.
 
+    Args:
+        classifier: what is exported.
+        path: the file to write.
+        with_frontend: whether the filterbank is part of the graph.
+
     Raises:
         OSError: the file cannot be written; `path` is as it was.
         ValueError: a package is missing, or onnxruntime's logits deviate from PyTorch's by more
@@ -56,7 +61,7 @@ def export_onnx(classifier: AudioClassifier, path: str | Path, with_frontend: bo
 
 @dataclass(frozen=True)
 class _Graph:
-    """What is exported, and what it is held to."""
+    """What is exported, and what it is compared with."""
 
     input_name: str
     dynamic_axes: dict[int, str]
@@ -75,7 +80,7 @@ def _from_waveform(classifier: AudioClassifier) -> _Graph:
         module=_WaveformToLogits(classifier),
         reference=classifier,
         examples=tuple(_noise(*size) / 10 for size in ((2, longer), (1, shorter), (3, longer))),
-        tolerance=1e-4,  # another FFT rounds otherwise, and in quiet bins the log enlarges that
+        tolerance=1e-4,  # another FFT rounds differently, which the log enlarges in quiet bins
     )
 
 
@@ -104,7 +109,7 @@ class _WaveformToLogits(nn.Module):
 
 
 def _trace(graph: _Graph) -> torch.onnx.ONNXProgram:
-    # The exporter reports its own stages, and deprecations inside PyTorch.
+    # The exporter prints its progress, and warns of deprecations inside PyTorch.
     with warnings.catch_warnings(), _silence():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -116,12 +121,12 @@ def _trace(graph: _Graph) -> torch.onnx.ONNXProgram:
             dynamo=True,
             verbose=False,
         )
-    assert program is not None  # it is None only for the older exporter
+    assert program is not None  # only without `dynamo`
     return program
 
 
 def _check(file: Path, graph: _Graph) -> None:
-    """ValueError unless the file computes what PyTorch does, at sizes that were not traced."""
+    """ValueError unless the file's logits are PyTorch's, for batches of sizes not traced."""
     onnxruntime = import_module("onnxruntime")
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for example in graph.examples[1:]:
@@ -137,7 +142,7 @@ def _check(file: Path, graph: _Graph) -> None:
 
 
 def _deviation(logits: Tensor, expected: Tensor) -> float:
-    """Relative to the largest logit, or to 1 where all are smaller and scores hardly differ."""
+    """The largest difference relative to the largest logit, or to 1 if all are smaller."""
     assert logits.shape == expected.shape
     return ((logits - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
 

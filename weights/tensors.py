@@ -15,15 +15,15 @@ SAFETENSORS_HEADER = 9  # bytes: the length of the JSON that follows, and its op
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors by name of a safetensors file or of a PyTorch checkpoint.
+    """The tensors of a safetensors file or of a PyTorch checkpoint, by name.
 
-    Which of the two it is, the first bytes say. A checkpoint is opened with `weights_only=True`,
-    which knows tensors and plain containers and executes nothing.
+    The first bytes tell the two apart. A checkpoint is opened with `weights_only=True`, which
+    reads tensors and plain containers and executes nothing.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, neither of the two, wants to run code, or holds other things than
-            tensors.
+        ValueError: the file is damaged or neither of the two, would run code, or holds something
+            else than tensors.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist or is a folder; give a file of weights")
@@ -54,10 +54,10 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _read_checkpoint(file: Path) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an unusual pickle protocol: it opens or it is refused
+            warnings.simplefilter("ignore")  # of an unusual pickle protocol
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # torch says GLOBAL where the pickle names a function or class that it does not allow
+        # torch says GLOBAL if the pickle names a function or class that it does not allow
         if "GLOBAL" in str(error):
             raise ValueError(
                 f"{file} is refused: opening it would run code of its own, which weights do not "

@@ -1,4 +1,4 @@
-"""A model folder run by this package and by transformers, and how far the two are apart."""
+"""Compare what this package and transformers compute with one model folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOGITS_TOLERANCE = 1e-4  # of the largest logit
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest difference, as it is and as a share of transformers' largest value."""
+    """The largest absolute difference, and its ratio to transformers' largest value."""
 
     absolute: float
     relative: float
@@ -37,8 +37,8 @@ class Difference:
 class Agreement:
     """What `verify` found.
 
-    Behind a window that transformers lacks, features differ by design: both logits are then those
-    of our features, and they alone decide.
+    With a window that transformers lacks, the features have to differ. Both sides then get our
+    features, and only the logits are held to a tolerance.
     """
 
     window: str
@@ -54,7 +54,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether what should agree is within its tolerance; NaN never is."""
+        """Whether logits, and features of the same window, are within tolerance; NaN never is."""
         features = self.features.absolute <= FEATURES_TOLERANCE or not self.same_window
         return features and self.logits.relative <= LOGITS_TOLERANCE
 
@@ -69,6 +69,9 @@ def verify(folder: str | Path, waveform: Tensor, reference: str | Path | None = 
         reference: the folder that transformers reads, such as the one that `folder` was converted
             from; None for `folder` itself. Where it has no preprocessor_config.json, their feature
             extractor is read from `folder`.
+
+    Returns:
+        The differences of features and logits, and both top classes.
 
     Raises:
         FileNotFoundError: `folder` is no model folder.
@@ -101,10 +104,10 @@ def verify(folder: str | Path, waveform: Tensor, reference: str | Path | None = 
 
 
 def require_transformers(config: ASTConfig) -> ModuleType:
-    """The package, if it is installed and its AST can be one of `config`.
+    """The package transformers.
 
     Raises:
-        ValueError: one of the two does not hold.
+        ValueError: it is not installed, or its AST cannot have this `config`.
     """
     if not runs_in_transformers(config):
         raise ValueError(
@@ -133,7 +136,7 @@ def _their_model(transformers: ModuleType, folder: Path) -> Any:
         output_loading_info=True,
     )
     for problem, keys in report.items():
-        if keys:  # it would go on with random weights
+        if keys:  # transformers itself would go on, with random weights
             raise ValueError(f"{problem}: {', '.join(sorted(map(str, keys))[:3])}")
     return model.eval()
 
@@ -150,14 +153,14 @@ def _difference(name: str, ours: Tensor, theirs: Tensor) -> Difference:
 
 @contextmanager
 def _their_side(transformers: ModuleType, folder: Path) -> Iterator[None]:
-    """Without their progress bars and warnings, and with their errors in one line."""
+    """Hide transformers' progress bars and warnings, and raise its errors as one line."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
-    except Exception as error:  # of any kind, after the file was good enough for us
+    except Exception as error:  # of any kind
         raise ValueError(
             f"transformers cannot run {folder} ({' '.join(str(error).split())}); "
             "give the folder of an ASTForAudioClassification"

@@ -99,6 +99,7 @@ def test_embeddings_of_a_list_are_a_batch(classifier):
         (noise(2, 9_000), r"shape \(2, 9000\).*average the channels of stereo.*as a list"),
         (noise(9_000, 2), r"shape \(9000, 2\).*average the channels of stereo"),
         ((noise(9_000) * 2**15).astype(np.int16), "int16; expected floating point"),
+        ({"array": noise(9_000)}, "'array' is no waveform; give an array or tensor"),
         (noise(300), "sound 0 is 300 samples long at the model's rate; at least 400"),
         (noise(0), "sound 0 is 0 samples long"),
     ],

@@ -27,6 +27,13 @@ def test_nothing_asked_for_nothing_changed_nothing_said(folder, tiny, caplog):
     assert caplog.messages == []
 
 
+def test_the_classifier_loads_with_the_same_arguments(folder):
+    asked = {"num_frames": 36, "classes": ["a", "b", "c"], "mean": -4.0}
+    ours, theirs = AudioClassifier.from_pretrained(folder, **asked), weights.load(folder, **asked)
+    assert (ours.classes, ours.frontend.config) == (theirs.classes, theirs.frontend.config)
+    assert ours.model.config.num_frames == 36
+
+
 def test_each_change_is_said_in_a_line(folder, caplog):
     loaded = weights.load(folder, 7, 200, (16, 8), num_mel_bins=64, pooling="patches")
     assert caplog.messages == [
