@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes
 
 from data.corpora import open_corpus
 from data.splits import split_clips
-from train.cli.options import DataFolder, Fold, OfRecipe, Reading, RecipeOptions, find_recipe, parse
+from train.cli.options import Caching, DataFolder, Fold, OfRecipe, RecipeOptions, find_recipe, parse
 from train.preflight import preflight
 
 
@@ -24,16 +24,16 @@ class AuditOptions:
 
     data: DataFolder
     recipe: OfRecipe
-    reading: OmitArgPrefixes[Reading]
+    caching: OmitArgPrefixes[Caching]
     fold: Fold = None
 
 
 def run(words: Sequence[str]) -> None:
     recipe, fold, rest = find_recipe("audit", words)
-    default = AuditOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading(), fold)
+    default = AuditOptions(tyro.MISSING, RecipeOptions.of(recipe), Caching(), fold)
     options = parse(AuditOptions, rest, f"audit {words[0]}", default)
     recipe = options.recipe.change(recipe)
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     splits = split_clips(manifest, options.fold, recipe.seed)
-    preflight(recipe, manifest, splits, options.reading.clip_cache())
+    preflight(recipe, manifest, splits, options.caching.clip_cache())
     print(f"nothing stands in the way of training {recipe.name} on these data")

@@ -130,21 +130,27 @@ SkipAsInRun = Annotated[
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How clips are read, and where the model computes."""
+class Caching:
+    """Where decoded clips are kept."""
 
     cache: Annotated[Path | None, unless_given("in the user's cache folder", "PATH")] = None
     """Folder for decoded clips."""
     use_cache: bool = True
     """Keep decoded clips on disk, so that each is decoded once."""
+
+    def clip_cache(self) -> ClipCache | None:
+        return ClipCache(self.cache) if self.use_cache else None
+
+
+@dataclass(frozen=True)
+class Reading(Caching):
+    """How clips are read, and where the model computes."""
+
     workers: Annotated[
         int | None, unless_given("none on a CPU, one a core up to 8 beside a GPU", "INT")
     ] = None
     """Decoding processes."""
     device: Device = "auto"
-
-    def clip_cache(self) -> ClipCache | None:
-        return ClipCache(self.cache) if self.use_cache else None
 
     def arguments(self) -> dict[str, Any]:
         """As the library's functions take them."""

@@ -66,7 +66,8 @@ def is_users_mistake(error: Exception) -> bool:
     while frame.tb_next:
         frame = frame.tb_next
     code = frame.tb_frame.f_code
-    ours = any(Path(code.co_filename).is_relative_to(ROOT / name) for name in PACKAGES)
+    file = Path(code.co_filename).resolve()
+    ours = any(file.is_relative_to(ROOT / name) for name in PACKAGES)
     return ours and dis.opname[code.co_code[frame.tb_lasti]] == "RAISE_VARARGS"
 
 

@@ -132,11 +132,12 @@ def _readable(
     if not broken:
         return selection, ()
     files = tuple(sorted(broken))
-    listed = "".join(f"\n  {path}" for path in files)
-    logger.warning(f"{len(files)} files cannot be read, their clips are left out:{listed}")
     rest = Clips.of(clip for clip in clips if clip.path not in broken)
     if not rest:
         raise ValueError(f"none of {len(clips)} clips can be read; the first: {files[0]}")
+    listed = "".join(f"\n  {path}" for path in files)
+    count = f"{len(clips) - len(rest)} of {len(clips)}"
+    logger.warning(f"{count} clips left out, since their files cannot be read:{listed}")
     return replace(selection, clips=rest), files
 
 

@@ -9,7 +9,7 @@ import torch
 import weights
 from ast_model import AudioClassifier
 from ast_model.quantise import quantise
-from train.device import compile_in_place
+from train.device import compile_in_place, require_compiler
 from train.run_folder import RECIPE
 from weights.fetch import fetch
 
@@ -43,6 +43,8 @@ def load_model(
     source: str | Path, device: torch.device, precision: str = "fp32", compile: bool = False
 ) -> AudioClassifier:
     """The classifier on a device, in 8-bit integers if `precision` is int8, compiled if asked."""
+    if compile:
+        require_compiler(precision)
     classifier = weights.load(find_model(source)[0], device=device)
     if precision == "int8":
         quantise(classifier.model)

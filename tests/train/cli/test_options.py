@@ -61,6 +61,12 @@ def test_options_hold_a_whole_recipe(name):
     assert RecipeOptions.of(recipe).change(RECIPES["demo"]) == recipe
 
 
+def test_audit_has_no_options_that_it_does_not_use(run_command):
+    out = run_command("audit", "demo", "--help")[1]
+    assert "--cache" in out
+    assert "--workers" not in out and "--device" not in out
+
+
 def test_bad_words_are_named(fails, corpus_folder):
     assert "recipe 'esc51' is unknown; use one of demo" in fails("train", "esc51", "--data", "x")
     assert "recipe file no.json does not exist" in fails("train", "no.json", "--data", "x")

@@ -101,7 +101,7 @@ def test_a_run_that_left_out_broken_files_is_scored_without_them(
     code, out, err = run_command("evaluate", run, *words)
     assert code == 0, err
     assert (json.loads(out)["clips"], json.loads(out)["unreadable"]) == (7, [str(file)])
-    assert f"note: 1 files cannot be read, their clips are left out:\n  {file}\n" in err
+    assert f"note: 1 of 8 clips left out, since their files cannot be read:\n  {file}\n" in err
     code, out, _ = run_command("evaluate", run_folder, *words, "--skip-unreadable")
     assert (code, json.loads(out)["clips"]) == (0, 7)
     with pytest.raises(ValueError, match=file.name):
