@@ -349,11 +349,11 @@ class AudioClassifier(nn.Module):
         return self.model
 
     def _fbank(self, waveforms: Tensor, lengths: Tensor | None, pad: bool) -> Tensor:
+        """The network's input, on its device and of its dtype."""
         num_frames = None
         if not pad:
-            num_frames = self._unpadded_frames(
-                max(self.frontend.fbank.check_clips(waveforms, lengths))
-            )
+            longest = max(self.frontend.fbank.check_clips(waveforms, lengths))
+            num_frames = self._unpadded_frames(longest)
         parameter = next(self.model.parameters())
         fbank = self.frontend(waveforms.to(parameter.device), lengths, num_frames)
         return fbank.to(parameter.dtype)
@@ -384,7 +384,7 @@ class AudioClassifier(nn.Module):
             else:
                 clips[0 if pad else self._unpadded_frames(samples)][number] = torch.cat(start)
         for group in clips.values():
-            batch, lengths = _padded(list(group.values()))
+            batch, lengths = self._padded(list(group.values()))
             rows |= zip(group, self.probabilities(batch, lengths, pad).cpu(), strict=True)
         return [rows[number] for number in sounds]
 
@@ -403,7 +403,13 @@ class AudioClassifier(nn.Module):
         if lengths is not None:
             raise ValueError("lengths are for a batch (batch, samples); leave them out here")
         sounds = sound if isinstance(sound, list | tuple) else [sound]
-        return _padded([torch.cat([*self._blocks(one, sample_rate)]) for one in sounds])
+        return self._padded([torch.cat([*self._blocks(one, sample_rate)]) for one in sounds])
+
+    def _padded(self, clips: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Clips (N,) as one batch (B, N) on the model's device, and their lengths (B,)."""
+        device = next(self.model.parameters()).device
+        batch = pad_sequence([clip.to(device) for clip in clips], batch_first=True)
+        return batch, torch.tensor([len(clip) for clip in clips])
 
     def _blocks(self, sound: Sound | Iterable[Any], sample_rate: int | None) -> Iterable[Tensor]:
         """The consecutive blocks (N,) of one recording, float32 at the model's rate."""
@@ -434,10 +440,6 @@ def _waveform(samples: Any) -> Tensor:
             "(divide 16-bit integers by 32768)"
         )
     return waveform.float()
-
-
-def _padded(clips: list[Tensor]) -> tuple[Tensor, Tensor]:
-    return pad_sequence(clips, batch_first=True), torch.tensor([len(clip) for clip in clips])
 
 
 def _is_batch(sound: Any) -> bool:
