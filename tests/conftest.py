@@ -4,6 +4,7 @@ import http.server
 import os
 import re
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,14 @@ def recordings() -> Path:
     if not (folder / "esc10" / "meta" / "esc50.csv").is_file():
         pytest.skip(f"no recordings in {folder}: set AST_TEST_DATA to a folder that holds esc10/")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_caches(tmp_path_factory) -> Iterator[None]:
+    """The user's caches stay as they are, of programs that the tests start too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
