@@ -45,9 +45,13 @@ def test_a_terminal_that_knows_few_characters_shows_the_rest_escaped():
     assert result.stderr.startswith("ast-audio: recipe 'd\\xe9mo' is unknown")
 
 
-def test_a_reader_that_has_gone_is_no_error():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone_is_no_error(unbuffered):
+    """Whether Python notices as it prints or only as it writes what is left at the end."""
     words = [sys.executable, "-m", "train", "--help"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
+    with subprocess.Popen(words, **pipes) as process:
         process.stdout.close()  # as `head` does
         assert process.stderr.read() == b""
     assert process.returncode == 1
