@@ -158,7 +158,7 @@ class AudioClassifier(nn.Module):
     def probabilities(
         self, waveforms: Tensor, lengths: Tensor | None = None, pad: bool = True
     ) -> Tensor:
-        """Probabilities (B, C) in float32, without gradients; arguments as of `forward`."""
+        """Probabilities (B, C) in float32, without gradients; arguments as in `forward`."""
         logits = self(waveforms, lengths, pad).float()
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
 
@@ -182,7 +182,7 @@ class AudioClassifier(nn.Module):
     ) -> Scores | list[Scores]:
         """The likeliest classes of a recording, or of each of a list of recordings.
 
-        A clip up to `CUT_UP_TO` times the model's length is padded or cut to it, as in training.
+        A clip up to 1.1 times the model's length is padded or cut to it, as in training.
         A longer recording is scored by overlapping windows, as in `timeline(sound).top(top_k)`.
 
         Args:
@@ -191,7 +191,7 @@ class AudioClassifier(nn.Module):
             sample_rate: of arrays, in Hz; they are resampled to the model's. None: arrays have
                 the model's rate, `frontend.config.sample_rate`. Files tell their own.
             top_k: how many classes; all of them if the model has fewer.
-            pad: as of `forward`. Whatever else is in the list, a clip scores as it does alone.
+            pad: as in `forward`. Whatever else is in the list, a clip scores as it does alone.
 
         Returns:
             [(class, probability), ...], the likeliest first; for a list, one such list each.
@@ -232,8 +232,8 @@ class AudioClassifier(nn.Module):
             batch_size: windows that run through the model at a time.
 
         Raises:
-            FileNotFoundError, ImportError: as of `classify`.
-            ValueError: as of `classify`; or the hop is not positive, or longer than a window, so
+            FileNotFoundError, ImportError: as in `classify`.
+            ValueError: as in `classify`; or the hop is not positive, or longer than a window, so
                 that sound between two would go unheard.
         """
         size, rate = self.window_size, self.frontend.config.sample_rate
@@ -278,14 +278,14 @@ class AudioClassifier(nn.Module):
                 every `frame_step` seconds, the first centred half a patch into the clip;
                 "patch": the patches' tokens after the final norm, (frequency, time, D), the
                 lowest band first.
-            pad: as of `forward`.
+            pad: as in `forward`.
 
         Returns:
             float32, on the model's device; with a first axis B for a list or a batch.
 
         Raises:
-            FileNotFoundError, ImportError: as of `classify`.
-            ValueError: as of `classify`; or the level is unknown, the model is no AST, or it is
+            FileNotFoundError, ImportError: as in `classify`.
+            ValueError: as in `classify`; or the level is unknown, the model is no AST, or it is
                 training with patchout.
         """
         if level not in LEVELS:
@@ -313,7 +313,7 @@ class AudioClassifier(nn.Module):
         """How much each patch counts for the scores; the padding of a short clip counts too.
 
         Args:
-            sound: as of `embed`; so are `sample_rate`, `lengths` and `pad`.
+            sound: as in `embed`; so are `sample_rate`, `lengths` and `pad`.
             kind: "rollout" or "last", see `AST.attention_map`.
 
         Returns:
@@ -321,8 +321,8 @@ class AudioClassifier(nn.Module):
             device; with a first axis B for a list or a batch.
 
         Raises:
-            FileNotFoundError, ImportError: as of `classify`.
-            ValueError: as of `embed`; or the kind is unknown.
+            FileNotFoundError, ImportError: as in `classify`.
+            ValueError: as in `embed`; or the kind is unknown.
         """
         model = self._ast()
         waveforms, lengths = self._batch(sound, sample_rate, lengths)

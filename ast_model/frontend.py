@@ -220,7 +220,7 @@ class Frontend(nn.Module):
         """The network's input.
 
         Args:
-            waveforms: (batch, samples), as of `KaldiFbank.forward`.
+            waveforms: (batch, samples), as in `KaldiFbank.forward`.
             lengths: (batch,) or None, as there.
             num_frames: the length to cut or pad the clips to; None: `config.num_frames`.
 
@@ -228,7 +228,7 @@ class Frontend(nn.Module):
             (batch, num_frames, mel bins) float32, normalised.
 
         Raises:
-            ValueError: as of `KaldiFbank.forward`.
+            ValueError: as in `KaldiFbank.forward`.
         """
         return self.normalise(self.filterbank(waveforms, lengths, num_frames))
 

@@ -213,7 +213,7 @@ class AST(nn.Module):
             kind: "last": of the last block's attention; "rollout": of the product of all blocks'
                 matrices, each averaged with the identity for the residual branch (Abnar and
                 Zuidema, ACL 2020, section 3).
-            pad: as of `forward`.
+            pad: as in `forward`.
 
         Returns:
             (B, frequency, time).
