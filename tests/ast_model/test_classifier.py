@@ -221,6 +221,7 @@ def check_low_precision(classifier, waveforms, dtype):
     assert classifier.classify([*waveforms])[0][0][1] == pytest.approx(found[0].max().item())
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
 def test_in_16_bits_the_front_end_stays_exact(dtype):
     torch.manual_seed(0)

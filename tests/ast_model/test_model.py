@@ -313,6 +313,7 @@ def test_gpu_agrees_with_cpu():
     assert torch.allclose(model.cuda()(fbank.cuda()).cpu(), wanted, atol=1e-4)
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("tokens", [100, 700])
 def test_attention_in_bfloat16_follows_float32(tokens):
     """Forward and backward, by matrix products and by the fused kernel."""
@@ -344,6 +345,7 @@ def fused_calls(monkeypatch, attention, tokens, **autocast):
     return len(calls)
 
 
+@pytest.mark.precision
 def test_attention_is_fused_but_for_training_in_bfloat16_on_few_tokens(monkeypatch):
     attention = AST(small(width=96)).blocks[0].attention
     few, many = torch.randn(1, 640, 96), torch.randn(1, 641, 96)
@@ -354,6 +356,7 @@ def test_attention_is_fused_but_for_training_in_bfloat16_on_few_tokens(monkeypat
         assert fused_calls(monkeypatch, attention, few, enabled=True) == 1
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("patch, stride", [((16, 16), (10, 10)), ((32, 4), (32, 2))])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_patch_embedding_is_the_convolution_that_holds_its_parameters(patch, stride, dtype):

@@ -35,6 +35,7 @@ def test_missing_gpu_is_refused():
         choose_device("cuda")
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize(("amx", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_cpu_multiplies_in_bf16_only_with_amx(monkeypatch, amx, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
@@ -52,6 +53,7 @@ def test_int8_needs_a_cpu():
         choose_precision("int8", torch.device("cuda"))
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize(
     ("precision", "dtype"),
     [("int8", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)],

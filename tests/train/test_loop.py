@@ -369,6 +369,7 @@ def test_a_missing_fold_is_refused_before_anything_is_written(recipe, manifest, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.precision
 def test_bf16_trains_on_the_cpu(recipe, manifest, tmp_path):
     rows = run(replace(recipe, precision="bf16", epochs=1), manifest, tmp_path / "run")
     assert np.isfinite(rows[0]["train_loss"])

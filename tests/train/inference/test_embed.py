@@ -11,6 +11,7 @@ from train.inference import embed
 from train.inference.embed import embeddings_writer, write_npz
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize(("level", "shape"), [("clip", ()), ("frame", (5,)), ("patch", (12, 5))])
 def test_vectors_are_those_of_the_classifier(model_folder, classifier, sounds, level, shape):
     files = [sounds / "a.wav", sounds / "short.wav"]

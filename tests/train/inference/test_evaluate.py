@@ -20,6 +20,7 @@ from train.run_folder import read_json, read_metrics, read_run, write_json
 CPU = torch.device("cpu")
 
 
+@pytest.mark.precision
 def test_a_run_is_scored_as_its_last_epoch_was(run_folder, corpus_folder):
     found = evaluate(run_folder, corpus_folder, device="cpu")
     last = list(read_metrics(run_folder))[-1]
@@ -29,6 +30,7 @@ def test_a_run_is_scored_as_its_last_epoch_was(run_folder, corpus_folder):
         assert value == pytest.approx(last[name], abs=1e-6), name
 
 
+@pytest.mark.precision
 def test_the_command_prints_what_the_function_gives(run_command, run_folder, corpus_folder):
     words = ("evaluate", run_folder, "--data", corpus_folder, "--device", "cpu", "--no-use-cache")
     code, out, err = run_command(*words, "--json")
@@ -124,6 +126,7 @@ def test_vectors_are_what_the_classifier_embeds(run_folder, corpus_folder):
         assert torch.allclose(vector, expected, atol=1e-4)
 
 
+@pytest.mark.precision
 def test_int8_is_scored_in_8_bit_integers(run_folder, corpus_folder, monkeypatch):
     layers = []
     original = Int8Linear.__init__

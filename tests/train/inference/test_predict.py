@@ -40,6 +40,7 @@ def rows_of(file):
         return list(csv.reader(opened))
 
 
+@pytest.mark.precision
 def test_every_recording_gets_the_classes_that_the_classifier_gives(
     model_folder, classifier, sounds
 ):
@@ -55,6 +56,7 @@ def test_every_recording_gets_the_classes_that_the_classifier_gives(
     assert len(found[sounds / "long.wav"].timeline.starts) > 10
 
 
+@pytest.mark.precision
 def test_the_command_prints_what_the_function_gives(command, model_folder, sounds):
     results = json.loads(command(sounds, "--json")[0])
     assert [entry["file"] for entry in results] == [str(p) for p in find_recordings([sounds])]
@@ -230,6 +232,7 @@ def test_options_out_of_range_are_one_line(run_command, model_folder, sounds, wo
     assert expected in err
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_lower_precision_is_close(model_folder, sounds, precision):
     exact, rough = (
