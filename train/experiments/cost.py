@@ -85,6 +85,7 @@ def measure(recipe: Recipe, num_classes: int, batch_size: int, device: str = "au
     Raises:
         ValueError: the device does not exist, or the model does not run on it at this batch size.
     """
+    choose_precision(recipe.precision, choose_device(device))  # refused here, not in a process
     arguments = (recipe, num_classes, batch_size, device)
     training = _in_new_process(training_step, *arguments)
     inference = _in_new_process(inference_step, *arguments)

@@ -141,6 +141,10 @@ def test_cost_is_printed_and_written(run_command, tmp_path, monkeypatch):
     assert read_json(tmp_path / "c.json") == vars(cost)
 
 
+def test_a_cost_that_cannot_be_measured_is_refused_in_one_line(fails):
+    assert "device 'gpu' is unknown" in fails("cost", "demo", "--device", "gpu")
+
+
 def test_bad_data_are_named(fails, corpus_folder, tmp_path):
     assert "nowhere" in fails("train", "esc10_scratch", "--data", tmp_path / "nowhere")
     words = ("train", "demo", "--data", corpus_folder, "--corpus", "esc50", "--fold", "9")
