@@ -9,8 +9,6 @@ from torch import nn
 from ast_model import AST, ASTConfig
 from ast_model.quantise import Int8Linear, quantise
 
-pytestmark = pytest.mark.precision
-
 
 @pytest.fixture
 def model():
