@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from data.audio import load_audio
+from data.files import cache_folder
 
 SHARDS = 16  # folders, named by the first hexadecimal digit of the entries in them
 HEADER_BYTES = 128  # of a .npy file that holds a vector
@@ -21,14 +22,6 @@ STALE_SECONDS = 3600  # no clip takes that long to write
 OUR_FILE = re.compile(r"[0-9a-f]{64}\.(npy|[^.]+\.tmp)")
 
 logger = logging.getLogger(__name__)
-
-
-def cache_folder(name: str) -> Path:
-    """`$XDG_CACHE_HOME/ast-audio/NAME`, or the same under `~/.cache`."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # unset, empty, or invalid (XDG Base Directory Specification)
-        base = Path.home() / ".cache"
-    return base / "ast-audio" / name
 
 
 class ClipCache:

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.cache import cache_folder
 from data.clips import Clips
-from data.files import atomic_file
+from data.files import atomic_file, cache_folder
 
 BLOCK = 4096  # bytes from the middle of a file: what is compared first
 CHUNK = 1 << 20  # bytes read at a time

@@ -17,6 +17,14 @@ AUDIO_SUFFIXES = frozenset(  # of the formats that libsndfile reads
 )
 
 
+def cache_folder(name: str) -> Path:
+    """`$XDG_CACHE_HOME/ast-audio/NAME`, or the same under `~/.cache`."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # unset, empty, or invalid (XDG Base Directory Specification)
+        base = Path.home() / ".cache"
+    return base / "ast-audio" / name
+
+
 def split_name(name: str) -> tuple[str, str]:
     """A file's name without suffix, and the suffix; without a Path, for millions of them."""
     stem, dot, suffix = name.rpartition(".")

@@ -18,7 +18,7 @@ MODULES = {
 MAY_IMPORT = {
     "ast_model": (),
     "data": (),
-    "weights": ("ast_model", "data.files", "data.download", "data.cache"),
+    "weights": ("ast_model", "data.files", "data.download"),
     "train": ("ast_model", "data", "weights"),
     "train.inference": ("ast_model", "data", "weights", "train"),
     "train.experiments": ("ast_model", "data", "weights", "train"),

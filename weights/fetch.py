@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from data.cache import cache_folder
 from data.download.fetch import DownloadError, download, require_hash
 from data.download.unpack import megabytes
+from data.files import cache_folder
 from weights.folder import CONFIG, PICKLED_WEIGHTS, PREPROCESSOR, WEIGHTS
 
 logger = logging.getLogger(__name__)

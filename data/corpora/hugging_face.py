@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from data.cache import cache_folder
 from data.corpora.table import (
     clip_fields,
     find_column,
@@ -22,7 +21,7 @@ from data.corpora.table import (
     parse_labels,
     sort_classes,
 )
-from data.files import atomic_file
+from data.files import atomic_file, cache_folder
 from data.manifest import SPLITS, Manifest
 from data.splits import SPLIT_NAMES
 

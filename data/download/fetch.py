@@ -90,7 +90,7 @@ def fetch(url: str, part: Path) -> None:
             raise ConnectionError(f"the server sent the bytes from {start}, not from {have}")
         size = "of unknown size" if total is None else megabytes(total)
         resumed = f", going on from {megabytes(start)}" if start else ""
-        logger.info("downloading %s (%s%s) to %s", url, size, resumed, part.parent)
+        logger.warning("downloading %s (%s%s) to %s", url, size, resumed, part.parent)
         receive(response, part, start, total)
 
 
