@@ -22,6 +22,12 @@ TINY = [
 
 
 @pytest.fixture(scope="session")
+def tiny():
+    """Options of `ast-audio train demo` that make a run of a second."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory):
     """Synthetic data: 8 classes of 5 clips, one a fold."""
     folder = tmp_path_factory.mktemp("corpus")

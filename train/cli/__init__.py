@@ -36,12 +36,13 @@ COMMANDS = {
 DISTRIBUTED = ("train", "crossval")  # run in several processes that torchrun starts
 RESUMABLE = ("download", "prepare", "train", "crossval", "ablate")
 
+LISTED = "\n".join(f"  {name:{max(map(len, COMMANDS))}}  {text}" for name, text in COMMANDS.items())
 HELP = f"""usage: {PROGRAM} COMMAND [OPTIONS]
 
 The Audio Spectrogram Transformer: train, evaluate, use.
 
 commands:
-{{commands}}
+{LISTED}
 
 `{PROGRAM} COMMAND --help` explains a command; --debug prints the traceback of an error.
 """
@@ -94,9 +95,7 @@ def _dispatch(words: list[str]) -> int:
             f"torchrun, which is for {' and '.join(DISTRIBUTED)}"
         )
     if not words or words[0] in ("-h", "--help"):
-        width = max(map(len, COMMANDS))
-        commands = "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
-        print(HELP.format(commands=commands), end="")
+        print(HELP, end="")
         return 0
     command, rest = words[0], words[1:]
     if command not in COMMANDS:

@@ -29,9 +29,10 @@ from train.recipe import Recipe
 
 USAGE = f"""usage: {PROGRAM} ablate TABLE RECIPE --data FOLDER [OPTIONS]
 
-tables: {{tables}}, or a Python file of your own with
+tables: {", ".join(TABLES)}, or a Python file of your own with
   from train.experiments.table import Row, Table
-  TABLE = Table("lr", "Learning rate", [Row("a", {{{{"learning_rate": 1e-4}}}}), …], "a")
+  TABLE = Table("lr", "Learning rate", [Row("a", {{"learning_rate": 1e-4}}), …], "a")
+
 `{PROGRAM} ablate TABLE --help` lists the recipes, `… TABLE RECIPE --help` the options.
 """
 
@@ -73,7 +74,7 @@ class AblateOptions:
 
 def run(words: Sequence[str]) -> None:
     if not words or words[0].startswith("-"):
-        print(USAGE.format(tables=", ".join(TABLES)), end="")
+        print(USAGE, end="")
         raise SystemExit(0 if words and words[0] in ("-h", "--help") else 2)
     table = load_table(words[0])
     base, _, rest = find_recipe(f"ablate {table.name}", words[1:])

@@ -218,12 +218,12 @@ def find_recipe(command: str, words: Sequence[str]) -> tuple[Recipe, int | None,
 
 
 def _recipes_help(command: str) -> str:
-    width = max(map(len, RECIPES))
+    purpose, width = COMMANDS[command.split()[0]], max(map(len, RECIPES))
     return "\n".join(
         [
             f"usage: {PROGRAM} {command} RECIPE [OPTIONS]",
             "",
-            f"{COMMANDS[command.split()[0]].capitalize()}.",
+            f"{purpose[0].upper()}{purpose[1:]}.",
             "",
             "recipes:",
             *(f"  {name:{width}}  {recipe.summary}" for name, recipe in RECIPES.items()),

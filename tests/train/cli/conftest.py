@@ -1,3 +1,5 @@
+"""Commands that must fail."""
+
 import pytest
 
 

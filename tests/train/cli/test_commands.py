@@ -15,14 +15,9 @@ from data import esc50, load_audio
 from train.recipes import RECIPES
 from train.run_folder import read_json
 
-TINY = [
-    "--corpus", "esc50", "--depth", "1", "--num-frames", "64", "--frequency-mask", "8",
-    "--time-mask", "16", "--epochs", "1", "--precision", "fp32", "--device", "cpu",
-]  # fmt: skip
 
-
-def test_train_says_scores_and_where_everything_is(run_folder, corpus_folder, run_command):
-    words = ("train", "demo", "--data", corpus_folder, "--fold", "2", "--out", run_folder, *TINY)
+def test_train_says_scores_and_where_everything_is(run_folder, corpus_folder, run_command, tiny):
+    words = ("train", "demo", "--data", corpus_folder, "--fold", "2", "--out", run_folder, *tiny)
     code, out, _ = run_command(*words)  # the run is finished: nothing is trained
     assert code == 0
     row = read_json(run_folder / "results.json")["validation"]["last"]
@@ -50,8 +45,8 @@ def test_a_run_is_repeated_from_its_recipe_file(run_folder, corpus_folder, tmp_p
         assert (tmp_path / "again" / name).read_bytes() == (run_folder / name).read_bytes()
 
 
-def test_crossval_prints_the_table(corpus_folder, tmp_path, run_command):
-    words = ("crossval", "demo", "--data", corpus_folder, "--out", tmp_path / "cv", *TINY)
+def test_crossval_prints_the_table(corpus_folder, tmp_path, run_command, tiny):
+    words = ("crossval", "demo", "--data", corpus_folder, "--out", tmp_path / "cv", *tiny)
     code, out, err = run_command(*words, "--folds", "1", "2", "--no-use-cache")
     assert code == 0, err
     assert (tmp_path / "cv" / "crossval.md").read_text() in out
@@ -210,10 +205,10 @@ def largest_file(size):
 
 @pytest.mark.parametrize("megabytes", [0.001, 1, 5])
 def test_a_full_disk_stops_in_one_line_and_the_same_command_goes_on(
-    run_command, corpus_folder, tmp_path, megabytes
+    run_command, corpus_folder, tmp_path, tiny, megabytes
 ):
     """Recipe, model or state fail."""
-    words = ("train", "demo", "--data", corpus_folder, *TINY, "--no-use-cache")
+    words = ("train", "demo", "--data", corpus_folder, *tiny, "--no-use-cache")
     words += ("--out", tmp_path / "run")
     with largest_file(int(megabytes * 2**20)):
         code, _, err = run_command(*words)
