@@ -58,7 +58,7 @@ def attention(
         raise ValueError(f"{out} is to be a picture; give a name that ends in .png")
     if file.is_dir():
         raise ValueError(f"{file} is a folder; name one audio file")
-    files = find_recordings([file])  # before a model is fetched
+    files = find_recordings(file)  # before a model is fetched
     classifier = load_model(model, choose_device(device))
     recordings = Recordings(files, classifier)
     rate, seconds = recordings.sample_rate, recordings.seconds[file]

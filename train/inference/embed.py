@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 def embed(
     model: str | Path,
-    files: Sequence[str | Path],
+    files: str | Path | Sequence[str | Path],
     *,
     level: str = "clip",
     hop: float | None = None,

@@ -36,7 +36,7 @@ class Prediction:
 
 def predict(
     model: str | Path,
-    files: Sequence[str | Path],
+    files: str | Path | Sequence[str | Path],
     *,
     timeline: bool = False,
     hop: float | None = None,
@@ -50,7 +50,7 @@ def predict(
 ) -> Iterator[Prediction]:
     """What a model hears in recordings of any length, one recording after the other.
 
-        for prediction in predict("runs/esc50/fold1", ["sounds/"]):
+        for prediction in predict("runs/esc50/fold1", "sounds/"):
             print(prediction.path, prediction.timeline.top(3))
 
     Short recordings come first, by their length. A recording up to `CUT_UP_TO` times as long as

@@ -100,13 +100,15 @@ class Recordings:
             logger.warning(f"{len(self.failures)} of {count} recordings left out:{reasons}")
 
 
-def find_recordings(paths: Sequence[str | Path]) -> list[Path]:
+def find_recordings(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """Files of any name as they are given, audio files at any depth of folders; each once.
 
     Raises:
         FileNotFoundError: a path does not exist.
         ValueError: a folder holds no audio files, or there are no paths.
     """
+    if isinstance(paths, str | Path):
+        paths = [paths]
     if not paths:
         raise ValueError("no recording was given; name audio files or folders after the model")
     found: list[Path] = []

@@ -12,6 +12,11 @@ def test_folders_are_searched_for_audio_files_at_any_depth(sounds):
     assert names == ["a.wav", "long.wav", "short.wav", "deeper/a.flac"]
 
 
+def test_one_path_needs_no_list(sounds):
+    assert find_recordings(str(sounds / "a.wav")) == [sounds / "a.wav"]
+    assert find_recordings(sounds) == find_recordings([sounds])
+
+
 def test_the_order_given_is_kept_and_nothing_is_heard_twice(sounds):
     found = find_recordings([sounds / "short.wav", sounds])
     assert [path.name for path in found] == ["short.wav", "a.wav", "long.wav", "a.flac"]
