@@ -31,7 +31,7 @@ class AttentionOptions:
 
 def run(words: Sequence[str]) -> None:
     options = parse(AttentionOptions, words, "attention")
-    found = attention(
+    result = attention(
         options.model,
         options.file,
         kind=options.kind,
@@ -39,4 +39,4 @@ def run(words: Sequence[str]) -> None:
         device=options.device,
         out=options.out,
     )
-    print(f"wrote {options.out}: {found.label} {found.probability:.1%}")
+    print(f"wrote {options.out}: {result.label} {result.probability:.1%}")

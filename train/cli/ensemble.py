@@ -51,7 +51,7 @@ class EnsembleOptions:
 
 def run(words: Sequence[str]) -> None:
     options = parse(EnsembleOptions, words, "ensemble")
-    found = ensemble(
+    result = ensemble(
         options.models,
         options.data,
         corpus=options.corpus,
@@ -61,12 +61,12 @@ def run(words: Sequence[str]) -> None:
         precision=options.precision,
         **options.reading.arguments(),
     )
-    selection = found.selection
+    selection = result.selection
     print(f"{selection.corpus}, {selection.name}, {len(selection.clips)} clips")
-    print(_table({**found.model_scores, "ensemble": found.scores}))
+    print(_table({**result.model_scores, "ensemble": result.scores}))
     if options.out:
         file = options.out / "predictions.csv"
-        write_predictions(file, selection.manifest, selection.clips, found.probabilities)
+        write_predictions(file, selection.manifest, selection.clips, result.probabilities)
         print(f"wrote {file}")
 
 

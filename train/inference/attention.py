@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from train.device import choose_device
 from train.inference.models import load_model
 from train.inference.recordings import Recordings, find_recordings
 from train.inference.spectrogram import attention_figure
@@ -59,7 +58,7 @@ def attention(
     if file.is_dir():
         raise ValueError(f"{file} is a folder; name one audio file")
     files = find_recordings(file)  # before a model is fetched
-    classifier = load_model(model, choose_device(device))
+    classifier, _ = load_model(model, device)
     recordings = Recordings(files, classifier)
     rate, seconds = recordings.sample_rate, recordings.seconds[file]
     if not 0 <= at < seconds:
@@ -68,19 +67,18 @@ def attention(
     recordings.require_length(file, waveform)
     ((label, probability),) = classifier.classify(waveform, top_k=1)
     patches = classifier.attention_map(waveform[None], kind=kind)[0].cpu()
-    found = Attention(file, at, waveform, patches, label, probability)
     if out:
         title = f"{file.name}: {label} {probability:.1%} ({TITLES[kind]})"
         save_figure(attention_figure(classifier, waveform, patches, at, title), out)
-    return found
+    return Attention(file, at, waveform, patches, label, probability)
 
 
 def excerpt(blocks: Iterable[Tensor], start: int, size: int) -> Tensor:
     """Samples from `start` on, `size` of them or as many as there are, of consecutive blocks."""
-    parts, position = [torch.zeros(0)], 0
+    pieces, position = [torch.zeros(0)], 0
     for block in blocks:
-        parts.append(block[max(0, start - position) : max(0, start + size - position)])
+        pieces.append(block[max(0, start - position) : max(0, start + size - position)])
         position += len(block)
         if position >= start + size:
             break
-    return torch.cat(parts)
+    return torch.cat(pieces)

@@ -19,7 +19,7 @@ from ast_model import AudioClassifier
 from ast_model.classifier import CUT_UP_TO
 from ast_model.timeline import windows
 from data.files import atomic_file
-from train.device import autocast, choose_device, choose_precision
+from train.device import autocast
 from train.inference.models import load_model
 from train.inference.recordings import Recordings, find_recordings
 from train.tables import write_parquet
@@ -80,9 +80,7 @@ def embed(
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
     paths = find_recordings(files)  # before a model is fetched
-    place = choose_device(device)
-    precision = choose_precision(precision, place)
-    classifier = load_model(model, place, precision)
+    classifier, precision = load_model(model, device, precision)
     size, rate = classifier.window_size, classifier.frontend.config.sample_rate
     step = size if hop is None else round(hop * rate)
     if not 1 <= step <= size:
@@ -92,7 +90,7 @@ def embed(
     def vectors(rows: Sequence[Row]) -> Tensor:
         lengths = torch.tensor([len(row.content) for row in rows])
         padded = pad_sequence([row.content for row in rows], batch_first=True)
-        with autocast(place, precision):
+        with autocast(next(classifier.parameters()).device, precision):
             return classifier.embed(padded, lengths=lengths, level=level).float().cpu()
 
     return _embeddings(recordings, _windows(classifier, recordings, step), vectors, batch_size)

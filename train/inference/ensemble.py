@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from data.cache import ClipCache
-from train.device import choose_device, choose_precision
 from train.inference.evaluate import score
 from train.inference.selection import Selection, load_trained, select
 from train.metrics import evaluate_scores
@@ -53,17 +52,15 @@ def ensemble(
     """
     if len(models) < 2:
         raise ValueError("an ensemble is of two models or more; name them")
-    place = choose_device(device)
-    precision = choose_precision(precision, place)
     first: Selection | None = None
     model_scores: dict[str, dict[str, float]] = {}
     total = torch.zeros(())
     for source in models:  # one model in memory at a time
-        trained = load_trained(source, place, precision)
+        trained = load_trained(source, device, precision)
         selection = select(trained, data, corpus, fold, split)
         first = first or selection
         _require_same_clips(source, selection, models[0], first)
-        evaluation = score(trained, selection, precision, skip_unreadable, cache, workers)
+        evaluation = score(trained, selection, skip_unreadable, cache, workers)
         model_scores[str(source)] = evaluation.scores
         # float64: in float32, a sure model's other classes would all be 0, and not be ranked
         logits, multi_label = evaluation.logits.double(), trained.classifier.multi_label

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ast_model import AST
 from data import Clips
 from data.cache import ClipCache
-from train.device import choose_device, choose_precision
 from train.evaluation import default_workers, predict_logits
 from train.inference.selection import Selection, Trained, load_trained, select
 from train.metrics import evaluate_scores
@@ -76,17 +75,14 @@ def evaluate(
     Raises:
         FileNotFoundError, ValueError: the model or the data cannot be read, or do not fit.
     """
-    place = choose_device(device)
-    precision = choose_precision(precision, place)
-    trained = load_trained(model, place, precision, compile)
+    trained = load_trained(model, device, precision, compile)
     selection = select(trained, data, corpus, fold, split)
-    return score(trained, selection, precision, skip_unreadable, cache, workers)
+    return score(trained, selection, skip_unreadable, cache, workers)
 
 
 def score(
     trained: Trained,
     selection: Selection,
-    precision: str,
     skip_unreadable: bool | None = None,
     cache: ClipCache | None = None,
     workers: int | None = None,
@@ -105,7 +101,7 @@ def score(
             classifier.model,
             classifier.frontend,
             selection.clips,
-            precision,
+            trained.precision,
             cache=cache,
             workers=workers,
         )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 import weights
 from ast_model import AudioClassifier
 from ast_model.quantise import quantise
-from train.device import compile_in_place, require_compiler
+from train.device import choose_device, choose_precision, compile_in_place, require_compiler
 from train.run_folder import RECIPE
 from weights.fetch import fetch
 
@@ -40,9 +38,22 @@ def find_model(source: str | Path) -> tuple[Path, Path | None]:
 
 
 def load_model(
-    source: str | Path, device: torch.device, precision: str = "fp32", compile: bool = False
-) -> AudioClassifier:
-    """The classifier on a device, in 8-bit integers if `precision` is int8, compiled if asked."""
+    source: str | Path, device: str = "auto", precision: str = "fp32", compile: bool = False
+) -> tuple[AudioClassifier, str]:
+    """A classifier that is ready to run, and the precision to run it in, as `autocast` takes it.
+
+    Args:
+        source: as `find_model`.
+        device: auto (GPU where there is one), cpu, cuda or cuda:N.
+        precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
+        compile: compile the model.
+
+    Raises:
+        FileNotFoundError, ValueError: the model cannot be read, or there is no such device or
+            compiler, or the device does not compute in this precision.
+    """
+    device = choose_device(device)
+    precision = choose_precision(precision, device)
     if compile:
         require_compiler(precision)
     classifier = weights.load(find_model(source)[0], device=device)
@@ -50,4 +61,4 @@ def load_model(
         quantise(classifier.model)
     if compile:
         compile_in_place(classifier.model)
-    return classifier
+    return classifier, precision

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ast_model import AST, AudioClassifier
 from ast_model.classifier import CUT_UP_TO
 from ast_model.timeline import Timeline
-from train.device import autocast, choose_device, choose_precision
+from train.device import autocast
 from train.inference.models import load_model
 from train.inference.recordings import Recordings, find_recordings
 from train.inference.spectrogram import SpectrogramStream
@@ -80,9 +80,7 @@ def predict(
     if hop is not None and not hop > 0:
         raise ValueError(f"hop {hop} s is not positive; give seconds between two windows")
     paths = find_recordings(files)  # before a model is fetched
-    place = choose_device(device)
-    precision = choose_precision(precision, place)
-    classifier = load_model(model, place, precision, compile)
+    classifier, precision = load_model(model, device, precision, compile)
     if not pad and not isinstance(classifier.model, AST):
         raise ValueError(f"{model} is no AST: only an AST runs at a recording's own length")
     recordings = Recordings(paths, classifier, skip_unreadable)

@@ -6,8 +6,6 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ast_model import AudioClassifier
 from data import Clips, Manifest
 from data.corpora import open_corpus
@@ -25,6 +23,7 @@ class Trained:
     name: str  # as it was given
     classifier: AudioClassifier
     run: RunRecord | None = None
+    precision: str = "fp32"  # to run it in
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class Selection:
 
 
 def load_trained(
-    source: str | Path, device: torch.device, precision: str = "fp32", compile: bool = False
+    source: str | Path, device: str = "auto", precision: str = "fp32", compile: bool = False
 ) -> Trained:
     """A model as `load_model` gives it, with the record of its run."""
-    run = find_model(source)[1]
-    classifier = load_model(source, device, precision, compile)
-    return Trained(str(source), classifier, None if run is None else read_run(run))
+    path, run = find_model(source)
+    classifier, precision = load_model(path, device, precision, compile)
+    return Trained(str(source), classifier, read_run(run) if run else None, precision)
 
 
 def select(

@@ -111,10 +111,10 @@ def _draw_classes(axes: Axes, timeline: Timeline, names: list[str]):
     axes.invert_yaxis()
     if len(centres) <= CELLS_WITH_NUMBERS:
         for row, column in np.ndindex(values.shape):
-            place = ((edges[column] + edges[column + 1]) / 2, row + 0.5)
+            centre = ((edges[column] + edges[column + 1]) / 2, row + 0.5)
             colour = "white" if values[row, column] > 0.45 else "#444444"
             text = f"{values[row, column]:.0%}"
-            axes.annotate(text, place, ha="center", va="center", color=colour, fontsize=9)
+            axes.annotate(text, centre, ha="center", va="center", color=colour, fontsize=9)
     return cells
 
 
@@ -181,9 +181,9 @@ def draw_spectrogram(
         aspect="auto", interpolation="nearest",
     )  # fmt: skip
     ticks = [hertz for hertz in TICKS if hertz <= fbank.sample_rate / 2]
-    places = [min(mel_row(hertz, mels, fbank.sample_rate), mels - 0.5) for hertz in ticks]
+    positions = [min(mel_row(hertz, mels, fbank.sample_rate), mels - 0.5) for hertz in ticks]
     names = [f"{hertz} Hz" if hertz < 1000 else f"{hertz // 1000} kHz" for hertz in ticks]
-    axes.set_yticks(places, names)
+    axes.set_yticks(positions, names)
     axes.set_ylabel("frequency")
     return image
 

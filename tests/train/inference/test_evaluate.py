@@ -60,7 +60,7 @@ def test_the_runs_loss_says_how_clips_are_ranked(of_sigmoids, run_folder, corpus
     selection = select(Trained("x", of_sigmoids), corpus_folder, "esc50", split="all")
     for loss in ("bce", "cross_entropy"):
         trained = Trained("x", of_sigmoids, replace(run, recipe=replace(run.recipe, loss=loss)))
-        found = score(trained, selection, "fp32")
+        found = score(trained, selection)
         arrays = found.logits.numpy(), found.targets.numpy()
         assert found.scores == evaluate_scores(*arrays, False, sigmoid=loss == "bce")
         assert found.sigmoid == (loss == "bce")
