@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 import torch
@@ -116,10 +116,9 @@ class Predictor:
         """Every recording that can be read, then a log of what there is to say of all of them."""
         count = len(self.recordings.seconds)
         with tqdm(total=count, desc="predict", unit="file", leave=False, disable=None) as bar:
-            for source in (self._clips(), self._long_recordings()):
-                for prediction in source:
-                    bar.update()
-                    yield prediction
+            for prediction in chain(self._clips(), self._long_recordings()):
+                bar.update()
+                yield prediction
         self.recordings.require_any()
         if not self.pad:
             logger.info(self._saving())
