@@ -184,7 +184,9 @@ def test_a_loss_that_is_not_finite_stops_all_at_the_same_step(runs):
 
 def test_one_process_logs_and_writes(runs):
     one, two, result = runs
-    assert result.stdout.count("32 training clips, 8 validation (fold 1)") == 5  # the runs with folds
+    assert (
+        result.stdout.count("32 training clips, 8 validation (fold 1)") == 5
+    )  # the runs with folds
     assert result.stdout.count("epoch   2/2") == 3  # uneven, parts, grown
     for folder in ("uneven", "parts"):
         files = {path.relative_to(one) for path in (one / folder).rglob("*")}

