@@ -20,7 +20,7 @@ TINY = {"num_classes": 3, "num_frames": 64, "width": 24, "heads": 3, "depth": 2}
 
 @pytest.fixture
 def agree(request):
-    """`agree(what, ours, theirs, limit)`: relative to the largest value; printed for the README.
+    """`agree(what, ours, theirs, limit)`: relative to the largest value; printed for the guide.
 
     `make test ARGS="tests/weights -rP" | grep parity:` lists what was measured.
     """
