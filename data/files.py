@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
-from typing import TextIO
+from typing import Any, TextIO
 
 AUDIO_SUFFIXES = frozenset(  # of the formats that libsndfile reads
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus"}
@@ -80,6 +81,27 @@ def open_table(path: Path) -> Iterator[TextIO]:
         raise ValueError(
             f"{path} is not a table in UTF-8 ({error}): get the file anew, or save it as UTF-8"
         ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {type(content).__name__}, expected a JSON object")
+    return content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON in UTF-8, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
@@ -159,8 +181,9 @@ def _temporary(path: Path) -> Path:
 
 
 def _explained(error: OSError, path: Path) -> OSError:
+    reason = os.strerror(error.errno) if error.errno else error  # of an inner writer's, no path
     return OSError(
         error.errno,
-        f"could not write {path}: {error.strerror or error}; "
+        f"could not write {path}: {reason}; "
         "free space there (or choose another folder) and run the same command again",
     )

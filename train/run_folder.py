@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 import torch
 
 from data import Clip, Manifest
-from data.files import atomic_file
+from data.files import atomic_file, read_json
 from train.recipe import Recipe
 
 RECIPE, METRICS, RESULTS = "recipe.json", "metrics.csv", "results.json"
@@ -115,7 +114,7 @@ def read_recipe(file: Path) -> tuple[Recipe, int | None]:
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; give the recipe.json of a run folder")
     content = read_json(file)
-    if not isinstance(content, dict) or not isinstance(content.get("fold"), int | None):
+    if not isinstance(content.get("fold"), int | None):
         raise ValueError(f"{file} is not a run's recipe; give the recipe.json of a run folder")
     return Recipe.from_json(content.get("recipe"), file), content["fold"]
 
@@ -201,7 +200,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     """
     file = folder / RESULTS
     content = read_json(file)
-    if isinstance(content, dict) and "held out" in content:  # of version 0.1
+    if "held out" in content:  # of version 0.1
         test = {"test": content.pop("test")} if "test" in content else {}
         content = {"validation_split": content.pop("held out"), "validation": content, **test}
     tables = [content.get(split, {}) for split in ("validation", "test")] if content else [None]
@@ -218,17 +217,3 @@ def read_metrics(folder: Path) -> Iterator[Row]:
         with file.open(newline="", encoding="utf-8") as lines:
             for row in csv.DictReader(lines):
                 yield {name: float(value) for name, value in row.items()}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Indented JSON in UTF-8, whole or not at all."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; ValueError where it is no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error

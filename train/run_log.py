@@ -20,7 +20,7 @@ from tqdm import tqdm
 import weights
 from ast_model import AudioClassifier
 from data import Clips, Manifest
-from data.files import atomic_file, is_leftover
+from data.files import atomic_file, is_leftover, write_json
 from data.splits import Splits
 from train.distributed import is_main_process, on_main_process
 from train.lock import claim, is_lock
@@ -39,7 +39,6 @@ from train.run_folder import (
     read_run,
     recipe_differences,
     save_state,
-    write_json,
     write_predictions,
     write_table,
 )

@@ -10,7 +10,6 @@ Settings that transformers does not have stand in extra keys, which it ignores.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, fields
 from functools import partial
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from ast_model import ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from ast_model.baseline import Baseline, BaselineConfig
-from data.files import atomic_folder
+from data.files import atomic_folder, read_json, write_json
 from weights.checkpoint import AUDIOSET_CLASSES, STATISTICS, Checkpoint, collect, distinct
 from weights.names import HUB_PREFIX, hub_names
 from weights.tensors import read_tensors
@@ -80,8 +79,8 @@ def save(folder: str | Path, classifier: AudioClassifier, card: str | None = Non
     else:
         content, tensors = _hub_config(model.config), _to_hub(state)
     with atomic_folder(folder) as temporary:
-        _write_json(temporary / CONFIG, {**content, **_labels(classifier)})
-        _write_json(temporary / PREPROCESSOR, _hub_preprocessor(classifier.frontend.config))
+        write_json(temporary / CONFIG, {**content, **_labels(classifier)})
+        write_json(temporary / PREPROCESSOR, _hub_preprocessor(classifier.frontend.config))
         # through memory, so that a full disk is a plain OSError
         (temporary / WEIGHTS).write_bytes(to_bytes(tensors, metadata={"format": "pt"}))
         if card is not None:
@@ -107,7 +106,7 @@ def require_replaceable(folder: Path) -> None:
 
 def _holds_model(folder: Path) -> bool:
     try:
-        return _read_json(folder / CONFIG).get("model_type") in (MODEL_TYPE, BASELINE_TYPE)
+        return read_json(folder / CONFIG).get("model_type") in (MODEL_TYPE, BASELINE_TYPE)
     except (OSError, ValueError):
         return False
 
@@ -133,7 +132,7 @@ def read_folder(folder: Path) -> Checkpoint:
         raise FileNotFoundError(
             f"{folder} is not a model folder: {WEIGHTS} is missing, and {PICKLED_WEIGHTS} too"
         )
-    hub = HUB_DEFAULTS | _read_json(folder / CONFIG)
+    hub = HUB_DEFAULTS | read_json(folder / CONFIG)
     _require_ast(folder, hub)
     try:
         config = _config_from_hub(hub)
@@ -181,7 +180,7 @@ def read_baseline(folder: Path) -> AudioClassifier | None:
     """The baseline that `save` wrote; None if the folder holds something else."""
     if not (folder / CONFIG).is_file():
         return None
-    hub = _read_json(folder / CONFIG)
+    hub = read_json(folder / CONFIG)
     if hub.get("model_type") != BASELINE_TYPE:
         return None
     try:
@@ -274,7 +273,7 @@ def _read_frontend(file: Path, config: ASTConfig | BaselineConfig) -> FrontendCo
         logger.warning(f"no {file}: AudioSet's mean and std are assumed")
         mean, std = STATISTICS["AudioSet"]
         return FrontendConfig(config.num_frames, config.num_mel_bins, window, mean, std)
-    hub = _read_json(file)
+    hub = read_json(file)
     # (x - 0) / (2 * 0.5) changes nothing
     mean, std = (hub["mean"], hub["std"]) if hub.get("do_normalize", True) else (0.0, 0.5)
     return FrontendConfig(
@@ -295,17 +294,3 @@ def _to_hub(state: dict[str, Tensor]) -> dict[str, Tensor]:
             zip(parts, (part.contiguous() for part in tensor.chunk(len(parts))), strict=True)
         )
     return hub
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds {type(content).__name__}, expected a JSON object")
-    return content

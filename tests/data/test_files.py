@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.files import atomic_file, atomic_folder, existing
+from data.files import atomic_file, atomic_folder, existing, read_json, write_json
 
 
 def names(folder):
@@ -56,6 +56,27 @@ def test_a_full_disk_says_what_to_do(tmp_path):
         atomic_file(tmp_path / "a"),
     ):
         raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_names_the_folder_and_not_the_temporary_one(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OSError, match="No space") as caught, atomic_folder(tmp_path / "a") as a:
+        write_json(a / "config.json", {})
+    assert caught.value.strerror.startswith(f"could not write {tmp_path / 'a'}: No space left on")
+    assert caught.value.strerror.count("could not write") == 1
+
+
+def test_json_comes_back_and_anything_else_is_refused_by_name(tmp_path):
+    file = tmp_path / "new" / "a.json"
+    write_json(file, {"name": "Bär", "epochs": [1, None]})
+    assert read_json(file) == {"name": "Bär", "epochs": [1, None]}
+    for content, message in (("{", "is not valid JSON"), ("[1]", "holds list, expected a JSON")):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=rf"a\.json {message}"):
+            read_json(file)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ import torch
 import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data import synthetic
+from data.files import write_json
 from train import plots
 from train.cli import main
 from train.recipes.demo import DEMO
-from train.run_folder import write_json, write_table
+from train.run_folder import write_table
 
 TINY = [
     "--corpus", "esc50", "--depth", "1", "--num-frames", "64", "--frequency-mask", "8",

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from data import Clip, Manifest
+from data.files import write_json
 from train.run_folder import (
     fingerprint,
     load_state,
@@ -15,7 +16,6 @@ from train.run_folder import (
     read_results,
     read_run,
     save_state,
-    write_json,
     write_predictions,
 )
 from train.run_log import check_folder

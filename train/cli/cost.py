@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from data.files import write_json
 from train.cli.options import Device, find_recipe, parse, unless_given
 from train.experiments.cost import measure
-from train.run_folder import write_json
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ast_model.timeline import Timeline, likeliest
+from data.files import write_json
 from train.cli.options import (
     Compile,
     Device,
@@ -26,7 +27,6 @@ from train.inference.predict import Prediction
 from train.inference.recordings import find_recordings
 from train.inference.spectrogram import timeline_figure
 from train.plots import save_figure
-from train.run_folder import write_json
 from train.tables import write_csv
 
 Row = tuple[Any, ...]  # (class, probability) or, of a timeline, (start, end, class, probability)

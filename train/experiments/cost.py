@@ -17,11 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from ast_model import AST
 from data.augment import Uniforms
 from data.dataset import Batch
+from data.files import read_json
 from train.device import autocast, choose_device, choose_precision, clock, device_name, peak_memory
 from train.init_model import initial_model
 from train.loop import TrainState, train_step
 from train.recipe import Recipe
-from train.run_folder import read_json
 
 Step = Callable[[], object]
 

@@ -9,19 +9,12 @@ from pathlib import Path
 
 from data import Manifest
 from data.cache import ClipCache
+from data.files import write_json
 from data.splits import split_clips
 from train.lock import RunInUse
 from train.loop import train
 from train.recipe import Recipe
-from train.run_folder import (
-    RECIPE,
-    RESULTS,
-    RunRecord,
-    fingerprint,
-    read_run,
-    recipe_differences,
-    write_json,
-)
+from train.run_folder import RECIPE, RESULTS, RunRecord, fingerprint, read_run, recipe_differences
 
 ROW = "row.json"  # a row's recipe, as `ast-audio train` takes it
 

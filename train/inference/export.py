@@ -11,9 +11,10 @@ from typing import Any
 import weights
 from ast_model import AudioClassifier, Frontend, FrontendConfig
 from data import load_audio
+from data.files import read_json
 from train.inference.models import find_model
 from train.inference.provenance import provenance
-from train.run_folder import RECIPE, read_json
+from train.run_folder import RECIPE
 from weights.card import model_card
 from weights.checkpoint import numbered_classes
 from weights.folder import CONFIG

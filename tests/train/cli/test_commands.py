@@ -12,8 +12,8 @@ import torch
 
 from ast_model import Frontend
 from data import esc50, load_audio
+from data.files import read_json
 from train.recipes import RECIPES
-from train.run_folder import read_json
 
 
 def test_train_says_scores_and_where_everything_is(run_folder, corpus_folder, run_command, tiny):

@@ -5,12 +5,12 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from data.files import write_json
 from train.experiments.cost import Cost, count
 from train.experiments.ledger import ledger
 from train.experiments.paper import published_results
 from train.recipes.audioset import AUDIOSET_BALANCED, AUDIOSET_FULL
 from train.recipes.esc50 import ESC50, ESC50_IMAGENET
-from train.run_folder import write_json
 
 # The scores of the paper and of the authors' released logs, once more.
 SCORES = """0.347 0.459 0.448 0.363 0.475 0.378 0.485 88.7 95.6 95.75 98.11 98.13 97.88

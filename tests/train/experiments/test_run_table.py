@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from data import esc50
+from data.files import write_json
 from train.experiments import run_table as module
 from train.experiments.cost import Cost
 from train.experiments.run_table import check_folders, plan_runs, run_table
 from train.experiments.table import Row, Table
 from train.lock import claim
-from train.run_folder import fingerprint, read_metrics, read_run, write_json
+from train.run_folder import fingerprint, read_metrics, read_run
 
 COST = Cost(12, 5_000_000, 2_500_000_000, "a chip", "fp32", 8, 10.0, 10**9, 30.0, 5 * 10**8)
 TABLE = """

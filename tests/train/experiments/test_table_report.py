@@ -6,11 +6,11 @@ from dataclasses import asdict, replace
 import pytest
 from matplotlib.image import imread
 
+from data.files import write_json
 from train.experiments import table_report as module
 from train.experiments.cost import Cost
 from train.experiments.table import Row, Table
 from train.experiments.table_report import write_report
-from train.run_folder import write_json
 
 TABLE = Table(
     "rate",

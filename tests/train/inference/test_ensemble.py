@@ -11,9 +11,9 @@ import torch
 import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data import load_audio
+from data.files import write_json
 from train.inference import ensemble
 from train.metrics import evaluate_scores
-from train.run_folder import write_json
 
 
 @pytest.fixture(scope="module")

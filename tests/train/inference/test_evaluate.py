@@ -11,11 +11,12 @@ import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from ast_model.quantise import Int8Linear
 from data import load_audio
+from data.files import read_json, write_json
 from train import evaluate
 from train.inference.evaluate import score
 from train.inference.selection import Trained, select
 from train.metrics import evaluate_scores
-from train.run_folder import read_json, read_metrics, read_run, write_json
+from train.run_folder import read_metrics, read_run
 
 CPU = torch.device("cpu")
 

@@ -9,10 +9,11 @@ from safetensors.torch import load_file, save_file
 
 import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
+from data.files import read_json, write_json
 from train.cli import main
 from train.inference import convert as convert_model
 from train.inference.export import read_class_names
-from train.run_folder import read_json, write_json, write_table
+from train.run_folder import write_table
 
 transformers = pytest.importorskip("transformers", reason="pip install ast-audio[hf]")
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install ast-audio[hf]")
