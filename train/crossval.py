@@ -48,7 +48,10 @@ def cross_validate(
     folder = Path(folder)
     folds = folds or manifest.folds
     if not folds:
-        raise ValueError(f"{manifest.name} has no folds; cross-validation needs them")
+        raise ValueError(
+            f"{manifest.name} has no folds, which cross-validation needs: give the data a column "
+            "of folds, or use `ast-audio train`, which splits them at random"
+        )
     for fold in folds:
         manifest.split(fold)  # before anything expensive, that every fold exists
     options = {"device": device, "cache": cache, "workers": workers, "compile": compile}

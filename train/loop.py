@@ -50,12 +50,12 @@ from train.distributed import (
 from train.evaluation import default_workers, predict_logits
 from train.init_model import empty_model, initial_model
 from train.loss import inverse_frequency, training_loss
-from train.metrics import evaluate_scores
+from train.metrics import evaluate_scores, one_hot, to_probabilities
 from train.optim import learning_rate, make_optimizer, set_learning_rate
 from train.preflight import preflight
 from train.recipe import Recipe
-from train.run_folder import Row, load_state
-from train.run_log import Run, one_hot, open_run, to_probabilities
+from train.run_folder import Row, load_state, splits_digest
+from train.run_log import Run, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,8 @@ def train(
     workers = default_workers(device) if workers is None else workers
     splits = split_clips(manifest, fold, recipe.seed)
     with open_run(Path(folder), recipe, manifest, splits, checkpoint_minutes) as run:
-        splits = run.splits = on_main_process(lambda: preflight(recipe, manifest, splits, cache))
+        splits = on_main_process(lambda: preflight(recipe, manifest, splits, cache))
+        run.splits = splits
         state = TrainState.create(run, device)
         run.begin(state)
         ddp_model = wrap_ddp(state.model)
@@ -155,11 +156,17 @@ def train_batches(
         recipe.waveform_augmentation(),
         recipe.skip_unreadable,
     )
-    weights = clip_weights(clips, dataset.num_classes) if recipe.balanced_sampling else None
-    order = (recipe.batch_size, recipe.seed, state.epoch, weights)
-    shards = epoch_batches(len(clips), *order, rank(), world_size())[state.batch :]
-    pinned = state.device.type == "cuda"
-    batches = load_batches(dataset, batch_sampler=shards, workers=workers, pin_memory=pinned)
+    shards = epoch_batches(
+        len(clips),
+        recipe.batch_size,
+        recipe.seed,
+        state.epoch,
+        weights=clip_weights(clips, dataset.num_classes) if recipe.balanced_sampling else None,
+        rank=rank(),
+        world_size=world_size(),
+    )
+    left, pinned = shards[state.batch :], state.device.type == "cuda"
+    batches = load_batches(dataset, batch_sampler=left, workers=workers, pin_memory=pinned)
     state.model.train()
     for batch in batches:
         count = min(recipe.batch_size, len(clips) - state.batch * recipe.batch_size)
@@ -185,16 +192,17 @@ def train_step(ddp_model: nn.Module, state: TrainState, batch: Batch, count: int
     if len(batch.targets):
         fbank, targets = network_input(state, batch)
     else:  # no clips for this process, but the others wait for its gradients
-        fbank, targets = weightless_clips(state)
+        fbank, targets = placeholder_clips(state)
     divisor = count / world_size()  # gradients are averaged over the processes
     loss_sum = torch.zeros((), device=state.device)
-    fbanks, targets = (whole.chunk(recipe.grad_accumulation_steps) for whole in (fbank, targets))
-    for number, (fbank, target) in enumerate(zip(fbanks, targets, strict=True), start=1):
-        with gradient_sync(ddp_model, enabled=number == len(fbanks)):
+    fbank_parts = fbank.chunk(recipe.grad_accumulation_steps)
+    target_parts = targets.chunk(recipe.grad_accumulation_steps)
+    for number, fbank_part in enumerate(fbank_parts):
+        with gradient_sync(ddp_model, enabled=number + 1 == len(fbank_parts)):
             with autocast(state.device, state.precision):
-                logits = ddp_model(fbank)
-            loss = training_loss(logits.float(), target, recipe, state.class_weights)
-            loss = loss * (len(batch.targets) > 0)
+                logits = ddp_model(fbank_part)
+            loss = training_loss(logits.float(), target_parts[number], recipe, state.class_weights)
+            loss = loss * (len(batch.targets) > 0)  # 0 for placeholders
             state.scaler.scale(loss / divisor).backward()
         loss_sum += loss.detach()
     if recipe.max_grad_norm:
@@ -230,8 +238,11 @@ def network_input(state: TrainState, batch: Batch) -> tuple[Tensor, Tensor]:
     return fbank, targets
 
 
-def weightless_clips(state: TrainState) -> tuple[Tensor, Tensor]:
-    """Input and targets of two empty clips: a batch of one would be compiled anew."""
+def placeholder_clips(state: TrainState) -> tuple[Tensor, Tensor]:
+    """Input and targets of two empty clips, whose loss is not counted.
+
+    Two, since a batch of one clip would be compiled anew.
+    """
     config, device = state.model.config, state.device
     fbank = torch.zeros(2, config.num_frames, config.num_mel_bins, device=device)
     return fbank, torch.zeros(2, config.num_classes, device=device)
@@ -323,6 +334,7 @@ class TrainState:
     rows: list[Row] = field(default_factory=list)  # metrics.csv
     ensemble: Tensor | None = None  # probabilities (validation clips, C), summed over epochs
     skipped: list[str] = field(default_factory=list)  # files that could not be decoded
+    splits: str | None = None  # digest of the readable clips, with `skip_unreadable`
     # step, clips of the batch, and sum of this shard's losses, since the losses were last read
     unread_losses: list[tuple[int, int, Tensor]] = field(default_factory=list)
 
@@ -371,7 +383,14 @@ class TrainState:
         state = cls.before_training(recipe, precision, device, model.to(device), steps_per_epoch)
         if recipe.class_weights:
             state.class_weights = inverse_frequency(train, len(classes)).to(device)
+        if recipe.skip_unreadable:
+            state.splits = splits_digest(run.splits)
         if saved:
+            if saved.get("splits", state.splits) != state.splits:
+                raise ValueError(
+                    f"other files are readable than when {run.folder} began, so its splits are "
+                    "others: bring the files back to what they were, or give a new --out"
+                )
             state.load_state_dict(saved)
         state._require_same_position(run.folder)
         return state
@@ -470,6 +489,7 @@ class TrainState:
             "rows": self.rows,
             "ensemble": self.ensemble,
             "skipped": self.skipped,
+            "splits": self.splits,
         }
         if self.ema is not None:
             state["ema"] = self.ema.state_dict()

@@ -1,9 +1,14 @@
 """Scores of a whole evaluation set, from logits and 0/1 targets of shape (clips, classes)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import log_softmax
 from scipy.stats import norm
 from sklearn import metrics
+from torch import Tensor
+
+from data import Clip
 
 # An AUC of 1 has an infinite d-prime, which can be neither averaged nor written to JSON.
 # At this distance from 0 and 1, d-prime stays within 6.72 on either side.
@@ -120,3 +125,16 @@ def _checked(
     if not positives.any():
         raise ValueError("no clip has a class, so there is nothing to score: check the labels")
     return logits, targets.astype(bool)
+
+
+def to_probabilities(logits: Tensor, multi_label: bool) -> Tensor:
+    """Of independent classes, or of classes that sum to one."""
+    return logits.sigmoid() if multi_label else logits.softmax(dim=-1)
+
+
+def one_hot(clips: Sequence[Clip], num_classes: int) -> np.ndarray:
+    """Targets (clips, classes), 0 or 1."""
+    targets = np.zeros((len(clips), num_classes), dtype=np.float32)
+    for row, clip in zip(targets, clips, strict=True):
+        row[list(clip.targets)] = 1
+    return targets

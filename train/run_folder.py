@@ -25,6 +25,7 @@ import torch
 
 from data import Clip, Manifest
 from data.files import atomic_file, read_json
+from data.splits import Splits
 from train.recipe import Recipe
 
 RECIPE, METRICS, RESULTS = "recipe.json", "metrics.csv", "results.json"
@@ -94,7 +95,8 @@ def find_runs(folder: Path) -> list[Path]:
 def recipe_differences(stored: RunRecord, wanted: Recipe, ignored: Sequence[str] = ()) -> list[str]:
     """The fields in which a run's recipe differs from another one: "epochs 2 -> 3".
 
-    A precision of auto in `wanted` is any; a run's own auto is what it began in.
+    Where the wanted precision is auto, any will do; where the run's is auto, the one it began in
+    is compared.
 
     Args:
         ignored: fields that may differ.
@@ -120,12 +122,25 @@ def read_recipe(file: Path) -> tuple[Recipe, int | None]:
 
 
 def fingerprint(manifest: Manifest) -> str:
-    """SHA-256 over file names, classes, folds and splits, wherever the data set lies."""
+    """SHA-256 over all that the splits of a run follow from, wherever the data set lies."""
     digest = hashlib.sha256("\n".join(manifest.classes).encode())
+    split_by_group = not (manifest.folds or manifest.splits)
     for clip in manifest.clips:
         split = "valid" if clip.split == "validation" else clip.split  # as version 0.1 called it
         line = f"\n{clip.path.name} {clip.targets} {clip.fold} {split}"
+        if split_by_group and clip.group is not None:
+            line += f" {clip.group}"
         digest.update(line.encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def splits_digest(splits: Splits) -> str:
+    """SHA-256 over the clips of each split, which change where unreadable files are left out."""
+    digest = hashlib.sha256()
+    for clips in (splits.train, splits.validation, splits.test):
+        digest.update(f"{len(clips)}".encode())
+        for clip in clips:
+            digest.update(f"\n{clip.path.name} {clip.targets}".encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""An open run folder: claimed by one process, its progress logged, its models and results saved."""
+"""A run while it trains: its folder claimed, its progress logged, its models and results saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -19,12 +18,12 @@ from tqdm import tqdm
 
 import weights
 from ast_model import AudioClassifier
-from data import Clips, Manifest
+from data import Manifest
 from data.files import atomic_file, is_leftover, write_json
 from data.splits import Splits
 from train.distributed import is_main_process, on_main_process
 from train.lock import claim, is_lock
-from train.metrics import confusion_matrix
+from train.metrics import confusion_matrix, one_hot, to_probabilities
 from train.plots import confusion, learning_curves
 from train.recipe import Recipe
 from train.run_folder import (
@@ -275,16 +274,3 @@ def _description(run: Run, state: TrainState) -> str:
         f"training clips, {len(splits.validation)} validation ({splits.validation_name}){test}; "
         f"{name}, {state.precision}; {run.folder}{resumed}"
     )
-
-
-def to_probabilities(logits: Tensor, multi_label: bool) -> Tensor:
-    """Of independent classes, or of classes that sum to one."""
-    return logits.sigmoid() if multi_label else logits.softmax(dim=-1)
-
-
-def one_hot(clips: Clips, num_classes: int) -> np.ndarray:
-    """Targets (clips, classes), 0 or 1."""
-    targets = np.zeros((len(clips), num_classes), dtype=np.float32)
-    for row, clip in zip(targets, clips, strict=True):
-        row[list(clip.targets)] = 1
-    return targets

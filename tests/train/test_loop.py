@@ -473,3 +473,21 @@ def test_skipped_files_are_counted_and_listed(recipe, damaged, tmp_path, caplog,
     else:
         predictions = read_predictions(tmp_path / "run/predictions.csv")
         assert len(predictions) == len([c for c in corpus.clips if c.fold == 2]) - 2
+
+
+def test_a_file_that_was_restored_since_is_told_and_not_trained_on(
+    recipe, manifest, damaged, tmp_path, monkeypatch
+):
+    corpus, broken = damaged
+    recipe = replace(recipe, skip_unreadable=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_results", interrupt)
+        with pytest.raises(Interruption):
+            train(recipe, corpus, tmp_path / "run", fold=2, device="cpu")
+    lost = broken[1].path.read_bytes()
+    original = next(clip for clip in manifest.clips if clip.path.name == broken[1].path.name)
+    broken[1].path.write_bytes(original.path.read_bytes())
+    with pytest.raises(ValueError, match=r"other files are readable than when .*run began"):
+        train(recipe, corpus, tmp_path / "run", fold=2, device="cpu")
+    broken[1].path.write_bytes(lost)
+    assert len(train(recipe, corpus, tmp_path / "run", fold=2, device="cpu")) == 2

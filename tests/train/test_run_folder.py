@@ -50,6 +50,16 @@ def test_the_data_set_may_have_moved(run, recipe, manifest, tmp_path):
     check_folder(run, recipe, replace(manifest, clips=moved), 1)
 
 
+def test_groups_are_part_of_what_a_random_split_follows_from(manifest):
+    """Where the data set has folds or splits of its own, they are not."""
+    clips = [replace(clip, fold=None) for clip in manifest.clips]
+    grouped = [replace(clip, group=f"site {index % 3}") for index, clip in enumerate(clips)]
+    prints = [fingerprint(replace(manifest, clips=some)) for some in (clips, grouped)]
+    assert prints[0] != prints[1]
+    folds = [replace(clip, group="site") for clip in manifest.clips]
+    assert fingerprint(replace(manifest, clips=folds)) == fingerprint(manifest)
+
+
 def test_a_precision_of_auto_is_whatever_the_run_began_in(run, recipe, manifest):
     auto = replace(recipe, precision="auto")
     assert check_folder(run, auto, manifest, 1).precision == "fp32"

@@ -12,8 +12,7 @@ from torch import Tensor
 from data.cache import ClipCache
 from train.inference.evaluate import score
 from train.inference.selection import Selection, load_trained, select
-from train.metrics import evaluate_scores
-from train.run_log import to_probabilities
+from train.metrics import evaluate_scores, to_probabilities
 
 
 @dataclass(frozen=True)

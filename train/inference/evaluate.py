@@ -16,9 +16,8 @@ from data import Clips
 from data.cache import ClipCache
 from train.evaluation import default_workers, predict_logits
 from train.inference.selection import Selection, Trained, load_trained, select
-from train.metrics import evaluate_scores
+from train.metrics import evaluate_scores, to_probabilities
 from train.preflight import decodes
-from train.run_log import to_probabilities
 
 logger = logging.getLogger(__name__)
 

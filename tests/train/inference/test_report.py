@@ -13,8 +13,7 @@ from train.inference import evaluate
 from train.inference.evaluate import Evaluation
 from train.inference.report import per_class, summary, worst, write_report
 from train.inference.selection import Selection
-from train.metrics import evaluate_scores
-from train.run_log import to_probabilities
+from train.metrics import evaluate_scores, to_probabilities
 
 
 def rows_of(file):
