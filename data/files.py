@@ -94,7 +94,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds {type(content).__name__}, expected a JSON object")
+        raise ValueError(f"{path} is not a JSON object: it holds {type(content).__name__}")
     return content
 
 

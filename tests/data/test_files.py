@@ -73,7 +73,10 @@ def test_json_comes_back_and_anything_else_is_refused_by_name(tmp_path):
     file = tmp_path / "new" / "a.json"
     write_json(file, {"name": "Bär", "epochs": [1, None]})
     assert read_json(file) == {"name": "Bär", "epochs": [1, None]}
-    for content, message in (("{", "is not valid JSON"), ("[1]", "holds list, expected a JSON")):
+    for content, message in (
+        ("{", "is not valid JSON"),
+        ("[1]", "is not a JSON object: it holds list"),
+    ):
         file.write_text(content)
         with pytest.raises(ValueError, match=rf"a\.json {message}"):
             read_json(file)
