@@ -175,9 +175,12 @@ def load_batches(
         pin_memory: put batches where a GPU copies them from without waiting.
 
     Raises:
+        ValueError: `workers` is negative.
         Exception: whatever the dataset raises, of the same type and message in a worker as here;
             the worker's traceback is its cause.
     """
+    if workers < 0:
+        raise ValueError(f"workers {workers} is negative; give 0 or more decoding processes")
     if batch_sampler is None:
         batch_sampler = BatchSampler(range(len(dataset)), batch_size, drop_last=False)
     loader = DataLoader(

@@ -11,7 +11,7 @@ from data.corpora.esc50 import esc50
 from data.corpora.folder import folder
 from data.corpora.hugging_face import hugging_face
 from data.corpora.speech_commands import speech_commands
-from data.corpora.synthetic import synthetic
+from data.corpora.synthetic import read_synthetic
 from data.corpora.table import table
 from data.manifest import Manifest
 
@@ -24,7 +24,7 @@ CORPORA: dict[str, Callable[..., Manifest]] = {
     "folder": folder,
     "table": table,
     "hugging_face": hugging_face,
-    "synthetic": synthetic,
+    "synthetic": read_synthetic,
 }
 
 
@@ -40,7 +40,7 @@ COLUMNS = (
 
 
 def open_corpus(name: str, root: str | Path, **columns: str) -> Manifest:
-    """The manifest of a corpus that lies in the folder `root` (`synthetic` is written there).
+    """The manifest of a corpus that lies in the folder `root`; nothing is written there.
 
     Args:
         name: a key of `CORPORA`.

@@ -18,7 +18,7 @@ from numpy.random import Generator
 from scipy import signal
 
 from data.corpora.esc50 import COLUMNS, METADATA, read_layout
-from data.files import atomic_file
+from data.files import atomic_file, is_leftover
 from data.manifest import Manifest
 
 SAMPLE_RATE = 16_000  # Hz
@@ -37,6 +37,24 @@ seed {seed}, {clips_per_class} clips per class, version {version}
 """
 
 
+def read_synthetic(root: str | Path) -> Manifest:
+    """A synthetic data set that `synthetic` wrote, of any settings; nothing is written.
+
+    Raises:
+        FileNotFoundError: there is none in `root`, or one of its clips is missing.
+        ValueError: `root` holds another data set.
+    """
+    root = Path(root)
+    if not (root / METADATA).is_file():
+        raise FileNotFoundError(
+            f"no synthetic data in {root}; `ast-audio train demo --data {root}` makes them"
+        )
+    manifest = read_layout(root, name="synthetic")
+    if set(manifest.classes) - set(SOUNDS):
+        raise ValueError(f"{root} holds another data set than the synthetic one; name its --corpus")
+    return manifest
+
+
 def synthetic(root: str | Path, clips_per_class: int = 30, seed: int = 0) -> Manifest:
     """The synthetic data set in `root`, written there first unless it is complete already.
 
@@ -44,12 +62,12 @@ def synthetic(root: str | Path, clips_per_class: int = 30, seed: int = 0) -> Man
     The CSV is written last, so that a set without one is known to be unfinished and redone.
 
     Args:
-        root: folder of the set; made if need be.
+        root: folder of the set; made if need be, else empty or that of the same set.
         clips_per_class: at least 5, so that every class occurs in every fold.
         seed: any integer from 0.
 
     Raises:
-        ValueError: an argument out of range, or `root` holds another data set.
+        ValueError: an argument out of range, or `root` holds something else.
     """
     if clips_per_class < FOLDS or seed < 0:
         raise ValueError(
@@ -68,8 +86,9 @@ def synthetic(root: str | Path, clips_per_class: int = 30, seed: int = 0) -> Man
             "expected an empty folder or the same synthetic set; choose another folder"
         )
     if not (table.exists() and all((audio / row["filename"]).is_file() for row in rows)):
-        notice = NOTICE.format(seed=seed, clips_per_class=clips_per_class, version=VERSION)
-        _write(root / "README.txt", notice.encode())
+        notice = NOTICE.format(seed=seed, clips_per_class=clips_per_class, version=VERSION).encode()
+        if not table.exists():
+            _claim(root, notice)
         for row in rows:
             # The seed, the class and the number of the clip decide all that is random in it.
             rng = np.random.default_rng([seed, row["target"], row["take"]])
@@ -77,6 +96,19 @@ def synthetic(root: str | Path, clips_per_class: int = 30, seed: int = 0) -> Man
             _write(audio / row["filename"], wav_bytes(waveform))
         _write(table, content)
     return read_layout(root, name="synthetic")
+
+
+def _claim(root: Path, notice: bytes) -> None:
+    """Write the notice that marks a folder as this set's; only an empty one can be claimed."""
+    readme = root / "README.txt"
+    if readme.is_file() and readme.read_bytes() == notice:
+        return  # an unfinished set
+    if root.exists() and any(not is_leftover(path) for path in root.iterdir()):
+        raise ValueError(
+            f"{root} holds something else: expected a new or empty folder for the synthetic data; "
+            "choose another folder"
+        )
+    _write(readme, notice)
 
 
 def plan(clips_per_class: int, seed: int) -> list[dict]:

@@ -272,3 +272,8 @@ def test_an_error_that_cannot_be_sent_arrives_by_name():
     error = partial(Unsendable, code=3)
     with pytest.raises(RuntimeError, match="Unsendable: no reason"):
         list(load_batches(Faulty(error), batch_sampler=[[0]], workers=1))
+
+
+def test_a_negative_number_of_workers_is_refused(clips):
+    with pytest.raises(ValueError, match="workers -1 is negative"):
+        list(load_batches(ClipDataset(clips, 3), batch_size=3, workers=-1))

@@ -9,7 +9,6 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from data.corpora import open_corpus
 from train.cli import PROGRAM
 from train.cli.options import (
     DATA_HELP,
@@ -18,6 +17,7 @@ from train.cli.options import (
     Reading,
     RecipeOptions,
     find_recipe,
+    open_or_make_corpus,
     parse,
     unless_given,
 )
@@ -96,7 +96,7 @@ def _train(recipes: dict[str, Recipe], out: Path, recipe: Recipe, options: Ablat
     """Train what is not finished; whether all of it is now."""
     if options.data is None:
         raise ValueError("training needs --data FOLDER; without it, there is --report")
-    manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    manifest = open_or_make_corpus(recipe, options.data)
     folds = options.folds or manifest.folds[:1] or (None,)
     runs = plan_runs(recipes, out, folds, options.seeds)
     check_folders(runs, recipes, out, manifest)

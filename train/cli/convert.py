@@ -40,9 +40,9 @@ class ConvertOptions:
     """Patch stride (frequency, time)."""
     num_mel_bins: Annotated[int | None, unless_given("the source's", "INT")] = None
     """Mel bins of the filterbank."""
-    pooling: Annotated[Pooling | None, unless_given("the source's", one_of(Pooling))] = None
+    pooling: Annotated[Pooling | None, one_of(Pooling), unless_given("the source's")] = None
     """What the head sees: the mean of CLS and DIST, or of the patch tokens."""
-    positions: Annotated[Positions | None, unless_given("bilinear", one_of(Positions))] = None
+    positions: Annotated[Positions | None, one_of(Positions), unless_given("bilinear")] = None
     """How positions come onto another grid; reinit makes them random."""
     heads: Annotated[int | None, unless_given("width / 64", "INT")] = None
     """Attention heads of a .pth."""

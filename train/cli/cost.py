@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from data.files import write_json
-from train.cli.options import Device, find_recipe, parse, unless_given
+from train.cli.options import Device, PositiveInt, find_recipe, parse, unless_given
 from train.experiments.cost import measure
 
 
@@ -19,9 +19,9 @@ class CostOptions:
     From random weights and noise, in training and in inference, each in a process of its own.
     """
 
-    classes: int = 527
+    classes: PositiveInt = 527
     """Outputs of the model."""
-    batch_size: int = 12
+    batch_size: PositiveInt = 12
     """Clips a step."""
     device: Device = "auto"
     out: Annotated[Path | None, unless_given("printed alone", "PATH")] = None

@@ -10,7 +10,6 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes
 
-from data.corpora import open_corpus
 from train.cli.options import (
     Compile,
     DataFolder,
@@ -18,6 +17,7 @@ from train.cli.options import (
     Reading,
     RecipeOptions,
     find_recipe,
+    open_or_make_corpus,
     parse,
     unless_given,
 )
@@ -46,8 +46,8 @@ def run(words: Sequence[str]) -> None:
     options = parse(CrossvalOptions, rest, f"crossval {words[0]}", default)
     recipe = options.recipe.change(recipe)
     folder = options.out or RUNS / recipe.name
-    with main_process_first():  # some corpora are made as they are opened
-        manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    with main_process_first():  # that makes the synthetic data
+        manifest = open_or_make_corpus(recipe, options.data)
     table = cross_validate(
         recipe,
         manifest,

@@ -41,9 +41,9 @@ class EnsembleOptions:
     corpus: CorpusOfRun = None
     fold: Annotated[int | None, unless_given("the fold that all runs validated on", "INT")] = None
     """Fold to score."""
-    split: Annotated[Split | None, unless_given("as for `evaluate`", one_of(Split))] = None
+    split: Annotated[Split | None, one_of(Split), unless_given("as for `evaluate`")] = None
     """Split to score, or all clips."""
-    skip_unreadable: SkipAsInRun = False
+    skip_unreadable: SkipAsInRun = None
     out: Annotated[Path | None, unless_given("not written", "PATH")] = None
     """Folder for predictions.csv, the ensemble's probabilities."""
     precision: InferencePrecision = "fp32"
@@ -57,7 +57,7 @@ def run(words: Sequence[str]) -> None:
         corpus=options.corpus,
         fold=options.fold,
         split=options.split,
-        skip_unreadable=options.skip_unreadable or None,
+        skip_unreadable=options.skip_unreadable,
         precision=options.precision,
         **options.reading.arguments(),
     )

@@ -39,13 +39,11 @@ class EvaluateOptions:
     """Fold to score."""
     split: Annotated[
         Split | None,
-        unless_given(
-            "test, if there is one; else what the run validated on; without a run, all",
-            one_of(Split),
-        ),
+        one_of(Split),
+        unless_given("test, if there is one; else what the run validated on; without a run, all"),
     ] = None
     """Split to score, or all clips."""
-    skip_unreadable: SkipAsInRun = False
+    skip_unreadable: SkipAsInRun = None
     out: Annotated[Path | None, unless_given("no report", "PATH")] = None
     """Folder for a report: scores.json, per_class.csv, confusion.csv and .png, worst.csv (the most
     confident mistakes), predictions.csv, and predictions.parquet with paths and embeddings for
@@ -64,7 +62,7 @@ def run(words: Sequence[str]) -> None:
         corpus=options.corpus,
         fold=options.fold,
         split=options.split,
-        skip_unreadable=options.skip_unreadable or None,
+        skip_unreadable=options.skip_unreadable,
         precision=options.precision,
         compile=options.compile,
         **options.reading.arguments(),

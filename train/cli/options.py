@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import DisallowNone, OmitArgPrefixes, Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from data import Manifest, synthetic
 from data.cache import ClipCache
+from data.corpora import open_corpus
 from train.cli import COMMANDS, PROGRAM
 from train.device import require_compiler
 from train.recipe import (
@@ -47,28 +49,39 @@ def unless_given(behaviour: str, metavar: str | None = None) -> Any:
     return arg(help_behavior_hint=f"(default: {behaviour})", metavar=metavar)
 
 
-def one_of(choices: Any) -> str:
-    """What `--help` calls an option that is one of these words."""
-    return f"{{{','.join(get_args(choices))}}}"
-
-
-def _positive(words: Sequence[str]) -> int:
-    number = int(words[0])
-    if number < 1:
-        raise ValueError(f"{number} is not positive; use at least 1")
-    return number
-
-
-PositiveInt = Annotated[
-    int,
-    PrimitiveConstructorSpec(
+def _one_word(
+    read: Callable[[str], Any], metavar: str, choices: tuple[str, ...] | None = None
+) -> PrimitiveConstructorSpec[Any]:
+    """How an option of one word is read, whose default may be None."""
+    return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="INT",
-        instance_from_str=_positive,
-        is_instance=lambda value: isinstance(value, int),
+        metavar=metavar,
+        instance_from_str=lambda words: read(words[0]),
+        is_instance=lambda value: True,
         str_from_instance=lambda value: [str(value)],
-    ),
-]
+        choices=choices,
+    )
+
+
+def one_of(choices: Any) -> PrimitiveConstructorSpec[str]:
+    """For an option that is one of these words, or None; tyro would list None as a word."""
+    words = get_args(choices)
+    return _one_word(str, f"{{{','.join(words)}}}", words)
+
+
+def at_least(least: float) -> PrimitiveConstructorSpec[float]:
+    """For a number, of the type of the least that it may be; or None."""
+
+    def read(word: str) -> float:
+        number = type(least)(word)
+        if not number >= least:
+            raise ValueError(f"{word} is too small; use at least {least:g}")
+        return number
+
+    return _one_word(read, type(least).__name__.upper())
+
+
+PositiveInt = Annotated[int, at_least(1)]
 MODEL_HELP = (
     "Run folder (its last epoch is taken), RUN/best, model folder, hub id, AST or SSAST .pth, or "
     "the name of a published one (audioset_10_10_0.4593)."
@@ -95,11 +108,8 @@ Fold = Annotated[
 ]
 CorpusOfRun = Annotated[
     Corpus | None,
-    arg(
-        metavar=one_of(Corpus),
-        help="Which data set it is.",
-        help_behavior_hint="(default: the run's)",
-    ),
+    one_of(Corpus),
+    arg(help="Which data set it is.", help_behavior_hint="(default: the run's)"),
 ]
 Split = Literal["train", "validation", "test", "all"]
 InferencePrecision = Annotated[
@@ -120,7 +130,7 @@ SkipUnreadable = Annotated[
     arg(help="Leave out files that cannot be read, counted and listed, instead of stopping."),
 ]
 SkipAsInRun = Annotated[
-    bool,
+    DisallowNone[bool | None],
     arg(
         help="Leave out clips whose files cannot be decoded, counted and listed, instead of "
         "stopping.",
@@ -147,7 +157,9 @@ class Reading(Caching):
     """How clips are read, and where the model computes."""
 
     workers: Annotated[
-        int | None, unless_given("none on a CPU, one a core up to 8 beside a GPU", "INT")
+        int | None,
+        at_least(0),
+        unless_given("none on a CPU, one a core up to 8 beside a GPU"),
     ] = None
     """Decoding processes."""
     device: Device = "auto"
@@ -215,6 +227,13 @@ def find_recipe(command: str, words: Sequence[str]) -> tuple[Recipe, int | None,
     if not Path(name).is_file():
         raise FileNotFoundError(f"recipe file {name} does not exist; give a run's recipe.json")
     return *read_recipe(Path(name)), rest
+
+
+def open_or_make_corpus(recipe: Recipe, root: Path) -> Manifest:
+    """The data set to train a recipe on; the synthetic one is made first where it is not there."""
+    if recipe.corpus == "synthetic":
+        return synthetic(root)
+    return open_corpus(recipe.corpus, root, **recipe.columns())
 
 
 def _recipes_help(command: str) -> str:

@@ -10,7 +10,6 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes
 
-from data.corpora import open_corpus
 from train.cli.options import (
     Compile,
     DataFolder,
@@ -18,7 +17,9 @@ from train.cli.options import (
     OfRecipe,
     Reading,
     RecipeOptions,
+    at_least,
     find_recipe,
+    open_or_make_corpus,
     parse,
     unless_given,
 )
@@ -42,8 +43,9 @@ class TrainOptions:
         unless_given("runs/RECIPE/foldN, or runs/RECIPE where there are no folds", "PATH"),
     ] = None
     """Run folder."""
-    checkpoint_minutes: float = 10.0
-    """Longest time between two checkpoints; there is one after every epoch."""
+    checkpoint_minutes: Annotated[float, at_least(0.0)] = 10.0
+    """Longest time between two checkpoints; 0: one after every step. There is one after every
+    epoch, too."""
     compile: Compile = False
 
 
@@ -52,8 +54,8 @@ def run(words: Sequence[str]) -> None:
     default = TrainOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading(), fold)
     options = parse(TrainOptions, rest, f"train {words[0]}", default)
     recipe = options.recipe.change(recipe)
-    with main_process_first():  # some corpora are made as they are opened
-        manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
+    with main_process_first():  # that makes the synthetic data
+        manifest = open_or_make_corpus(recipe, options.data)
     fold = manifest.folds[0] if options.fold is None and manifest.folds else options.fold
     folder = options.out or RUNS / recipe.name / ("" if fold is None else f"fold{fold}")
     train(

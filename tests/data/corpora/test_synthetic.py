@@ -5,7 +5,14 @@ import pytest
 import soundfile
 
 from data.corpora.esc50 import esc50
-from data.corpora.synthetic import CLIP_SECONDS, SAMPLE_RATE, SOUNDS, make_clip, synthetic
+from data.corpora.synthetic import (
+    CLIP_SECONDS,
+    SAMPLE_RATE,
+    SOUNDS,
+    make_clip,
+    read_synthetic,
+    synthetic,
+)
 
 
 def contents(root) -> dict[str, bytes]:
@@ -111,6 +118,40 @@ def test_another_data_set_is_never_overwritten(tmp_path):
     with pytest.raises(ValueError, match="belongs to another data set or other settings"):
         synthetic(tmp_path)
     assert list(contents(tmp_path)) == ["meta/esc50.csv"]
+
+
+@pytest.mark.parametrize("name", ["README.txt", "notes.txt", "audio"])
+def test_nothing_is_written_into_a_folder_that_holds_something_else(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
+        synthetic(tmp_path)
+    assert contents(tmp_path) == {name: b"mine"}
+
+
+def test_a_notice_that_was_edited_is_kept(tmp_path):
+    manifest = synthetic(tmp_path, clips_per_class=5)
+    (tmp_path / "README.txt").write_text("mine")
+    manifest.clips[7].path.unlink()
+    synthetic(tmp_path, clips_per_class=5)
+    assert (tmp_path / "README.txt").read_text() == "mine"
+
+
+def test_reading_takes_a_set_of_any_settings_and_writes_nothing(corpus, tmp_path):
+    root, manifest = corpus
+    assert read_synthetic(root) == manifest
+    with pytest.raises(FileNotFoundError, match="no synthetic data in .*train demo --data"):
+        read_synthetic(tmp_path / "typo")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_reading_refuses_another_data_set(corpus, tmp_path):
+    table = tmp_path / "meta" / "esc50.csv"
+    table.parent.mkdir()
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "a.wav").touch()
+    table.write_text("filename,fold,target,category,esc10\na.wav,1,0,dog,False\n")
+    with pytest.raises(ValueError, match="another data set than the synthetic one"):
+        read_synthetic(tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [{"clips_per_class": 4}, {"seed": -1}], ids=str)

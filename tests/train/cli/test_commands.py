@@ -13,7 +13,9 @@ import torch
 from ast_model import Frontend
 from data import esc50, load_audio
 from data.files import read_json
+from train.cli.options import open_or_make_corpus
 from train.recipes import RECIPES
+from train.recipes.demo import DEMO
 
 
 def test_train_says_scores_and_where_everything_is(run_folder, corpus_folder, run_command, tiny):
@@ -145,6 +147,15 @@ def test_bad_data_are_named(fails, corpus_folder, tmp_path):
     words = ("train", "demo", "--data", corpus_folder, "--corpus", "esc50", "--fold", "9")
     assert "fold 9 does not exist" in fails(*words, "--out", tmp_path / "r")
     assert not (tmp_path / "r").exists()
+
+
+def test_only_training_makes_the_synthetic_data(fails, run_folder, tmp_path):
+    typo = tmp_path / "typo"
+    for words in (("audit", "demo"), ("stats", "demo"), ("evaluate", run_folder)):
+        corpus = ("--corpus", "synthetic", "--data", typo)
+        assert "`ast-audio train demo --data" in fails(*words, *corpus)
+    assert not typo.exists()
+    assert len(open_or_make_corpus(DEMO, typo).clips) == 240
 
 
 def test_a_run_folder_of_another_recipe_is_refused(run_command, run_folder, corpus_folder):

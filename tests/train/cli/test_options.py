@@ -67,6 +67,27 @@ def test_audit_has_no_options_that_it_does_not_use(run_command):
     assert "--workers" not in out and "--device" not in out
 
 
+@pytest.mark.parametrize(
+    ("words", "least"),
+    [
+        (("train", "demo", "--data", "x", "--workers", "-1"), 0),
+        (("train", "demo", "--data", "x", "--checkpoint-minutes", "-3"), 0),
+        (("cost", "demo", "--classes", "0"), 1),
+        (("cost", "demo", "--batch-size", "0"), 1),
+    ],
+)
+def test_numbers_out_of_range_are_refused(fails, words, least):
+    message = fails(*words)
+    assert f"{words[-1]} is too small; use at least {least}" in message
+    assert words[-2] in message
+
+
+def test_the_choices_of_an_option_without_a_default_are_its_words(fails):
+    message = fails("evaluate", "run", "--data", "x", "--split", "foo")
+    assert "'foo'" in message and "'validation'" in message
+    assert "None" not in message
+
+
 def test_bad_words_are_named(fails, corpus_folder):
     assert "recipe 'esc51' is unknown; use one of demo" in fails("train", "esc51", "--data", "x")
     assert "recipe file no.json does not exist" in fails("train", "no.json", "--data", "x")

@@ -107,6 +107,10 @@ def test_a_run_that_left_out_broken_files_is_scored_without_them(
     assert f"note: 1 of 8 clips left out, since their files cannot be read:\n  {file}\n" in err
     code, out, _ = run_command("evaluate", run_folder, *words, "--skip-unreadable")
     assert (code, json.loads(out)["clips"]) == (0, 7)
+    code, _, err = run_command("evaluate", run, *words, "--no-skip-unreadable")
+    assert (code, f"{file.name} is truncated" in err) == (2, True)
+    code, _, err = run_command("ensemble", run, run, *words[:-1], "--no-skip-unreadable")
+    assert (code, f"{file.name} is truncated" in err) == (2, True)
     with pytest.raises(ValueError, match=file.name):
         evaluate(run, corpus, skip_unreadable=False, device="cpu")
 
