@@ -59,7 +59,8 @@ def select(
     split that it validated on; without a run, the test split, or all clips where there is none.
 
     Args:
-        corpus: which data set it is; None: the run's.
+        corpus: which data set it is; None: the run's. The run's clips are known by their names,
+            classes and folds whatever the corpus is called.
         fold, split: one of them, to choose; split "all" is every clip.
 
     Raises:
@@ -73,27 +74,36 @@ def select(
     if corpus is None and recipe is None:
         raise ValueError(f"{trained.name} has no recipe.json that says its data; give --corpus")
     corpus = corpus or recipe.corpus
-    columns = recipe.columns() if recipe and recipe.corpus == corpus else {}
-    manifest = open_corpus(corpus, data, **columns)
+    of_run = recipe is not None and recipe.corpus == corpus
+    manifest = open_corpus(corpus, data, **(recipe.columns() if of_run else {}))
     _require_classes(trained, manifest.classes, data)
+    if trained.run and not of_run:
+        of_run = fingerprint(manifest) == trained.run.fingerprint
+        if not of_run:
+            logger.warning(
+                f"{trained.name} was trained on other data ({recipe.corpus}); whether any of these "
+                "clips were among them is not known"
+            )
     if split == "all":
         return Selection(corpus, manifest, manifest.clips, "all clips")
     if fold is not None:
-        _warn_of_training_clips(trained, manifest, corpus, fold)
+        if of_run:
+            _warn_of_training_clips(trained, manifest, fold)
         return Selection(corpus, manifest, manifest.split(fold)[1], f"fold {fold}", fold)
-    if recipe is None or recipe.corpus != corpus:
-        if split is None and "test" not in manifest.splits:
-            return Selection(corpus, manifest, manifest.clips, "all clips")
-        return Selection(corpus, manifest, manifest.in_split(split or "test"), split or "test")
-    return _of_run(trained.name, trained.run, manifest, split)
+    if of_run:
+        return _of_run(trained, corpus, manifest, split)
+    if split is None and "test" not in manifest.splits:
+        return Selection(corpus, manifest, manifest.clips, "all clips")
+    return Selection(corpus, manifest, manifest.in_split(split or "test"), split or "test")
 
 
-def _of_run(name: str, run: RunRecord, manifest: Manifest, split: str | None) -> Selection:
+def _of_run(trained: Trained, corpus: str, manifest: Manifest, split: str | None) -> Selection:
+    run = trained.run
     is_split_at_random = not (manifest.folds or manifest.splits)
     if is_split_at_random and fingerprint(manifest) != run.fingerprint:
         raise ValueError(
-            f"{name} was trained on a split of other clips than those of {manifest.name}: give the "
-            "same data, or --split all to score every clip"
+            f"{trained.name} was trained on a split of other clips than those of {manifest.name}: "
+            "give the same data, or --split all to score every clip"
         )
     splits = split_clips(manifest, run.fold if manifest.folds else None, run.recipe.seed)
     named = {"train": splits.train, splits.validation_name: splits.validation}
@@ -105,12 +115,12 @@ def _of_run(name: str, run: RunRecord, manifest: Manifest, split: str | None) ->
     if chosen not in named:
         raise ValueError(f"{manifest.name} has no {chosen!r} clips; it has {', '.join(named)}")
     fold = splits.fold if chosen == splits.validation_name else None
-    return Selection(run.recipe.corpus, manifest, named[chosen], chosen, fold)
+    return Selection(corpus, manifest, named[chosen], chosen, fold)
 
 
-def _warn_of_training_clips(trained: Trained, manifest: Manifest, corpus: str, fold: int) -> None:
+def _warn_of_training_clips(trained: Trained, manifest: Manifest, fold: int) -> None:
     run = trained.run
-    if run and run.recipe.corpus == corpus and fold in manifest.folds and fold != run.fold:
+    if fold in manifest.folds and fold != run.fold:
         logger.warning(
             f"{trained.name} validated on fold {run.fold} and was trained on fold {fold}: its "
             "score there shows memory, not skill"

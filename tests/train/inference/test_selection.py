@@ -71,6 +71,22 @@ def test_another_fold_is_scored_with_a_warning(run_folder, corpus_folder, caplog
     assert "validated on fold 2 and was trained on fold 3" in caplog.text
 
 
+def test_the_runs_clips_are_known_by_another_corpus_name(run_folder, corpus_folder, caplog):
+    trained = load_trained(run_folder, "cpu")
+    assert select(trained, corpus_folder, "synthetic").name == "fold 2"
+    assert not caplog.records
+    select(trained, corpus_folder, "synthetic", fold=3)
+    assert "was trained on fold 3" in caplog.text
+
+
+def test_that_other_data_may_hold_training_clips_is_said(trained, with_splits, caplog):
+    other = replace(
+        trained, run=replace(trained.run, recipe=replace(trained.run.recipe, corpus="esc50"))
+    )
+    assert select(other, with_splits, "folder").name == "test"
+    assert "RUN was trained on other data (esc50)" in caplog.text
+
+
 def test_a_run_that_split_the_clips_itself_is_scored_on_its_test_split(trained, without_splits):
     splits = split_clips(folder_corpus(without_splits), None, 3)
     named = {None: splits.test, "validation": splits.validation, "train": splits.train}
