@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
@@ -184,6 +185,13 @@ def _explained(error: OSError, path: Path) -> OSError:
     reason = os.strerror(error.errno) if error.errno else error  # of an inner writer's, no path
     return OSError(
         error.errno,
-        f"could not write {path}: {reason}; "
-        "free space there (or choose another folder) and run the same command again",
+        f"could not write {path}: {reason}; {_remedy(error.errno)}",
     )
+
+
+def _remedy(number: int | None) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free space there (or choose another folder) and run the same command again"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "allow writing there, or choose another folder"
+    return "choose another name or folder"

@@ -1,5 +1,7 @@
 """Files and folders appear whole or not at all."""
 
+import errno
+
 import pytest
 
 from data.files import atomic_file, atomic_folder, existing, read_json, write_json
@@ -56,6 +58,17 @@ def test_a_full_disk_says_what_to_do(tmp_path):
         atomic_file(tmp_path / "a"),
     ):
         raise OSError(28, "No space left on device")
+
+
+def test_what_is_no_full_disk_gets_a_remedy_of_its_own(tmp_path):
+    (tmp_path / "folder" / "deeper").mkdir(parents=True)
+    with (
+        pytest.raises(OSError, match="Is a directory; choose another name"),
+        atomic_file(tmp_path / "folder") as temporary,
+    ):
+        temporary.touch()
+    with pytest.raises(OSError, match="denied; allow writing there"), atomic_file(tmp_path / "a"):
+        raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_a_full_disk_names_the_folder_and_not_the_temporary_one(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from tyro.conf import OmitArgPrefixes, arg
 from train.cli import PROGRAM
 from train.cli.options import (
     DATA_HELP,
+    TO_FOLDER,
     Compile,
     OfRecipe,
     Reading,
@@ -62,7 +63,7 @@ class AblateOptions:
     """Row that the others are compared with."""
     checkpoint: Annotated[str | None, unless_given("none", "MODEL")] = None
     """What a row that starts from a checkpoint starts from (table pretraining)."""
-    out: Annotated[Path | None, unless_given("runs/ablate/TABLE", "PATH")] = None
+    out: Annotated[Path | None, TO_FOLDER, unless_given("runs/ablate/TABLE")] = None
     """Folder of the table: ROW/seedS/foldF, table.md, .csv, .png."""
     compile: Compile = False
     report: bool = False

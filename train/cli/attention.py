@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from train.cli.options import Device, Model, parse, positional
+from train.cli.options import TO_FILE, Device, Model, parse, positional
 from train.inference import attention
 
 
@@ -20,7 +20,7 @@ class AttentionOptions:
     model: Model
     file: Annotated[Positional[Path], positional("FILE")]
     """Audio file."""
-    out: Path
+    out: Annotated[Path, TO_FILE]
     """PNG file to write."""
     kind: Literal["rollout", "last"] = "rollout"
     """rollout: attention followed through all layers; last: of the last layer alone."""

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from train.cli.options import parse, unless_given
+from train.cli.options import TO_FOLDER, parse, unless_given
 
 FOLDER = Path(__file__).parents[2] / "tests" / "benchmarks"
 Benchmark = Literal["frontend", "inference", "training", "files", "manifest", "gpu"]
@@ -35,7 +35,7 @@ class BenchOptions:
     """Threads of PyTorch on a CPU."""
     compiled: bool = True
     """Compiled contestants too; each takes about a minute to compile."""
-    out: Annotated[Path | None, unless_given("printed alone", "PATH")] = None
+    out: Annotated[Path | None, TO_FOLDER, unless_given("printed alone")] = None
     """Folder for a JSON file a benchmark."""
 
 

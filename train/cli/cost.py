@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from data.files import write_json
-from train.cli.options import Device, PositiveInt, find_recipe, parse, unless_given
+from train.cli.options import TO_FILE, Device, PositiveInt, find_recipe, parse, unless_given
 from train.experiments.cost import measure
 
 
@@ -24,7 +24,7 @@ class CostOptions:
     batch_size: PositiveInt = 12
     """Clips a step."""
     device: Device = "auto"
-    out: Annotated[Path | None, unless_given("printed alone", "PATH")] = None
+    out: Annotated[Path | None, TO_FILE, unless_given("printed alone")] = None
     """JSON file to write, which `ast-audio ledger --bench` reads."""
 
 

@@ -11,6 +11,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes
 
 from train.cli.options import (
+    TO_FOLDER,
     Compile,
     DataFolder,
     OfRecipe,
@@ -35,7 +36,7 @@ class CrossvalOptions:
     reading: OmitArgPrefixes[Reading]
     folds: Annotated[tuple[int, ...], unless_given("all")] = ()
     """Folds to run."""
-    out: Annotated[Path | None, unless_given("runs/RECIPE", "PATH")] = None
+    out: Annotated[Path | None, TO_FOLDER, unless_given("runs/RECIPE")] = None
     """Folder for the runs and the table."""
     compile: Compile = False
 

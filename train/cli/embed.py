@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from train.cli.options import (
+    TO_FILE,
     Device,
     Files,
     InferencePrecision,
@@ -32,7 +33,7 @@ class EmbedOptions:
 
     model: Model
     files: Files
-    out: Path
+    out: Annotated[Path, TO_FILE]
     """File to write: .npz (arrays paths, starts, ends, vectors) or .parquet (columns path, start,
     end, vector; needs pyarrow; written part by part, so of any size)."""
     level: Literal["clip", "frame", "patch"] = "clip"

@@ -11,6 +11,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes
 
 from train.cli.options import (
+    TO_FOLDER,
     Compile,
     CorpusOfRun,
     DataFolder,
@@ -44,7 +45,7 @@ class EvaluateOptions:
     ] = None
     """Split to score, or all clips."""
     skip_unreadable: SkipAsInRun = None
-    out: Annotated[Path | None, unless_given("no report", "PATH")] = None
+    out: Annotated[Path | None, TO_FOLDER, unless_given("no report")] = None
     """Folder for a report: scores.json, per_class.csv, confusion.csv and .png, worst.csv (the most
     confident mistakes), predictions.csv, and predictions.parquet with paths and embeddings for
     Renumics Spotlight (needs pyarrow)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from data.files import atomic_file
-from train.cli.options import parse, unless_given
+from train.cli.options import TO_FILE, parse, unless_given
 from train.experiments.ledger import ledger
 
 
@@ -20,7 +20,7 @@ class LedgerOptions:
     """Folder with the runs, which are looked through for those of the same recipe."""
     bench: Annotated[tuple[Path, ...], unless_given("none")] = ()
     """Measured speeds, as `ast-audio cost` writes them, for the hours."""
-    out: Annotated[Path | None, unless_given("printed", "PATH")] = None
+    out: Annotated[Path | None, TO_FILE, unless_given("printed")] = None
     """File to write."""
 
 

@@ -81,7 +81,25 @@ def at_least(least: float) -> PrimitiveConstructorSpec[float]:
     return _one_word(read, type(least).__name__.upper())
 
 
+def _folder(word: str) -> Path:
+    path = Path(word)
+    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{existing} is a file; give a folder")
+    return path
+
+
+def _file(word: str) -> Path:
+    path = Path(word)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give a file")
+    _folder(str(path.parent))
+    return path
+
+
 PositiveInt = Annotated[int, at_least(1)]
+TO_FOLDER = _one_word(_folder, "PATH")  # to write to; what cannot be one is refused at once
+TO_FILE = _one_word(_file, "PATH")
 MODEL_HELP = (
     "Run folder (its last epoch is taken), RUN/best, model folder, hub id, AST or SSAST .pth, or "
     "the name of a published one (audioset_10_10_0.4593)."

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from ast_model.timeline import Timeline, likeliest
 from data.files import write_json
 from train.cli.options import (
+    TO_FILE,
+    TO_FOLDER,
     Compile,
     Device,
     Files,
@@ -57,9 +59,9 @@ class PredictOptions:
     """Pad recordings shorter than the model's input. With --no-pad they run at their own length,
     and it is said what that saves: faster, but the model may have learnt from the padding, so
     measure the accuracy."""
-    out: Annotated[Path | None, unless_given("printed", "PATH")] = None
+    out: Annotated[Path | None, TO_FOLDER, unless_given("printed")] = None
     """With --timeline: a folder that gets a CSV (with --json a JSON) and a PNG a recording."""
-    csv: Annotated[Path | None, unless_given("printed", "PATH")] = None
+    csv: Annotated[Path | None, TO_FILE, unless_given("printed")] = None
     """Write one CSV file instead of printing a table."""
     json: bool = False
     """Print JSON instead of a table."""

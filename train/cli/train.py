@@ -11,6 +11,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes
 
 from train.cli.options import (
+    TO_FOLDER,
     Compile,
     DataFolder,
     Fold,
@@ -40,7 +41,8 @@ class TrainOptions:
     fold: Fold = None
     out: Annotated[
         Path | None,
-        unless_given("runs/RECIPE/foldN, or runs/RECIPE where there are no folds", "PATH"),
+        TO_FOLDER,
+        unless_given("runs/RECIPE/foldN, or runs/RECIPE where there are no folds"),
     ] = None
     """Run folder."""
     checkpoint_minutes: Annotated[float, at_least(0.0)] = 10.0

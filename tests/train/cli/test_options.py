@@ -82,6 +82,37 @@ def test_numbers_out_of_range_are_refused(fails, words, least):
     assert words[-2] in message
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "run", "--data", "x", "--out"),
+        ("ensemble", "a", "b", "--data", "x", "--out"),
+        ("predict", "run", "a.wav", "--timeline", "--out"),
+        ("train", "demo", "--data", "x", "--out"),
+        ("crossval", "demo", "--data", "x", "--out"),
+        ("ablate", "overlap", "demo", "--data", "x", "--out"),
+    ],
+)
+def test_a_file_in_place_of_the_folder_to_write_is_refused_before_the_work(fails, tmp_path, words):
+    (tmp_path / "file").touch()
+    assert f"{tmp_path / 'file'} is a file; give a folder" in fails(*words, tmp_path / "file")
+    assert f"{tmp_path / 'file'} is a file" in fails(*words, tmp_path / "file" / "new")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "run", "a.wav", "--csv"),
+        ("embed", "run", "a.wav", "--out"),
+        ("attention", "run", "a.wav", "--out"),
+        ("cost", "demo", "--out"),
+        ("ledger", "--out"),
+    ],
+)
+def test_a_folder_in_place_of_the_file_to_write_is_refused_before_the_work(fails, tmp_path, words):
+    assert f"{tmp_path} is a folder; give a file" in fails(*words, tmp_path)
+
+
 def test_the_choices_of_an_option_without_a_default_are_its_words(fails):
     message = fails("evaluate", "run", "--data", "x", "--split", "foo")
     assert "'foo'" in message and "'validation'" in message
