@@ -5,6 +5,8 @@ Shapes: B batch, N samples, C classes, D width of the model.
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +23,9 @@ from ast_model.baseline import Baseline
 from ast_model.frontend import Frontend
 from ast_model.model import AST
 from ast_model.siblings import require_siblings
-from ast_model.timeline import Timeline, as_mono, likeliest, windows
+from ast_model.timeline import Timeline, as_mono, likeliest, no_waveform, windows
+
+logger = logging.getLogger(__name__)
 
 Sound: TypeAlias = str | os.PathLike[str] | Tensor | np.ndarray
 """An audio file, or the samples (N,) of one mono clip."""
@@ -32,6 +36,7 @@ Scores: TypeAlias = list[tuple[str, float]]
 # A clip of up to 1.1 times the model's length is cut to it, as in training: recordings of nominally
 # that length are often some frames longer. Windows would count those frames as much as the rest.
 CUT_UP_TO = 1.1
+LOUDEST = 2.0  # of samples in [-1, 1] that resampling or mastering made overshoot
 LEVELS = ("clip", "frame", "patch")
 CLIPS_AT_ONCE = 8
 
@@ -68,6 +73,10 @@ class AudioClassifier(nn.Module):
                     f"the model takes {name} {of_model}, but the front end makes {of_frontend}; "
                     "build both with the same number"
                 )
+        if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+            raise ValueError(
+                f"classes {classes!r:.60} are not a list of names; give a str for each output"
+            )
         if len(classes) != model.config.num_classes:
             raise ValueError(
                 f"{len(classes)} class names for a model of {model.config.num_classes} classes; "
@@ -81,6 +90,7 @@ class AudioClassifier(nn.Module):
         self.frontend = frontend
         self.classes = tuple(classes)
         self.multi_label = multi_label
+        self._warned_of_scale = False
 
     @classmethod
     def from_pretrained(
@@ -164,19 +174,19 @@ class AudioClassifier(nn.Module):
 
     @overload
     def classify(
-        self, sound: Sound, sample_rate: int | None = None, top_k: int = 5, pad: bool = True
+        self, sound: Sound, sample_rate: float | None = None, top_k: int = 5, pad: bool = True
     ) -> Scores: ...
 
     @overload
     def classify(
-        self, sound: list[Any], sample_rate: int | None = None, top_k: int = 5, pad: bool = True
+        self, sound: list[Any], sample_rate: float | None = None, top_k: int = 5, pad: bool = True
     ) -> list[Scores]: ...
 
     @torch.no_grad()
     def classify(
         self,
         sound: Sound | list[Any],
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         top_k: int = 5,
         pad: bool = True,
     ) -> Scores | list[Scores]:
@@ -188,8 +198,8 @@ class AudioClassifier(nn.Module):
         Args:
             sound: the path of an audio file; an array or tensor (N,), mono, in [-1, 1]; or a list
                 of these, which run through the model in batches.
-            sample_rate: of arrays, in Hz; they are resampled to the model's. None: arrays have
-                the model's rate, `frontend.config.sample_rate`. Files tell their own.
+            sample_rate: of arrays, in whole Hz; they are resampled to the model's. None: arrays
+                have the model's rate, `frontend.config.sample_rate`. Files tell their own.
             top_k: how many classes; all of them if the model has fewer.
             pad: as in `forward`. Whatever else is in the list, a clip scores as it does alone.
 
@@ -198,8 +208,9 @@ class AudioClassifier(nn.Module):
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: a file cannot be decoded, or an array is not (N,) of floating point, or a
-                sound is shorter than 25 ms.
+            ValueError: a file cannot be decoded; an array is not (N,) of floating point, or holds
+                NaN or infinity; a sound is shorter than 25 ms; the rate is not from 1,000 to
+                1,000,000 Hz.
             ImportError: a module of your own hides the project's `data`, which reads files.
         """
         if not isinstance(sound, list | tuple):
@@ -214,7 +225,7 @@ class AudioClassifier(nn.Module):
     def timeline(
         self,
         sound: Sound | Iterable[Any],
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         hop: float | None = None,
         batch_size: int = CLIPS_AT_ONCE,
     ) -> Timeline:
@@ -257,7 +268,7 @@ class AudioClassifier(nn.Module):
     def embed(
         self,
         sound: Sound | list[Any],
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         *,
         lengths: Tensor | None = None,
         level: str = "clip",
@@ -285,8 +296,8 @@ class AudioClassifier(nn.Module):
 
         Raises:
             FileNotFoundError, ImportError: as in `classify`.
-            ValueError: as in `classify`; or the level is unknown, the model is no AST, or it is
-                training with patchout.
+            ValueError: as in `classify`; or the list is empty, the level is unknown, the model is
+                no AST, or it is training with patchout.
         """
         if level not in LEVELS:
             raise ValueError(f"level {level!r} is unknown; use one of {', '.join(LEVELS)}")
@@ -304,7 +315,7 @@ class AudioClassifier(nn.Module):
     def attention_map(
         self,
         sound: Sound | list[Any],
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         *,
         lengths: Tensor | None = None,
         kind: str = "rollout",
@@ -335,6 +346,11 @@ class AudioClassifier(nn.Module):
         return self.frontend.fbank.num_samples(self.frontend.config.num_frames)
 
     @property
+    def longest_clip(self) -> int:
+        """Samples of the longest recording that is cut to the window; a longer one has several."""
+        return round(CUT_UP_TO * self.window_size)
+
+    @property
     def frame_step(self) -> float:
         """Seconds from one column of the patch grid to the next: 0.1 at the paper's stride."""
         samples = self._ast().config.stride[1] * self.frontend.fbank.shift
@@ -362,10 +378,10 @@ class AudioClassifier(nn.Module):
         return self._ast().config.unpadded_frames(self.frontend.fbank.num_frames(samples))
 
     def _scores(
-        self, sounds: Mapping[int, Sound], sample_rate: int | None, pad: bool
+        self, sounds: Mapping[int, Sound], sample_rate: float | None, pad: bool
     ) -> list[Tensor]:
         """Probabilities (C,) of each of a few sounds by number, on the CPU."""
-        shortest, longest = self.frontend.fbank.window_size, CUT_UP_TO * self.window_size
+        shortest, longest = self.frontend.fbank.window_size, self.longest_clip
         rows: dict[int, Tensor] = {}
         clips: defaultdict[int, dict[int, Tensor]] = defaultdict(dict)  # by frames, if unpadded
         for number, sound in sounds.items():
@@ -389,7 +405,7 @@ class AudioClassifier(nn.Module):
         return [rows[number] for number in sounds]
 
     def _batch(
-        self, sound: Sound | list[Any], sample_rate: int | None, lengths: Tensor | None
+        self, sound: Sound | list[Any], sample_rate: float | None, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Clips at the model's rate, (B, N), and their lengths; B is 1 for a single sound."""
         rate = self.frontend.config.sample_rate
@@ -403,7 +419,10 @@ class AudioClassifier(nn.Module):
         if lengths is not None:
             raise ValueError("lengths are for a batch (batch, samples); leave them out here")
         sounds = sound if isinstance(sound, list | tuple) else [sound]
-        return self._padded([torch.cat([*self._blocks(one, sample_rate)]) for one in sounds])
+        clips = [[*self._blocks(one, sample_rate)] for one in sounds]
+        if not clips or not all(clips):
+            raise ValueError("the list of sounds, or a sound in it, is empty; give at least one")
+        return self._padded([torch.cat(blocks) for blocks in clips])
 
     def _padded(self, clips: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Clips (N,) as one batch (B, N) on the model's device, and their lengths (B,)."""
@@ -411,7 +430,7 @@ class AudioClassifier(nn.Module):
         batch = pad_sequence([clip.to(device) for clip in clips], batch_first=True)
         return batch, torch.tensor([len(clip) for clip in clips])
 
-    def _blocks(self, sound: Sound | Iterable[Any], sample_rate: int | None) -> Iterable[Tensor]:
+    def _blocks(self, sound: Sound | Iterable[Any], sample_rate: float | None) -> Iterable[Tensor]:
         """The consecutive blocks (N,) of one recording, float32 at the model's rate."""
         rate = self.frontend.config.sample_rate
         if isinstance(sound, str | os.PathLike):
@@ -419,27 +438,40 @@ class AudioClassifier(nn.Module):
             from data.audio import stream_audio
 
             return stream_audio(sound, rate)
-        blocks = map(_waveform, [sound] if isinstance(sound, Tensor | np.ndarray) else sound)
+        if isinstance(sound, Tensor | np.ndarray):
+            sound = [sound]
+        if not isinstance(sound, Iterable):
+            raise no_waveform(sound)
+        blocks = map(self._waveform, sound)
         if sample_rate in (None, rate):
             return blocks
-        if not 1_000 <= sample_rate <= 1_000_000:
-            raise ValueError(f"sample_rate {sample_rate} is not in 1,000 to 1,000,000 Hz")
         require_siblings()
-        from data.audio import resampled
+        from data.audio import resampled, whole_rate
 
         samples = (block.detach().cpu().numpy() for block in blocks)
-        return map(torch.from_numpy, resampled(samples, sample_rate, rate))
+        return map(torch.from_numpy, resampled(samples, whole_rate(sample_rate), rate))
 
-
-def _waveform(samples: Any) -> Tensor:
-    """One mono block (N,) in float32; ValueError if it is something else."""
-    waveform = as_mono(samples)
-    if not waveform.is_floating_point():
-        raise ValueError(
-            f"samples are {waveform.dtype}; expected floating point in [-1, 1] "
-            "(divide 16-bit integers by 32768)"
-        )
-    return waveform.float()
+    def _waveform(self, samples: Any) -> Tensor:
+        """One mono block (N,) in float32; ValueError if it is something else."""
+        waveform = as_mono(samples)
+        if not waveform.is_floating_point():
+            raise ValueError(
+                f"samples are {waveform.dtype}; expected floating point in [-1, 1] "
+                "(divide 16-bit integers by 32768)"
+            )
+        waveform = waveform.float()
+        if not len(waveform):
+            return waveform
+        lowest, highest = (value.item() for value in waveform.aminmax())
+        if not math.isfinite(highest - lowest):
+            raise ValueError("samples hold NaN or infinity; repair the sound or leave it out")
+        if max(highest, -lowest) > LOUDEST and not self._warned_of_scale:
+            self._warned_of_scale = True
+            logger.warning(
+                f"samples lie in [{lowest:.4g}, {highest:.4g}], the model expects [-1, 1]: divide "
+                "them by the full scale of their type, 16-bit integers by 32768"
+            )
+        return waveform
 
 
 def _is_batch(sound: Any) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,18 +92,31 @@ def likeliest(probabilities: Tensor, classes: Sequence[str], k: int) -> list[tup
 
 def as_mono(waveform: Any) -> Tensor:
     """A tensor (samples,) of anything like one; ValueError if it is not one mono clip."""
+    samples = waveform
+    if isinstance(samples, np.ndarray):  # torch takes no negative strides, no foreign byte order
+        samples = np.asarray(samples, samples.dtype.newbyteorder("="), order="C")
     try:
-        waveform = torch.as_tensor(waveform)
-    except TypeError as error:
+        samples = torch.as_tensor(samples)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise no_waveform(waveform) from error
+    if samples.dim() == 0:
+        raise no_waveform(waveform)
+    if samples.dim() != 1:
         raise ValueError(
-            f"{waveform!r} is no waveform; give an array or tensor (samples,) of one mono clip"
-        ) from error
-    if waveform.dim() != 1:
-        raise ValueError(
-            f"waveform has shape {tuple(waveform.shape)}, expected (samples,): one mono clip; "
-            "average the channels of stereo (mean over their axis), give several clips as a list"
+            f"waveform has shape {tuple(samples.shape)}, expected (samples,): one mono clip; "
+            "average the channels of stereo (mean over their axis), give several clips as a list "
+            "(of a batch: list(batch)) or call the classifier with the batch"
         )
-    return waveform
+    return samples
+
+
+def no_waveform(given: Any) -> ValueError:
+    """The error for something that holds no samples."""
+    return ValueError(
+        f"{type(given).__name__} is no waveform; give the path of an audio file, or an array or "
+        "tensor (samples,) of one mono clip and its rate as sample_rate=; give several recordings "
+        "to classify, as a list"
+    )
 
 
 def windows(blocks: Iterable[Any], size: int, hop: int) -> Iterator[tuple[int, Tensor]]:

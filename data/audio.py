@@ -8,6 +8,7 @@ import math
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from numbers import Real
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -80,7 +81,7 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = 16_000) -> torch
         ValueError: a wrong sample rate; or the path is no file, or the file is empty, not audio,
             truncated, damaged, without samples, or holds NaN or infinity.
     """
-    _require_sample_rate(sample_rate)
+    sample_rate = whole_rate(sample_rate)
     path = Path(path)
     with _opened(path) as file:
         source_rate = file.samplerate
@@ -114,7 +115,7 @@ def stream_audio(
         FileNotFoundError, ValueError: as `load_audio`, when the block concerned is asked for; at
             once for a wrong `sample_rate`, or `block_seconds` of less than one sample.
     """
-    _require_sample_rate(sample_rate)
+    sample_rate = whole_rate(sample_rate)
     if not 1 <= block_seconds * sample_rate < math.inf:
         raise ValueError(
             f"block_seconds {block_seconds!r} is not a length of at least one sample; give seconds"
@@ -174,9 +175,14 @@ def _stream(path: Path, sample_rate: int, size: int) -> Iterator[torch.Tensor]:
         raise _no_samples(path, sample_rate)
 
 
-def _require_sample_rate(sample_rate: int) -> None:
-    if type(sample_rate) is not int or sample_rate not in SAMPLE_RATES:
-        raise ValueError(f"sample_rate {sample_rate!r} is not an integer from 1000 to 1000000 (Hz)")
+def whole_rate(sample_rate: float) -> int:
+    """A sample rate as an integer; ValueError if it is not from 1,000 to 1,000,000 whole Hz."""
+    is_whole = isinstance(sample_rate, Real) and sample_rate % 1 == 0
+    if not is_whole or int(sample_rate) not in SAMPLE_RATES:
+        raise ValueError(
+            f"sample_rate {sample_rate!r} is not a whole number from 1000 to 1000000 (Hz)"
+        )
+    return int(sample_rate)
 
 
 @contextlib.contextmanager

@@ -49,9 +49,11 @@ def test_padded_waveforms_score_as_alone():
 
 def test_a_clip_of_nearly_the_models_length_is_cut_as_in_training():
     classifier = AudioClassifier(*parts(), CLASSES)
-    waveform = torch.randn(int(1.1 * classifier.window_size))
-    best = classifier.classify(waveform, top_k=1)
-    assert best[0][1] == classifier.probabilities(waveform[None]).max()
+    assert classifier.longest_clip == round(1.1 * classifier.window_size)
+    waveform = torch.randn(classifier.longest_clip + 1)
+    cut, longer = (classifier.classify(sound, top_k=1) for sound in (waveform[:-1], waveform))
+    assert cut[0][1] == classifier.probabilities(waveform[None]).max()
+    assert longer == classifier.timeline(waveform).top(1) != cut
 
 
 def test_a_longer_recording_is_heard_to_its_end():
@@ -195,6 +197,12 @@ def test_stereo_and_empty_wishes_are_refused():
 def test_class_names_that_occur_twice_are_refused_by_name():
     with pytest.raises(ValueError, match="class names occur more than once: dog; give each"):
         AudioClassifier(*parts(), ("dog", "rain", "dog"))
+
+
+@pytest.mark.parametrize("classes", ["abc", [0, 1, 2], range(3)])
+def test_what_are_no_class_names_is_refused(classes):
+    with pytest.raises(ValueError, match="are not a list of names; give a str for each output"):
+        AudioClassifier(*parts(), classes)
 
 
 def test_logits_are_differentiable_down_to_the_waveform():

@@ -78,8 +78,44 @@ def test_a_list_gives_one_result_each_in_batches(classifier, tmp_path, pad):
         assert [probability for _, probability in scores] == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_rate_may_be_a_whole_number_of_any_type(classifier):
+    samples = noise(9_000)
+    assert classifier.classify(samples, np.int64(16_000)) == classifier.classify(samples)
+    resampled = classifier.classify(samples, 44_100)
+    assert classifier.classify(samples, 44_100.0) == resampled != classifier.classify(samples)
+
+
 def test_an_empty_list_has_no_results(classifier):
     assert classifier.classify([]) == []
+    for ask in (classifier.embed, classifier.attention_map):
+        for sounds in ([], [noise(9_000), []]):
+            with pytest.raises(ValueError, match="the list of sounds, or a sound in it, is empty"):
+                ask(sounds)
+
+
+def test_an_array_in_any_order_of_samples_and_bytes_is_taken(classifier):
+    samples = noise(9_000)
+    expected = classifier.classify(samples)
+    assert classifier.classify(samples[::-1].copy()[::-1]) == expected
+    assert classifier.classify(samples.astype(">f4")) == expected
+
+
+def test_what_no_timeline_can_be_of_is_refused_without_its_content(classifier, tmp_path):
+    path = written(tmp_path / "a.wav", noise(9_000))
+    with path.open("rb") as file, pytest.raises(ValueError, match=r"^bytes is no waveform; give"):
+        classifier.timeline(file)
+    with pytest.raises(ValueError, match=r"Path is no waveform.*several recordings to classify"):
+        classifier.timeline([path, path])
+
+
+def test_samples_far_beyond_one_are_told_of_once(classifier, caplog):
+    classifier = AudioClassifier(classifier.model, classifier.frontend, CLASSES)
+    clip = noise(9_000)
+    classifier.classify([clip / np.abs(clip).max() * 1.5])
+    assert caplog.text == ""
+    classifier.classify([clip * 32_768] * 2)
+    assert "the model expects [-1, 1]: divide them by" in caplog.text
+    assert len(caplog.messages) == 1
 
 
 def test_embeddings_of_a_list_are_a_batch(classifier):
@@ -96,10 +132,18 @@ def test_embeddings_of_a_list_are_a_batch(classifier):
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (noise(2, 9_000), r"shape \(2, 9000\).*average the channels of stereo.*as a list"),
+        (
+            noise(2, 9_000),
+            r"shape \(2, 9000\).*average the channels.*list\(batch\)\) or call",
+        ),
         (noise(9_000, 2), r"shape \(9000, 2\).*average the channels of stereo"),
         ((noise(9_000) * 2**15).astype(np.int16), "int16; expected floating point"),
-        ({"array": noise(9_000)}, "'array' is no waveform; give an array or tensor"),
+        ({"array": noise(9_000)}, "str is no waveform; give the path of an audio file, or an"),
+        (None, "NoneType is no waveform"),
+        ((noise(9_000), 16_000), "int is no waveform.* its rate as sample_rate="),
+        ([0.1] * 500, "float is no waveform"),
+        (np.where(noise(9_000) > 0.2, np.nan, 0.1), "samples hold NaN or infinity"),
+        (torch.full((9_000,), -torch.inf), "samples hold NaN or infinity"),
         (noise(300), "sound 0 is 300 samples long at the model's rate; at least 400"),
         (noise(0), "sound 0 is 0 samples long"),
     ],
@@ -120,8 +164,9 @@ def test_of_a_list_the_refused_sound_is_named(classifier, tmp_path):
 
 
 def test_rates_and_lengths_that_do_not_fit_are_refused(classifier):
-    with pytest.raises(ValueError, match="sample_rate 0 is not in 1,000 to 1,000,000 Hz"):
-        classifier.classify(noise(9_000), sample_rate=0)
+    for rate in (0, 22_050.5, "44100", float("nan")):
+        with pytest.raises(ValueError, match=f"sample_rate {rate!r} is not a whole number from"):
+            classifier.classify(noise(9_000), sample_rate=rate)
     with pytest.raises(ValueError, match="a batch has to be at the model's 16000 Hz, not 8000"):
         classifier.embed(noise(2, 9_000), 8_000)
     with pytest.raises(ValueError, match=r"lengths are for a batch \(batch, samples\)"):

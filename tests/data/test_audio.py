@@ -262,11 +262,19 @@ def test_a_header_with_an_impossible_sample_rate(rate, tmp_path):
     assert_refused(write(tmp_path / "clip.wav", content), f"{rate} Hz")
 
 
-@pytest.mark.parametrize("rate", [0, -16_000, 16_000.0, "16000", None, True, 10**9])
+@pytest.mark.parametrize("rate", [0, -16_000, 22_050.5, float("nan"), "16000", None, True, 10**9])
 def test_a_wrong_sample_rate(rate, tmp_path):
     path = write(tmp_path / "clip.wav", encode("wav", sweep()))
-    with pytest.raises(ValueError, match=r"sample_rate .* is not an integer from 1000"):
+    with pytest.raises(ValueError, match=r"sample_rate .* is not a whole number from 1000"):
         load_audio(path, rate)
+
+
+@pytest.mark.parametrize("rate", [8_000.0, np.int64(8_000), np.float32(8_000)])
+def test_a_rate_may_be_a_whole_number_of_any_type(rate, tmp_path):
+    path = write(tmp_path / "clip.wav", encode("wav", sweep()))
+    expected = load_audio(path, 8_000)
+    assert torch.equal(load_audio(path, rate), expected)
+    assert torch.equal(torch.cat(list(stream_audio(path, rate))), expected)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -354,7 +362,7 @@ def test_a_stream_refuses_blocks_of_no_length(seconds, tmp_path):
 
 
 def test_a_stream_refuses_a_wrong_sample_rate(tmp_path):
-    with pytest.raises(ValueError, match=r"sample_rate 0 is not an integer from 1000"):
+    with pytest.raises(ValueError, match=r"sample_rate 0 is not a whole number from 1000"):
         stream_audio(tmp_path / "clip.wav", 0)
 
 
