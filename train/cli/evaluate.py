@@ -66,6 +66,7 @@ def run(words: Sequence[str]) -> None:
         skip_unreadable=options.skip_unreadable,
         precision=options.precision,
         compile=options.compile,
+        vectors=options.out is not None,
         **options.reading.arguments(),
     )
     if options.out:

@@ -16,7 +16,6 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from ast_model import AudioClassifier
-from ast_model.classifier import CUT_UP_TO
 from ast_model.timeline import windows
 from data.files import atomic_file
 from train.device import autocast
@@ -59,8 +58,8 @@ def embed(
 ) -> Iterator[Embedding]:
     """Vectors of recordings of any length, one recording after the other, in the order given.
 
-    A recording longer than `CUT_UP_TO` times the model's input has a row for each window, which
-    by default do not overlap; another one has a single row.
+    A recording longer than the classifier's `longest_clip` has a row for each window, which by
+    default do not overlap; another one has a single row.
 
     Args:
         model: run folder (its `last/`), or what `weights.load` takes; an AST.
@@ -99,12 +98,12 @@ def embed(
 def _windows(classifier: AudioClassifier, recordings: Recordings, step: int) -> Iterator[Row]:
     """The windows of all recordings, one after another, `step` samples apart.
 
-    A clip up to `CUT_UP_TO` times the model's length is one window, cut as in training.
+    A recording up to the classifier's `longest_clip` is one window, cut as in training.
     """
     size, files = classifier.window_size, recordings.seconds.items()
     for path, seconds in tqdm(files, "embed", unit="file", leave=False, disable=None):
         with recordings.skipping(path):
-            if seconds * recordings.sample_rate <= CUT_UP_TO * size:
+            if round(seconds * recordings.sample_rate) <= classifier.longest_clip:
                 clip = recordings.load(path)[:size]
                 yield Row(path, 0, len(clip), clip)
                 continue

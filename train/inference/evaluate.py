@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ast_model import AST
 from data import Clips
@@ -34,7 +34,7 @@ class Evaluation:
     probabilities: Tensor  # (clips, classes) float32
     scores: dict[str, float]
     unreadable: tuple[Path, ...] = ()  # files of clips that were left out
-    vectors: Tensor | None = None  # (clips, width), what the head receives; None for a baseline
+    vectors: Tensor | None = None  # (clips, width), what the head receives; if asked for, of an AST
 
     @property
     def predicted(self) -> Tensor:
@@ -55,6 +55,7 @@ def evaluate(
     cache: ClipCache | None = None,
     workers: int | None = None,
     compile: bool = False,
+    vectors: bool = False,
 ) -> Evaluation:
     """Score a model, by default on clips that it was not trained on.
 
@@ -70,13 +71,14 @@ def evaluate(
         cache: where decoded clips are kept.
         workers: decoding processes; None chooses by device.
         compile: compile the model first.
+        vectors: give what the head receives of each clip, too.
 
     Raises:
         FileNotFoundError, ValueError: the model or the data cannot be read, or do not fit.
     """
     trained = load_trained(model, device, precision, compile)
     selection = select(trained, data, corpus, fold, split)
-    return score(trained, selection, skip_unreadable, cache, workers)
+    return score(trained, selection, skip_unreadable, cache, workers, vectors)
 
 
 def score(
@@ -85,6 +87,7 @@ def score(
     skip_unreadable: bool | None = None,
     cache: ClipCache | None = None,
     workers: int | None = None,
+    vectors: bool = False,
 ) -> Evaluation:
     """Run a model on the clips; the arguments are those of `evaluate`."""
     classifier, run = trained.classifier, trained.run
@@ -95,7 +98,8 @@ def score(
         selection, unreadable = _readable(selection, classifier.frontend.config.sample_rate, cache)
     if workers is None:
         workers = default_workers(next(classifier.parameters()).device)
-    with _vectors_of(classifier.model) as vectors:
+    hooked = vectors and isinstance(classifier.model, AST)
+    with _vectors_of(classifier.model) if hooked else nullcontext() as collected:
         logits, targets = predict_logits(
             classifier.model,
             classifier.frontend,
@@ -114,7 +118,7 @@ def score(
         to_probabilities(logits, classifier.multi_label),
         evaluate_scores(logits.numpy(), targets.numpy(), selection.manifest.multi_label, sigmoid),
         unreadable,
-        torch.cat(vectors) if vectors else None,
+        torch.cat(collected) if collected else None,
     )
 
 
@@ -137,12 +141,9 @@ def _readable(
 
 
 @contextmanager
-def _vectors_of(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects what an AST's head receives, its `embed`, while clips run through it anyway."""
+def _vectors_of(model: AST) -> Iterator[list[Tensor]]:
+    """Collects what the head receives, as `embed` gives it, while clips run through the model."""
     vectors: list[Tensor] = []
-    if not isinstance(model, AST):
-        yield vectors
-        return
     hook = model.head_norm.register_forward_pre_hook(
         lambda _, inputs: vectors.append(inputs[0].float().cpu())
     )

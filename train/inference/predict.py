@@ -15,7 +15,6 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from ast_model import AST, AudioClassifier
-from ast_model.classifier import CUT_UP_TO
 from ast_model.timeline import Timeline
 from train.device import autocast
 from train.inference.models import load_model
@@ -53,8 +52,8 @@ def predict(
         for prediction in predict("runs/esc50/fold1", "sounds/"):
             print(prediction.path, prediction.timeline.top(3))
 
-    Short recordings come first, by their length. A recording up to `CUT_UP_TO` times as long as
-    the model's input is cut to it as in training, a longer one is heard in overlapping windows.
+    Short recordings come first, by their length. A recording up to the classifier's `longest_clip`
+    is cut to its input as in training, a longer one is heard in overlapping windows.
     Memory is that of a batch, however many and long the recordings.
 
     Args:
@@ -77,10 +76,11 @@ def predict(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
-    if hop is not None and not hop > 0:
-        raise ValueError(f"hop {hop} s is not positive; give seconds between two windows")
     paths = find_recordings(files)  # before a model is fetched
     classifier, precision = load_model(model, device, precision, compile)
+    window = classifier.window_size / classifier.frontend.config.sample_rate
+    if hop is not None and not 0 < hop <= window:
+        raise ValueError(f"hop {hop} s is not in (0, {window:g}] s, the model's window")
     if not pad and not isinstance(classifier.model, AST):
         raise ValueError(f"{model} is no AST: only an AST runs at a recording's own length")
     recordings = Recordings(paths, classifier, skip_unreadable)
@@ -109,8 +109,8 @@ class Predictor:
     @property
     def longest_clip(self) -> int:
         """Samples of the longest recording that is not heard in windows."""
-        window = self.classifier.window_size
-        return window if self.timeline else round(CUT_UP_TO * window)
+        classifier = self.classifier
+        return classifier.window_size if self.timeline else classifier.longest_clip
 
     def predictions(self) -> Iterator[Prediction]:
         """Every recording that can be read, then a log of what there is to say of all of them."""

@@ -4,10 +4,11 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from data import load_audio
-from train.inference import embed
+from train.inference import embed, predict
 from train.inference.embed import embeddings_writer, write_npz
 
 
@@ -40,6 +41,16 @@ def test_a_long_recording_is_a_row_a_window(model_folder, classifier, sounds):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_what_the_classifier_cuts_is_one_row(model_folder, classifier, tmp_path):
+    for extra, rows in ((0, 1), (1, 2)):
+        noise = np.random.default_rng(0).normal(0, 0.1, classifier.longest_clip + extra)
+        soundfile.write(tmp_path / "a.wav", noise, 16_000)
+        (found,) = embed(model_folder, tmp_path / "a.wav", device="cpu")
+        (heard,) = predict(model_folder, tmp_path / "a.wav", device="cpu")
+        assert len(found.starts) == rows
+        assert (len(heard.timeline.starts) > 1) == (rows > 1)
+
+
 def test_a_recording_that_breaks_off_leaves_no_rows_behind(
     model_folder, sounds, monkeypatch, caplog, batch_size
 ):
@@ -98,7 +109,7 @@ def test_without_pyarrow_parquet_is_refused_in_one_line(
     ("words", "expected"),
     [
         (["--out", "vectors.csv"], "is to end in .npz or .parquet"),
-        (["--out", "v.npz", "--batch-size", "0"], "--batch-size: 0 is not positive"),
+        (["--out", "v.npz", "--batch-size", "0"], "--batch-size: 0 is too small"),
         (["--out", "v.npz", "--hop", "9"], "hop 9.0 s is not in (0, 0.655] s"),
         (["--out", "v.npz", "--level", "word"], "--level"),
     ],

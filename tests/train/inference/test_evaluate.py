@@ -124,7 +124,8 @@ def test_nothing_readable_is_an_error(run_folder, copied):
 
 
 def test_vectors_are_what_the_classifier_embeds(run_folder, corpus_folder):
-    found = evaluate(run_folder, corpus_folder, device="cpu")
+    assert evaluate(run_folder, corpus_folder, device="cpu").vectors is None
+    found = evaluate(run_folder, corpus_folder, device="cpu", vectors=True)
     classifier = weights.load(run_folder / "last")
     for clip, vector in zip(found.selection.clips[:2], found.vectors, strict=False):
         expected = classifier.embed(load_audio(clip.path)[None])[0]

@@ -212,15 +212,17 @@ def test_arguments_are_checked_before_the_first_prediction_is_asked_for(model_fo
         predict(model_folder, [sounds], batch_size=0)
     with pytest.raises(FileNotFoundError, match="none"):
         predict(model_folder, [sounds / "none"])
+    with pytest.raises(ValueError, match=r"hop 3 s is not in \(0, 0.655\] s"):
+        predict(model_folder, [sounds / "short.wav"], hop=3)
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--top-k", "0"], "--top-k: 0 is not positive"),
-        (["--batch-size", "0"], "--batch-size: 0 is not positive"),
+        (["--top-k", "0"], "--top-k: 0 is too small"),
+        (["--batch-size", "0"], "--batch-size: 0 is too small"),
         (["--threshold", "1.5"], "--threshold 1.5 is not a probability"),
-        (["--hop", "0"], "hop 0.0 s is not positive"),
+        (["--hop", "0"], "hop 0.0 s is not in"),
         (["--hop", "3"], "hop 3.0 s is not in"),
         (["--out", "somewhere"], "--out is for timelines"),
         (["--csv", "x.csv", "--json"], "give one of them"),

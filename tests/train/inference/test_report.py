@@ -85,7 +85,7 @@ def test_several_labels_have_no_confusion_matrix(tmp_path):
 @pytest.fixture(scope="module")
 def scored(run_folder, corpus_folder):
     """The run on the fold that it validated on."""
-    return evaluate(run_folder, corpus_folder, device="cpu")
+    return evaluate(run_folder, corpus_folder, device="cpu", vectors=True)
 
 
 @pytest.fixture(scope="module")
