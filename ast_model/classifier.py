@@ -105,8 +105,9 @@ class AudioClassifier(nn.Module):
         """Read a saved or published model; the same as `weights.load`.
 
         Args:
-            source: a folder that `save_pretrained` or transformers wrote, a Hugging Face hub id,
-                the authors' AST or SSAST `.pth`, or the name of a file that they published.
+            source: a folder that `save_pretrained` or transformers wrote, a run folder (its
+                `last/`), a Hugging Face hub id, the authors' AST or SSAST `.pth`, or the name of a
+                file that they published.
             num_classes: makes a new, random head where this is not the model's number.
             num_frames: length of the input, 10 ms a frame; positions are fitted to it.
             stride: of the patches, (frequency, time) or one number for both.
@@ -128,7 +129,8 @@ class AudioClassifier(nn.Module):
 
         Args:
             folder: a new or empty folder, or one that holds an older model, which is replaced.
-            card: Markdown for the Hugging Face hub; `weights.model_card` makes one.
+            card: Markdown for the Hugging Face hub; `weights.model_card` makes one. None: that
+                of the older model stays.
 
         Raises:
             ValueError: the folder holds something else than a model.

@@ -72,14 +72,21 @@ def fetch(source: str) -> Path:
         `preprocessor_config.json` where the hub has one.
 
     Raises:
-        FileNotFoundError: the name is of neither kind, the hub has no such model, or it is not in
-            the cache and HF_HUB_OFFLINE is set.
+        FileNotFoundError: the name is of neither kind; it is `folder/name` with a folder that is
+            here, so that a mistyped path is not asked of the hub; the hub has no such model; or it
+            is not in the cache and HF_HUB_OFFLINE is set.
         ValueError: the download failed or brought something else.
     """
     name = source.removesuffix(".pth")
     if name in PUBLISHED:
         return _from_authors(name)
     if match := HUB_ID.fullmatch(source):
+        owner = Path(source).parts[0]
+        if match["revision"] is None and Path(owner).is_dir():
+            raise FileNotFoundError(
+                f"there is no file or folder {source}, though {owner} is a folder here; correct "
+                f"the path, or give {source}@main for the model of that name on the hub"
+            )
         return _from_hub(match["repository"], match["revision"])
     raise FileNotFoundError(
         f"there is no file or folder {source}, and it is neither the name of a published file "

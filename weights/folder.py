@@ -11,6 +11,7 @@ Settings that transformers does not have stand in extra keys, which it ignores.
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -64,7 +65,8 @@ def save(folder: str | Path, classifier: AudioClassifier, card: str | None = Non
     Args:
         folder: a new or empty folder, or one that holds an older model, which is replaced.
         classifier: what is saved; it stays as it is.
-        card: Markdown for the Hub's model card; `weights.model_card` makes one.
+        card: Markdown for the Hub's model card; `weights.model_card` makes one. None: that of
+            the older model stays.
 
     Raises:
         ValueError: the folder holds something else than a model; it is as it was.
@@ -85,6 +87,8 @@ def save(folder: str | Path, classifier: AudioClassifier, card: str | None = Non
         (temporary / WEIGHTS).write_bytes(to_bytes(tensors, metadata={"format": "pt"}))
         if card is not None:
             (temporary / CARD).write_text(card, encoding="utf-8")
+        elif (folder / CARD).is_file():
+            shutil.copy2(folder / CARD, temporary)
 
 
 def require_replaceable(folder: Path) -> None:
@@ -125,7 +129,7 @@ def read_folder(folder: Path) -> Checkpoint:
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(
             f"{folder} is not a model folder: {CONFIG} is missing; "
-            "give the folder that training wrote (…/best or …/last), or one from the Hub"
+            "give a run folder, the model folder in one (best/ or last/), or one from the Hub"
         )
     file = next((folder / n for n in (WEIGHTS, PICKLED_WEIGHTS) if (folder / n).is_file()), None)
     if file is None:

@@ -40,8 +40,9 @@ def load(
     as a warning, a line each. Weights of 16 bits become float32.
 
     Args:
-        source: a folder that `save` or transformers wrote; the authors' AST or SSAST `.pth`; the
-            name of a published file (`audioset_10_10_0.4593`); a Hugging Face hub id.
+        source: a folder that `save` or transformers wrote; a run folder, whose `last/` is meant;
+            the authors' AST or SSAST `.pth`; the name of a published file
+            (`audioset_10_10_0.4593`); a Hugging Face hub id.
         num_classes: a new head where this is not the file's; an SSAST file has none, so needs it.
         num_frames: length of the input, 10 ms a frame.
         stride: of the patches, (frequency, time) or one number for both.
@@ -62,13 +63,13 @@ def load(
         heads: attention heads of a `.pth` whose heads are not 64 wide.
 
     Raises:
-        FileNotFoundError: no such file, folder, published name or hub id.
+        FileNotFoundError: no such file, folder, published name or hub id; a run has no model yet.
         ValueError: a file is damaged, of another kind or ambiguous; a key is unknown or missing;
             the number of class names is not that of the classes; a download failed.
     """
-    path = Path(source)
-    if not path.exists():
-        path = fetch(str(source))
+    path = locate(source)
+    if heads is not None and path.is_dir():
+        raise ValueError(f"heads is for a .pth; {path} says its own, so leave it out")
     if isinstance(stride, int):
         stride = (stride, stride)
     architecture = {
@@ -104,3 +105,19 @@ def load(
         .to(device)
         .eval()
     )
+
+
+def locate(source: str | Path) -> Path:
+    """The model folder or file that `load` reads for a source, downloaded if need be.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+    """
+    path = Path(source)
+    if not path.exists():
+        return fetch(str(source))
+    if not (path / "recipe.json").is_file():  # of a run folder
+        return path
+    if not (path / "last").is_dir():
+        raise FileNotFoundError(f"the run {path} has no last/ yet: let it finish an epoch")
+    return path / "last"

@@ -326,6 +326,15 @@ def test_a_model_without_its_files_is_one_clear_line(hub, absent, problem):
         assert problem in refusal(MODEL, FileNotFoundError)
 
 
+def test_a_mistyped_path_is_not_asked_of_the_hub(hub, tmp_path, monkeypatch):
+    (tmp_path / "owner").mkdir()
+    monkeypatch.chdir(tmp_path)
+    message = refusal(MODEL, FileNotFoundError)
+    assert f"no file or folder {MODEL}, though owner is a folder here" in message
+    assert f"give {MODEL}@main" in message and hub.ranges == []
+    assert fetch(f"{MODEL}@main") == hub.model / "snapshots" / COMMIT
+
+
 @pytest.mark.parametrize("revision", ["", f"@{COMMIT}"])
 def test_a_hub_that_is_gone_is_one_clear_line_at_once(hub, revision):
     stop(hub)

@@ -103,6 +103,14 @@ def test_saving_over_a_model_replaces_it_and_leaves_nothing_else(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
+def test_a_model_card_stays_until_there_is_another_one(tmp_path):
+    weights.save(tmp_path, tiny(), "# mine\n")
+    weights.save(tmp_path, tiny(distilled=False))
+    assert (tmp_path / "README.md").read_text() == "# mine\n"
+    weights.save(tmp_path, tiny(), "# new\n")
+    assert (tmp_path / "README.md").read_text() == "# new\n"
+
+
 @pytest.mark.parametrize(
     "files",
     [

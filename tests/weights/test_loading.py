@@ -74,6 +74,25 @@ def test_a_new_head_has_to_be_asked_for_by_number(folder):
     assert (loaded.model.head.weight.shape, loaded.classes) == ((2, 24), ("a", "b"))
 
 
+def test_letters_are_no_class_names(folder):
+    with pytest.raises(ValueError, match="classes 'abc' are not a list of names"):
+        weights.load(folder, classes="abc")
+
+
+def test_the_heads_of_a_folder_are_its_own(folder):
+    with pytest.raises(ValueError, match=r"heads is for a \.pth; .*model says its own"):
+        weights.load(folder, heads=3)
+
+
+def test_a_run_folder_is_its_last_model(folder):
+    run = folder.parent
+    (run / "recipe.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=rf"the run {run} has no last/ yet"):
+        weights.load(run)
+    folder.rename(run / "last")
+    assert weights.load(run).classes == CLASSES
+
+
 def test_what_the_front_end_and_the_scores_are_can_be_given(folder):
     loaded = weights.load(folder, mean=-6.5, std=2.5, window="hanning", multi_label=True)
     assert loaded.frontend.config == FrontendConfig(64, 128, "hanning", -6.5, 2.5)

@@ -58,7 +58,7 @@ def convert(
     """Write any model as a folder in the Hugging Face layout, model card included, or as ONNX.
 
     Args:
-        source: run folder (its `last/`), what `weights.load` takes, or a DeiT or ViT of timm.
+        source: what `weights.load` takes, or a DeiT or ViT of timm.
         destination: a new folder, or that of an older model; or a file name that ends in .onnx.
         num_classes: of a new head; an SSAST .pth and an image model have none of use, so need it.
         num_frames, stride, num_mel_bins, pooling, positions, heads: as `weights.load`.
@@ -90,8 +90,6 @@ def convert(
         classifier = _from_image_model(str(source), requests, rgb_kernel, file, classes)
     else:
         path, run = find_model(source)
-        if heads and path.is_dir():
-            raise ValueError(f"--heads is for a .pth; {path} says its own, so leave it out")
         if file or rgb_kernel != "mean":
             raise ValueError(f"--file and --rgb-kernel are for models of timm; {path} is none")
         _require_apart((run or path).resolve(), destination)

@@ -9,7 +9,7 @@ from ast_model import AudioClassifier
 from ast_model.quantise import quantise
 from train.device import choose_device, choose_precision, compile_in_place, require_compiler
 from train.run_folder import RECIPE
-from weights.fetch import fetch
+from weights.loading import locate
 
 MODELS = ("best", "last", "averaged")  # model folders of a run
 
@@ -18,23 +18,16 @@ def find_model(source: str | Path) -> tuple[Path, Path | None]:
     """The model's folder or file, fetched if need be, and the run folder it lies in, if any.
 
     Args:
-        source: what `weights.load` takes, or a run folder, whose `last/` is meant.
+        source: what `weights.load` takes.
 
     Raises:
         FileNotFoundError: there is no such model, or the run has none yet.
         ValueError: a download failed.
     """
-    path = Path(source)
-    if (path / RECIPE).is_file():
-        if not (path / "last").is_dir():
-            raise FileNotFoundError(f"the run {path} has no last/ yet: let it finish an epoch")
-        return path / "last", path
-    if not path.exists():
-        return fetch(str(source)), None
-    run = path.resolve().parent
-    if path.resolve().name in MODELS and (run / RECIPE).is_file():
-        return path.resolve(), run
-    return path, None
+    path = locate(source)
+    folder = path.resolve()
+    of_run = folder.name in MODELS and (folder.parent / RECIPE).is_file()
+    return (folder, folder.parent) if of_run else (path, None)
 
 
 def load_model(
@@ -43,7 +36,7 @@ def load_model(
     """A classifier that is ready to run, and the precision to run it in, as `autocast` takes it.
 
     Args:
-        source: as `find_model`.
+        source: what `weights.load` takes.
         device: auto (GPU where there is one), cpu, cuda or cuda:N.
         precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
         compile: compile the model.
@@ -56,7 +49,7 @@ def load_model(
     precision = choose_precision(precision, device)
     if compile:
         require_compiler(precision)
-    classifier = weights.load(find_model(source)[0], device=device)
+    classifier = weights.load(source, device=device)
     if precision == "int8":
         quantise(classifier.model)
     if compile:

@@ -152,7 +152,7 @@ def test_the_function_says_what_it_wrote(theirs, tmp_path, clip):
 
 
 def test_a_hub_id_is_fetched_and_named(theirs, tmp_path, clip, monkeypatch, capsys):
-    monkeypatch.setattr("train.inference.models.fetch", {"owner/model@v1": theirs}.get)
+    monkeypatch.setattr("weights.loading.fetch", {"owner/model@v1": theirs}.get)
     convert("owner/model@v1", tmp_path / "new", "--verify", clip)
     assert f"which read {theirs}\n" in capsys.readouterr().out
     assert "Converted from owner/model@v1." in (tmp_path / "new" / "README.md").read_text()
@@ -355,7 +355,7 @@ def test_source_and_destination_must_lie_apart(theirs, run, tmp_path, fails):
 
 
 def test_options_that_would_do_nothing_are_refused(theirs, tmp_path, clip, fails):
-    assert "--heads is for a .pth" in fails(theirs, tmp_path / "new", "--heads", "3")
+    assert "heads is for a .pth" in fails(theirs, tmp_path / "new", "--heads", "3")
     assert "--no-frontend is for" in fails(theirs, tmp_path / "new", "--no-frontend")
     assert "--verify compares" in fails(theirs, tmp_path / "m.onnx", "--verify", clip)
 
