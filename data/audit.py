@@ -60,6 +60,7 @@ def audit(
     measure: Callable[[Sequence[Clip]], tuple[float, float] | None] | None = None,
     expected: tuple[float, float] | None = None,
     skip_unreadable: bool = False,
+    digests: Path | None = None,
 ) -> Audit:
     """Whether these clips can be trained on, and the others tell how good the result is.
 
@@ -78,6 +79,7 @@ def audit(
         expected: the recipe's mean and standard deviation, to compare with.
         skip_unreadable: missing and unreadable files become a note instead of an error; training
             and evaluation of the result are without them in either case.
+        digests: file that keeps what was read to compare files; None keeps nothing.
     """
     every = Clips.of(training) + Clips.of(evaluation)
     headers, failures = _read_headers(every)
@@ -94,7 +96,7 @@ def audit(
         *([] if skip_unreadable else lost),
         *_short_clips(clips, seconds),
         *_untrained_classes(manifest, training),
-        *_duplicates(training, evaluation, *np.split(headers["size"], [num_trained])),
+        *_duplicates(training, evaluation, *np.split(headers["size"], [num_trained]), digests),
     ]
     measured = measure(training) if measure and not errors else None
     notes = [
@@ -169,9 +171,13 @@ def _classes_of(clips: Clips) -> set[int]:
 
 
 def _duplicates(
-    training: Clips, evaluation: Clips, training_sizes: np.ndarray, evaluation_sizes: np.ndarray
+    training: Clips,
+    evaluation: Clips,
+    training_sizes: np.ndarray,
+    evaluation_sizes: np.ndarray,
+    digests: Path | None,
 ) -> list[str]:
-    pairs = equal_files(evaluation, training, evaluation_sizes, training_sizes)
+    pairs = equal_files(evaluation, training, evaluation_sizes, training_sizes, digests)
     if not pairs:
         return []
     return [

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.clips import Clips
-from data.files import atomic_file, cache_folder
+from data.files import atomic_file
 
 BLOCK = 4096  # bytes from the middle of a file: what is compared first
 CHUNK = 1 << 20  # bytes read at a time
@@ -25,17 +25,22 @@ logger = logging.getLogger(__name__)
 
 
 def equal_files(
-    first: Clips, second: Clips, first_sizes: np.ndarray, second_sizes: np.ndarray
+    first: Clips,
+    second: Clips,
+    first_sizes: np.ndarray,
+    second_sizes: np.ndarray,
+    digests: Path | None = None,
 ) -> list[tuple[Path, Path]]:
     """Each file of `first` whose content a file of `second` has as well, with that file.
 
     Only files that have a partner of equal size are read: a block from the middle, and the whole
-    file where the blocks are equal, too. What was read is kept in a `DigestCache`.
+    file where the blocks are equal, too.
 
     Args:
         first_sizes, second_sizes: of the files, in bytes.
+        digests: the file of a `DigestCache`, which keeps what was read; None keeps nothing.
     """
-    cache = DigestCache(cache_folder("audit") / "digests")
+    cache = DigestCache(digests)
     clips, values = [first, second], [first_sizes, second_sizes]
     for digest in (middle_digest, content_digest):
         shared = np.intersect1d(*values)
@@ -71,11 +76,11 @@ class DigestCache:
     that write at once, the last one's entries are kept.
 
     Args:
-        path: the cache file; made on the first write.
+        path: the cache file, made on the first write; None keeps nothing.
         max_entries: beyond it, those that were added first are dropped.
     """
 
-    def __init__(self, path: Path, max_entries: int = MAX_ENTRIES) -> None:
+    def __init__(self, path: Path | None, max_entries: int = MAX_ENTRIES) -> None:
         self.path = path
         self.max_entries = max_entries
 
@@ -90,13 +95,13 @@ class DigestCache:
         """
         keys = np.fromiter((_key(clip.path, digest.__name__) for clip in clips), np.uint64)
         found = np.zeros(len(keys), ENTRY["digest"])
-        kept = self._read() if len(keys) else np.zeros(0, ENTRY)
+        kept = self._read() if self.path and len(keys) else np.zeros(0, ENTRY)
         _, rows, entries = np.intersect1d(keys, kept["file"], return_indices=True)
         found[rows] = kept["digest"][entries]
         missing = np.delete(np.arange(len(keys)), rows)
         for row in tqdm(missing, "compare files", unit="file", leave=False, disable=None):
             found[row] = int.from_bytes(digest(clips[row].path), "little")
-        if len(missing):
+        if self.path and len(missing):
             new = np.zeros(len(missing), ENTRY)
             new["file"], new["digest"] = keys[missing], found[missing]
             self._write(np.concatenate([kept, new])[-self.max_entries :])

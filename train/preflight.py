@@ -21,6 +21,7 @@ from train.recipe import Recipe
 
 SAMPLED_CLIPS = 100  # for mean and standard deviation: near enough to see a wrong recipe
 BATCH = 20
+DIGESTS = "digests"  # file in the cache's folder: of files that the audit compared
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def preflight(
         sampled_statistics,
         (recipe.mean, recipe.std),
         recipe.skip_unreadable,
+        cache.folder / DIGESTS if cache else None,
     )
     for line in found.lines():
         logger.info(line)

@@ -52,7 +52,7 @@ def wav(path: Path, seed: int, samples: int = SAMPLES) -> Path:
 def compare(first: list[Path], second: list[Path]) -> list[tuple[Path, Path]]:
     sides = [Clips.of(Clip(path, (0,)) for path in side) for side in (first, second)]
     sizes = [np.array([path.stat().st_size for path in side]) for side in (first, second)]
-    return equal_files(*sides, *sizes)
+    return equal_files(*sides, *sizes, digests=first[0].parent / "digests")
 
 
 @pytest.fixture
@@ -117,6 +117,12 @@ def test_a_changed_file_is_read_again(files, bytes_read):
     assert compare(first, second) == [(first[0], second[3])]
     assert bytes_read[first[0].name] > BLOCK
     assert bytes_read[first[1].name] == 0
+
+
+def test_without_a_file_for_digests_nothing_is_kept(files, tmp_path):
+    before = set(tmp_path.iterdir())
+    assert len(set(digests(DigestCache(None), *files[0]))) == 5
+    assert set(tmp_path.iterdir()) == before
 
 
 def digests(cache: DigestCache, *paths: Path) -> list[int]:

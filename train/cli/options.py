@@ -159,7 +159,7 @@ SkipAsInRun = Annotated[
 
 @dataclass(frozen=True)
 class Caching:
-    """Where decoded clips are kept."""
+    """Where decoded clips are kept, and digests of files that an audit compared."""
 
     cache: Annotated[Path | None, unless_given("in the user's cache folder", "PATH")] = None
     """Folder for decoded clips."""

@@ -12,7 +12,7 @@ import torch
 
 from ast_model import Frontend
 from data import esc50, load_audio
-from data.files import read_json
+from data.files import cache_folder, read_json
 from train.cli.options import open_or_make_corpus
 from train.recipes import RECIPES
 from train.recipes.demo import DEMO
@@ -70,9 +70,15 @@ def test_stats_are_those_of_the_training_split(corpus_folder, manifest, run_comm
 
 
 def test_audit_finds_what_would_spoil_a_run(fails, corpus_folder, tmp_path, run_command):
+    caches = cache_folder("clips").parent
+    before = set(caches.rglob("*"))
+    words = ("--corpus", "esc50", "--cache", tmp_path / "cache")
+    assert run_command("audit", "demo", "--data", corpus_folder, *words)[0] == 0
+    assert (tmp_path / "cache" / "digests").is_file()
     words = ("--corpus", "esc50", "--no-use-cache")
     code, out, _ = run_command("audit", "demo", "--data", corpus_folder, *words)
     assert code == 0
+    assert set(caches.rglob("*")) == before
     assert "32 training clips" in out
     assert out.endswith("nothing stands in the way of training demo on these data\n")
     shutil.copytree(corpus_folder, tmp_path / "copy")
