@@ -11,6 +11,8 @@ from data.files import is_audio
 from data.manifest import Clip, Clips, Manifest
 from data.splits import SPLIT_NAMES
 
+OF_TABLES = "; a table is read with --corpus table (data.table)"
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,9 +37,9 @@ def folder(root: str | Path) -> Manifest:
     """
     root = Path(root)
     if not root.exists():
-        raise FileNotFoundError(f"no folder {root}: expected a folder of class folders")
+        raise FileNotFoundError(f"no folder {root}: expected a folder of class folders{OF_TABLES}")
     if not root.is_dir():
-        raise ValueError(f"{root} is a file: expected a folder of class folders")
+        raise ValueError(f"{root} is a file: expected a folder of class folders{OF_TABLES}")
     left_out: Counter[str] = Counter()
     folders = _subfolders(root, left_out)
     class_folders = [

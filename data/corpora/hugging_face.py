@@ -201,7 +201,7 @@ def _audio_column(source: str, features: dict[str, Any], given: str | None) -> s
     if len(found) != 1:
         raise ValueError(
             f"{source} has {len(found)} columns that can be the audio: expected one; "
-            f"name it with audio_column, one of {', '.join(map(repr, features))}"
+            f"name it with audio_column (--path-column), one of {', '.join(map(repr, features))}"
         )
     return found[0]
 

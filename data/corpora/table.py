@@ -71,6 +71,10 @@ def table(
             or a table that cannot be read.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder: expected a CSV, TSV or Parquet file; name the one in it"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"no table {path}: expected a CSV, TSV or Parquet file")
     given = (path_column, label_column, fold_column, split_column, group_column)
@@ -160,12 +164,19 @@ def find_column(names: Sequence[str], argument: str, given: str | None, source: 
     if len(found) > 1:
         raise ValueError(
             f"{source}: the columns {_listed(found)} could each be meant: "
-            f"expected one; name it with {argument}"
+            f"expected one; name it with {option(argument)}"
         )
     if given is None and optional:
         return None
     wanted = "of a usual name" if given is None else repr(given)
-    raise ValueError(f"{source} has no column {wanted}: give {argument}, one of {_listed(names)}")
+    raise ValueError(
+        f"{source} has no column {wanted}: give {option(argument)}, one of {_listed(names)}"
+    )
+
+
+def option(argument: str) -> str:
+    """An argument, and what the command line calls it."""
+    return f"{argument} (--{argument.replace('_', '-')})"
 
 
 def _plain(name: str) -> str:

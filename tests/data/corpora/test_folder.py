@@ -135,7 +135,8 @@ def test_no_class_folders(tmp_path):
 
 def test_no_folder_and_a_file(tmp_path):
     assert "no folder" in refusal(tmp_path / "absent", FileNotFoundError)
-    assert "is a file" in refusal(lay_out(tmp_path, "x.zip") / "x.zip")
+    message = refusal(lay_out(tmp_path, "clips.csv") / "clips.csv")
+    assert "is a file" in message and "a table is read with --corpus table" in message
 
 
 def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):

@@ -139,7 +139,7 @@ def test_a_notice_that_was_edited_is_kept(tmp_path):
 def test_reading_takes_a_set_of_any_settings_and_writes_nothing(corpus, tmp_path):
     root, manifest = corpus
     assert read_synthetic(root) == manifest
-    with pytest.raises(FileNotFoundError, match="no synthetic data in .*train demo --data"):
+    with pytest.raises(FileNotFoundError, match=r"no synthetic data in .*train demo --data"):
         read_synthetic(tmp_path / "typo")
     assert not (tmp_path / "typo").exists()
 

@@ -71,12 +71,16 @@ def test_an_ambiguous_column_is_refused_with_the_argument_that_decides(tmp_path,
     row = ",".join("a.wav" for _ in header.split(","))
     message = refusal(write(tmp_path, f"{header}\n{row}\n"))
     assert "could each be meant" in message
-    assert argument in message
+    assert f"{argument} (--{argument.replace('_', '-')})" in message
+
+
+def test_a_folder_is_refused(tmp_path):
+    assert "is a folder: expected a CSV" in refusal(tmp_path)
 
 
 def test_a_missing_column_is_refused_with_the_columns_there_are(tmp_path):
     path = write(tmp_path, "sound,label\na.wav,x\n")
-    assert "give path_column, one of 'sound', 'label'" in refusal(path)
+    assert "give path_column (--path-column), one of 'sound', 'label'" in refusal(path)
     assert "no column 'Sound'" in refusal(path, path_column="Sound")
     assert "no column 'fold'" in refusal(path, path_column="sound", fold_column="fold")
 

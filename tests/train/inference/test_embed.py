@@ -40,7 +40,6 @@ def test_a_long_recording_is_a_row_a_window(model_folder, classifier, sounds):
     assert np.diff(denser.starts)[:-1] == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_what_the_classifier_cuts_is_one_row(model_folder, classifier, tmp_path):
     for extra, rows in ((0, 1), (1, 2)):
         noise = np.random.default_rng(0).normal(0, 0.1, classifier.longest_clip + extra)
@@ -51,6 +50,7 @@ def test_what_the_classifier_cuts_is_one_row(model_folder, classifier, tmp_path)
         assert (len(heard.timeline.starts) > 1) == (rows > 1)
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_a_recording_that_breaks_off_leaves_no_rows_behind(
     model_folder, sounds, monkeypatch, caplog, batch_size
 ):
