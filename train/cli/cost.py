@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from data.files import write_json
-from train.cli.options import TO_FILE, Device, PositiveInt, find_recipe, parse, unless_given
+from train.cli.options import (
+    TO_FILE,
+    Device,
+    OfRecipe,
+    PositiveInt,
+    RecipeOptions,
+    find_recipe,
+    parse,
+    unless_given,
+)
 from train.experiments.cost import measure
+
+BATCH = 12  # clips a step unless --batch-size is given: a recipe's own may not fit this machine
 
 
 @dataclass(frozen=True)
@@ -19,10 +30,9 @@ class CostOptions:
     From random weights and noise, in training and in inference, each in a process of its own.
     """
 
+    recipe: OfRecipe
     classes: PositiveInt = 527
     """Outputs of the model."""
-    batch_size: PositiveInt = 12
-    """Clips a step."""
     device: Device = "auto"
     out: Annotated[Path | None, TO_FILE, unless_given("printed alone")] = None
     """JSON file to write, which `ast-audio ledger --bench` reads."""
@@ -30,8 +40,10 @@ class CostOptions:
 
 def run(words: Sequence[str]) -> None:
     recipe, _, rest = find_recipe("cost", words)
-    options = parse(CostOptions, rest, f"cost {words[0]}")
-    cost = vars(measure(recipe, options.classes, options.batch_size, options.device))
+    default = CostOptions(RecipeOptions.of(replace(recipe, batch_size=BATCH)))
+    options = parse(CostOptions, rest, f"cost {words[0]}", default)
+    recipe = options.recipe.change(recipe)
+    cost = vars(measure(recipe, options.classes, recipe.batch_size, options.device))
     for name, value in cost.items():
         print(f"{name:17} {value:,}" if isinstance(value, int) else f"{name:17} {value}")
     if options.out:

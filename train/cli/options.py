@@ -38,6 +38,8 @@ from train.run_folder import read_recipe
 
 Options = TypeVar("Options")
 
+OF_ONE_FOLD = ("train", "audit", "stats")  # commands that take a recipe and --fold
+
 
 def positional(metavar: str) -> Any:
     """For an argument without a name that has to be there: what `--help` calls it."""
@@ -255,7 +257,9 @@ def open_or_make_corpus(recipe: Recipe, root: Path) -> Manifest:
 
 
 def _recipes_help(command: str) -> str:
-    purpose, width = COMMANDS[command.split()[0]], max(map(len, RECIPES))
+    first, width = command.split()[0], max(map(len, RECIPES))
+    purpose = COMMANDS[first]
+    of_run = "that of a run, with its fold" if first in OF_ONE_FOLD else "that of a run"
     return "\n".join(
         [
             f"usage: {PROGRAM} {command} RECIPE [OPTIONS]",
@@ -264,7 +268,7 @@ def _recipes_help(command: str) -> str:
             "",
             "recipes:",
             *(f"  {name:{width}}  {recipe.summary}" for name, recipe in RECIPES.items()),
-            f"  {'RUN/recipe.json':{width}}  that of a run, which is repeated with its fold",
+            f"  {'RUN/recipe.json':{width}}  {of_run}",
             "",
             f"`{PROGRAM} {command} RECIPE --help` lists the options and every field of the recipe.",
         ]

@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from ast_model import Frontend
 from data import esc50, load_audio
 from data.files import cache_folder, read_json
 from train.cli.options import open_or_make_corpus
-from train.recipes import RECIPES
 from train.recipes.demo import DEMO
 
 
@@ -60,7 +60,7 @@ def test_stats_are_those_of_the_training_split(corpus_folder, manifest, run_comm
     code, out, err = run_command("stats", *words, "--fold", "1", "--device", "cpu")
     assert code == 0, err
     mean, std = map(float, out.split("--mean ")[1].split(" --std "))
-    frontend = Frontend(RECIPES["demo"].frontend_config())
+    frontend = Frontend(DEMO.frontend_config())
     clips = [clip for clip in manifest.clips if clip.fold != 1]
     fbanks = torch.cat([frontend.filterbank(load_audio(clip.path)[None]) for clip in clips])
     assert mean == pytest.approx(fbanks.mean().item(), abs=1e-4)
@@ -127,25 +127,22 @@ def test_cost_is_printed_and_written(run_command, tmp_path, monkeypatch):
     cost = Cost(18, 5_443_016, 2, "CPU", "fp32", 3, 4.0, 5, 6.0, 7)
     asked = []
     monkeypatch.setattr("train.cli.cost.measure", lambda *words: asked.append(words) or cost)
-    words = (
-        "--classes",
-        "50",
-        "--batch-size",
-        "3",
-        "--device",
-        "cpu",
-        "--out",
-        tmp_path / "c.json",
-    )
+    words = ["--classes", "50", "--device", "cpu", "--out", tmp_path / "c.json"]
     code, out, err = run_command("cost", "demo", *words)
     assert code == 0, err
-    assert asked == [(RECIPES["demo"], 50, 3, "cpu")]
+    code, out, err = run_command("cost", "demo", *words, "--batch-size", "3", "--num-frames", "100")
+    assert code == 0, err
+    assert asked == [
+        (replace(DEMO, batch_size=12), 50, 12, "cpu"),
+        (replace(DEMO, batch_size=3, num_frames=100), 50, 3, "cpu"),
+    ]
     assert "5,443,016" in out
     assert read_json(tmp_path / "c.json") == vars(cost)
 
 
 def test_a_cost_that_cannot_be_measured_is_refused_in_one_line(fails):
     assert "device 'gpu' is unknown" in fails("cost", "demo", "--device", "gpu")
+    assert "batch_size is 0" in fails("cost", "demo", "--batch-size", "0")
 
 
 def test_bad_data_are_named(fails, corpus_folder, tmp_path):
