@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+
+from tqdm import tqdm
 
 from ast_model.timeline import Timeline, likeliest
 from data.files import write_json
@@ -42,6 +45,7 @@ class PredictOptions:
 
     A recording longer than the model's input is heard in overlapping windows. Its probabilities
     are those of the windows: the highest for a model of several labels a clip, else the mean.
+    Short recordings come first; each is printed as soon as it is heard, JSON at the end.
     """
 
     model: Model
@@ -78,8 +82,7 @@ def run(words: Sequence[str]) -> None:
     _check(options)
     files = find_recordings(options.files)
     stems = _stems(files, options.out) if options.out else {}
-    rows: dict[Path, list[Row]] = {}
-    for prediction in predict(
+    predictions = predict(
         options.model,
         files,
         timeline=options.timeline,
@@ -91,11 +94,23 @@ def run(words: Sequence[str]) -> None:
         precision=options.precision,
         device=options.device,
         compile=options.compile,
-    ):
-        rows[prediction.path] = chosen_rows(prediction.timeline, options)
-        if options.out:
-            _write_timeline(stems[prediction.path], prediction, rows[prediction.path], options.json)
-    _show({path: rows[path] for path in files if path in rows}, options)
+    )
+    results = _results(predictions, stems, options)
+    if options.csv:
+        count = _write_table(results, options)
+    elif options.out:
+        count = sum(1 for _ in results)
+    elif options.json:
+        rows = dict(results)
+        content = [_as_json(path, rows[path], options.timeline) for path in files if path in rows]
+        print(json.dumps(content, indent=2))
+    else:
+        for path, rows in results:
+            tqdm.write(_as_text(path, rows, options))  # above the progress bar
+            sys.stdout.flush()
+    if options.out:
+        kind = "json" if options.json else "csv"
+        print(f"wrote {options.out}: a .{kind} and a .png for each of {count} recordings")
 
 
 def _check(options: PredictOptions) -> None:
@@ -105,6 +120,17 @@ def _check(options: PredictOptions) -> None:
         raise ValueError("--out is for timelines; add --timeline, or use --csv for one table")
     if options.csv and options.json:
         raise ValueError("--csv and --json are two forms of one table; give one of them")
+
+
+def _results(
+    predictions: Iterable[Prediction], stems: Mapping[Path, Path], options: PredictOptions
+) -> Iterator[tuple[Path, list[Row]]]:
+    """The rows of each recording as it is heard, which are written below --out if that is given."""
+    for prediction in predictions:
+        rows = chosen_rows(prediction.timeline, options)
+        if options.out:
+            _write_timeline(stems[prediction.path], prediction, rows, options.json)
+        yield prediction.path, rows
 
 
 def chosen_rows(timeline: Timeline, options: PredictOptions) -> list[Row]:
@@ -154,26 +180,25 @@ def _as_json(path: Path, rows: Iterable[Row], timeline: bool) -> dict[str, Any]:
     return {"file": str(path), "timeline" if timeline else "classes": entries}
 
 
-def _show(rows: Mapping[Path, list[Row]], options: PredictOptions) -> None:
-    """All rows as a CSV file, or as JSON or a table on standard output."""
-    if options.csv:
-        columns = ("file", *(TIMELINE_COLUMNS if options.timeline else CLIP_COLUMNS))
-        write_csv(options.csv, columns, ((p, *row) for p in rows for row in rows[p]))
-        count = sum(map(len, rows.values()))
-        print(f"wrote {options.csv}: {count} rows for {len(rows)} recordings")
-    if options.out:
-        kind = "json" if options.json else "csv"
-        print(f"wrote {options.out}: a .{kind} and a .png for each of {len(rows)} recordings")
-    if options.csv or options.out:
-        return
-    if options.json:
-        content = [_as_json(path, rows[path], options.timeline) for path in rows]
-        print(json.dumps(content, indent=2))
-        return
-    for path in rows:
-        print(path)
-        for *span, name, probability in rows[path]:
-            times = f"{span[0]:8.2f} - {span[1]:7.2f} s  " if span else ""
-            print(f"  {times}{probability:6.1%}  {name}")
-        if not rows[path]:
-            print(f"  no class reaches {options.threshold:g}")
+def _write_table(results: Iterable[tuple[Path, list[Row]]], options: PredictOptions) -> int:
+    """All rows as one CSV file, each as it comes; the number of recordings."""
+    recordings = count = 0
+
+    def table() -> Iterator[Row]:
+        nonlocal recordings, count
+        for path, rows in results:
+            recordings, count = recordings + 1, count + len(rows)
+            yield from ((path, *row) for row in rows)
+
+    columns = TIMELINE_COLUMNS if options.timeline else CLIP_COLUMNS
+    write_csv(options.csv, ("file", *columns), table())
+    print(f"wrote {options.csv}: {count} rows for {recordings} recordings")
+    return recordings
+
+
+def _as_text(path: Path, rows: Iterable[Row], options: PredictOptions) -> str:
+    lines = []
+    for *span, name, probability in rows:
+        times = f"{span[0]:8.2f} - {span[1]:7.2f} s  " if span else ""
+        lines.append(f"  {times}{probability:6.1%}  {name}")
+    return "\n".join([str(path), *(lines or [f"  no class reaches {options.threshold:g}"])])

@@ -74,8 +74,31 @@ def test_the_caller_computes_in_its_own_precision_between_two_predictions(model_
 def test_the_table_lists_the_likeliest_classes(command, sounds):
     out, err = command(sounds / "a.wav", sounds / "short.wav", "--top-k", "2")
     lines = out.splitlines()
-    assert [len(lines), lines[0], lines[3]] == [6, str(sounds / "a.wav"), str(sounds / "short.wav")]
+    assert [len(lines), lines[0], lines[3]] == [6, str(sounds / "short.wav"), str(sounds / "a.wav")]
     assert "note: 1 of 2 recordings are at 8000 Hz" in err
+
+
+def test_what_was_heard_before_a_fault_is_printed(run_command, model_folder, sounds, monkeypatch):
+    def breaking(path, rate):
+        raise ValueError(f"{path} is truncated")
+
+    monkeypatch.setattr("train.inference.recordings.stream_audio", breaking)
+    code, out, err = run_command("predict", model_folder, sounds, "--device", "cpu")
+    assert (code, "long.wav is truncated" in err) == (2, True)
+    assert len([line for line in out.splitlines() if line.startswith(str(sounds))]) == 3
+
+
+def test_a_csv_is_begun_before_the_last_recording_is_heard(command, sounds, tmp_path, monkeypatch):
+    begun = []
+
+    def looking(path, rate):
+        begun.extend(file.name for file in tmp_path.iterdir())
+        yield from stream_audio(path, rate)
+
+    monkeypatch.setattr("train.inference.recordings.stream_audio", looking)
+    command(sounds, "--csv", tmp_path / "classes.csv")
+    assert [name.endswith("classes.csv") for name in begun] == [True]
+    assert [file.name for file in tmp_path.iterdir()] == ["classes.csv"]
 
 
 def test_a_csv_holds_a_row_a_class(command, sounds, tmp_path):
