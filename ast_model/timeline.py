@@ -112,10 +112,11 @@ def as_mono(waveform: Any) -> Tensor:
 
 def no_waveform(given: Any) -> ValueError:
     """The error for something that holds no samples."""
+    dtype = f" of {given.dtype}" if hasattr(given, "dtype") else ""
     return ValueError(
-        f"{type(given).__name__} is no waveform; give the path of an audio file, or an array or "
-        "tensor (samples,) of one mono clip and its rate as sample_rate=; give several recordings "
-        "to classify, as a list"
+        f"{type(given).__name__}{dtype} is no waveform; give the path of an audio file, or an "
+        "array or tensor (samples,) of one mono clip and its rate as sample_rate=; give several "
+        "recordings to classify, as a list"
     )
 
 

@@ -142,6 +142,7 @@ def test_embeddings_of_a_list_are_a_batch(classifier):
         (None, "NoneType is no waveform"),
         ((noise(9_000), 16_000), "int is no waveform.* its rate as sample_rate="),
         ([0.1] * 500, "float is no waveform"),
+        (np.array(["a", "b"]), "ndarray of <U1 is no waveform"),
         (np.where(noise(9_000) > 0.2, np.nan, 0.1), "samples hold NaN or infinity"),
         (torch.full((9_000,), -torch.inf), "samples hold NaN or infinity"),
         (noise(300), "sound 0 is 300 samples long at the model's rate; at least 400"),
