@@ -92,7 +92,8 @@ def train(
         cache: where decoded clips are kept between epochs and runs.
         workers: decoding processes; None chooses by device.
         compile: train and score compiled models; parameters and metrics differ by rounding.
-        checkpoint_minutes: longest time between two checkpoints; one is written after every epoch.
+        checkpoint_minutes: time after which the next look at the loss writes a checkpoint, 0 for
+            one after every step; there is one after every epoch too.
 
     Returns:
         The rows of `metrics.csv`, one an epoch.
@@ -102,6 +103,10 @@ def train(
             holds another run or is in use, the loss is not finite.
         OSError: a file cannot be written; the last checkpoint is intact.
     """
+    if checkpoint_minutes < 0 or (workers or 0) < 0:
+        raise ValueError(
+            f"checkpoint_minutes is {checkpoint_minutes}, workers {workers}; use 0 or more"
+        )
     device = choose_device(device)
     if compile:
         require_compiler(recipe.precision)

@@ -370,6 +370,15 @@ def test_a_missing_fold_is_refused_before_anything_is_written(recipe, manifest, 
 
 
 @pytest.mark.precision
+@pytest.mark.parametrize("option", [{"workers": -1}, {"checkpoint_minutes": -3.0}])
+def test_impossible_options_are_refused_before_anything_is_written(
+    recipe, manifest, tmp_path, option
+):
+    with pytest.raises(ValueError, match="use 0 or more"):
+        run(recipe, manifest, tmp_path / "run", **option)
+    assert not (tmp_path / "run").exists()
+
+
 def test_bf16_trains_on_the_cpu(recipe, manifest, tmp_path):
     rows = run(replace(recipe, precision="bf16", epochs=1), manifest, tmp_path / "run")
     assert np.isfinite(rows[0]["train_loss"])
