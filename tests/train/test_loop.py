@@ -369,7 +369,6 @@ def test_a_missing_fold_is_refused_before_anything_is_written(recipe, manifest, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.precision
 @pytest.mark.parametrize("option", [{"workers": -1}, {"checkpoint_minutes": -3.0}])
 def test_impossible_options_are_refused_before_anything_is_written(
     recipe, manifest, tmp_path, option
@@ -379,6 +378,7 @@ def test_impossible_options_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.precision
 def test_bf16_trains_on_the_cpu(recipe, manifest, tmp_path):
     rows = run(replace(recipe, precision="bf16", epochs=1), manifest, tmp_path / "run")
     assert np.isfinite(rows[0]["train_loss"])
