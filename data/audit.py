@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from data.audio import Header, read_header
 from data.duplicates import equal_files
 from data.manifest import Clip, Clips, Manifest
+from data.statistics import Statistics
 
 WINDOW_SECONDS = 0.025  # one frame of the filterbank: a shorter clip has none
 FEW_CLIPS = 10  # of a class in training
 LARGEST_SHIFT = 0.25  # of the mean, in standard deviations
 LARGEST_STRETCH = 1.25  # of the standard deviation, either way
 NAMED = 5  # of many, in one line
-
+LISTENED = 200  # clips, evenly taken, of which the loudness is measured
+NEAR_SILENCE = -60  # dB below full scale, root mean square
+FULL_SCALE, CLIPPED_SAMPLES = 0.99, 10  # a clip with so many samples at full scale is clipped
 
 HEADER = np.dtype([(field, np.int64) for field in Header._fields])
 
@@ -35,6 +41,7 @@ class Audit:
     unreadable: dict[Path, str]  # file and reason; missing files are among them
     training: Clips  # the clips that can be read
     evaluation: Clips
+    training_seconds: np.ndarray  # (training clips,)
 
     def lines(self) -> list[str]:
         """All of it to be printed: facts, unreadable files, notes, errors."""
@@ -57,17 +64,18 @@ def audit(
     training: Sequence[Clip],
     evaluation: Sequence[Clip],
     sample_rate: int = 16_000,
-    measure: Callable[[Sequence[Clip]], tuple[float, float] | None] | None = None,
+    measure: Callable[[Sequence[Clip]], Statistics | None] | None = None,
     expected: tuple[float, float] | None = None,
     skip_unreadable: bool = False,
     digests: Path | None = None,
+    load: Callable[[Path, int], Tensor] | None = None,
 ) -> Audit:
     """Whether these clips can be trained on, and the others tell how good the result is.
 
     Errors are: files missing or unreadable, clips shorter than a window of 25 ms, classes without
     training clips, and files that are trained on and evaluated (of the same content, whatever their
-    names). Only headers are read, and as much as `equal_files` needs: damage inside a file shows
-    when it is decoded.
+    names). Only headers are read, and as much as `equal_files` needs, but for what `measure` and
+    `load` decode: damage inside a file shows when it is decoded.
 
     Args:
         manifest: where the clips are from; gives the names of the classes.
@@ -80,6 +88,8 @@ def audit(
         skip_unreadable: missing and unreadable files become a note instead of an error; training
             and evaluation of the result are without them in either case.
         digests: file that keeps what was read to compare files; None keeps nothing.
+        load: decodes a file at a sample rate; called for up to `LISTENED` training clips, to tell
+            how loud they are, unless there are errors. None: loudness is left out.
     """
     every = Clips.of(training) + Clips.of(evaluation)
     headers, failures = _read_headers(every)
@@ -99,6 +109,7 @@ def audit(
         *_duplicates(training, evaluation, *np.split(headers["size"], [num_trained]), digests),
     ]
     measured = measure(training) if measure and not errors else None
+    levels = _levels(training, load, sample_rate) if load and not errors else []
     notes = [
         *(lost if skip_unreadable else []),
         *_small_classes(manifest, training),
@@ -106,17 +117,23 @@ def audit(
         *_clips_of_no_class(clips),
         *_shared_groups(training, evaluation),
         *_low_rates(headers, sample_rate),
+        *_near_silent(levels),
+        *_clipped(levels),
         *_wrong_statistics(measured, expected),
     ]
     facts = [
         f"{manifest.name}: {len(training)} training clips, {len(evaluation)} validation and test "
         f"clips, {len(manifest.classes)} classes",
+        *_clips_by_class(manifest, training),
         *_durations(clips, seconds),
         *_sample_rates(headers),
+        *_loudness(levels),
         *_mean_and_std(measured, expected),
     ]
     unreadable = {path: " ".join(str(error).split()) for path, error in failures.items()}
-    return Audit(tuple(facts), tuple(notes), tuple(errors), unreadable, training, evaluation)
+    training_seconds = seconds[:num_trained]
+    found = tuple(facts), tuple(notes), tuple(errors), unreadable
+    return Audit(*found, training, evaluation, training_seconds)
 
 
 def _read_headers(clips: Clips) -> tuple[np.ndarray, dict[Path, Exception]]:
@@ -232,30 +249,99 @@ def _low_rates(headers: np.ndarray, sample_rate: int) -> list[str]:
     ]
 
 
-def _mean_and_std(
-    measured: tuple[float, float] | None, expected: tuple[float, float] | None
-) -> list[str]:
+def _mean_and_std(measured: Statistics | None, expected: tuple[float, float] | None) -> list[str]:
     if not (measured and expected):
         return []
+    mean, std = measured.with_padding()
     return [
-        f"mean {measured[0]:.4f}, std {measured[1]:.4f}; "
-        f"the recipe has {expected[0]:.4f}, {expected[1]:.4f}"
+        f"mean {measured.mean:.4f}, std {measured.std:.4f} (padding included {mean:.4f}, "
+        f"{std:.4f}); the recipe has {expected[0]:.4f}, {expected[1]:.4f}"
     ]
 
 
 def _wrong_statistics(
-    measured: tuple[float, float] | None, expected: tuple[float, float] | None
+    measured: Statistics | None, expected: tuple[float, float] | None
 ) -> list[str]:
+    """Published recipes count the padding, so a recipe may fit either with it or without."""
     if not (measured and expected):
         return []
-    (mean, std), (recipe_mean, recipe_std) = measured, expected
-    shift, stretch = abs(mean - recipe_mean) / recipe_std, std / recipe_std
-    if shift <= LARGEST_SHIFT and 1 / LARGEST_STRETCH <= stretch <= LARGEST_STRETCH:
+    if _near(measured[:2], expected) or _near(measured.with_padding(), expected):
         return []
     return [
         "the recipe's mean and std do not bring these data to mean 0 and std 0.5: "
-        f"train with --mean {mean:.4f} --std {std:.4f}"
+        f"train with --mean {measured.mean:.4f} --std {measured.std:.4f}"
     ]
+
+
+def _near(measured: tuple[float, float], expected: tuple[float, float]) -> bool:
+    (mean, std), (recipe_mean, recipe_std) = measured, expected
+    shift, stretch = abs(mean - recipe_mean) / recipe_std, std / recipe_std
+    return shift <= LARGEST_SHIFT and 1 / LARGEST_STRETCH <= stretch <= LARGEST_STRETCH
+
+
+class _Level(NamedTuple):
+    """How loud a clip is."""
+
+    path: Path
+    decibels: float  # root mean square, below full scale
+    clipped: bool
+
+
+def _levels(clips: Clips, load: Callable[[Path, int], Tensor], sample_rate: int) -> list[_Level]:
+    """Of up to `LISTENED` clips, those that can be decoded."""
+    levels = []
+    for clip in clips[:: -(-len(clips) // LISTENED)]:
+        try:
+            waveform = load(clip.path, sample_rate)
+        except (OSError, ValueError):  # met again where it is trained on
+            continue
+        power = max(float(waveform.square().mean()), 1e-12)
+        clipped = int((waveform.abs() >= FULL_SCALE).sum()) >= CLIPPED_SAMPLES
+        levels.append(_Level(clip.path, 10 * math.log10(power), clipped))
+    return levels
+
+
+def _loudness(levels: list[_Level]) -> list[str]:
+    if not levels:
+        return []
+    low, median, high = np.percentile([level.decibels for level in levels], [5, 50, 95])
+    return [
+        f"loudness of {len(levels)} training clips: median {median:.0f} dB of full scale, nine in "
+        f"ten between {low:.0f} and {high:.0f}"
+    ]
+
+
+def _near_silent(levels: list[_Level]) -> list[str]:
+    silent = [level.path for level in levels if level.decibels < NEAR_SILENCE]
+    if not silent:
+        return []
+    return [
+        f"{len(silent)} of {len(levels)} clips listened to are nearly silent (below {NEAR_SILENCE} "
+        f"dB), the first is {silent[0]}: the model learns silence as their class"
+    ]
+
+
+def _clipped(levels: list[_Level]) -> list[str]:
+    clipped = [level.path for level in levels if level.clipped]
+    if not clipped:
+        return []
+    return [
+        f"{len(clipped)} of {len(levels)} clips listened to are clipped (at full scale in at least "
+        f"{CLIPPED_SAMPLES} samples), the first is {clipped[0]}"
+    ]
+
+
+def _clips_by_class(manifest: Manifest, training: Clips) -> list[str]:
+    counts = np.bincount(training.targets()[0], minlength=len(manifest.classes)).tolist()
+    if not training or not counts:
+        return []
+    if min(counts) == max(counts):
+        return [f"training clips by class: {counts[0]} of each"]
+    by_count = sorted(zip(manifest.classes, counts, strict=True), key=lambda row: -row[1])
+    named = [f"{name} {count}" for name, count in by_count]
+    if len(named) > 2 * NAMED:
+        named = [*named[:NAMED], "…", *named[-NAMED:]]
+    return [f"training clips by class: {', '.join(named)}"]
 
 
 def _durations(clips: Clips, seconds: np.ndarray) -> list[str]:
@@ -266,7 +352,9 @@ def _durations(clips: Clips, seconds: np.ndarray) -> list[str]:
     long = max(clip.path for clip in clips[seconds == longest])
     return [
         f"duration {timedelta(seconds=round(total))} (h:mm:ss) in total, "
-        f"shortest {shortest:.2f} s ({short.name}), longest {longest:.2f} s ({long.name})"
+        f"shortest {shortest:.2f} s ({short.name}), longest {longest:.2f} s ({long.name})",
+        "a clip in twenty lasts less than {:.2f} s, half less than {:.2f} s, one in twenty more "
+        "than {:.2f} s".format(*np.percentile(seconds, [5, 50, 95])),
     ]
 
 

@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from torch import Tensor
+
+
+class Statistics(NamedTuple):
+    """Of the log-mel values of clips, over their own frames."""
+
+    mean: float
+    std: float
+    padding: float  # share of the input that is not the clips' own frames
+
+    def with_padding(self) -> tuple[float, float]:
+        """Mean and standard deviation of the whole input, as the published ones are measured.
+
+        The padding is zeros in the log-mel domain.
+        """
+        own = 1 - self.padding
+        mean = own * self.mean
+        return mean, math.sqrt(own * (self.std**2 + self.mean**2) - mean**2)
 
 
 def moments(batches: Iterable[Tensor]) -> tuple[float, float]:

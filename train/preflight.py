@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
+import numpy as np
 
-from ast_model import Frontend
 from data import Clip, Clips, Manifest, load_audio
 from data.audit import audit
 from data.cache import ClipCache
-from data.dataset import ClipDataset, load_batches
 from data.splits import Splits
-from data.statistics import moments
+from data.statistics import Statistics
+from train.choose import input_length, is_pretrained, masks
+from train.measure import SAMPLED_CLIPS, evenly, frames_of, measure_statistics, seconds_of
 from train.recipe import Recipe
 
-SAMPLED_CLIPS = 100  # for mean and standard deviation: near enough to see a wrong recipe
-BATCH = 20
+MOST_PADDING = 0.5  # of the input, on average
+FEWEST_STEPS = 100
 DIGESTS = "digests"  # file in the cache's folder: of files that the audit compared
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 def preflight(
     recipe: Recipe, manifest: Manifest, splits: Splits, cache: ClipCache | None = None
 ) -> Splits:
-    """Audit the clips of a run, and log the findings, one line each.
+    """Audit the clips of a run, and log the findings and where the recipe does not fit them.
 
     Returns:
         The splits, with `skip_unreadable` without the clips whose files are missing or broken.
@@ -44,8 +43,8 @@ def preflight(
         )
     rate = recipe.frontend_config().sample_rate
 
-    def sampled_statistics(clips: Sequence[Clip]) -> tuple[float, float] | None:
-        sample = clips[:: max(1, len(clips) // SAMPLED_CLIPS)]
+    def sampled_statistics(clips: Sequence[Clip]) -> Statistics | None:
+        sample = evenly(Clips.of(clips), SAMPLED_CLIPS)
         try:
             return measure_statistics(recipe, sample, cache, skip_unreadable=True)
         except ValueError:  # none of them can be read
@@ -60,10 +59,15 @@ def preflight(
         (recipe.mean, recipe.std),
         recipe.skip_unreadable,
         cache.folder / DIGESTS if cache else None,
+        cache.load if cache else load_audio,
     )
     for line in found.lines():
         logger.info(line)
     found.require_sound()
+    frames = frames_of(found.training_seconds)
+    logger.info(input_fit(recipe, frames))
+    for misfit in misfits(recipe, frames):
+        logger.warning(misfit)
     if not recipe.skip_unreadable:
         return splits
     # A file may be broken behind a sound header. In training that is met when it comes; what is
@@ -79,6 +83,57 @@ def preflight(
     return replace(splits, train=found.training, validation=validation, test=test)
 
 
+def input_fit(recipe: Recipe, frames: np.ndarray) -> str:
+    """How the recipe's input fits clips of so many frames (clips,), in a line."""
+    suggested = input_length(recipe, frames, len(frames)).values["num_frames"]
+    line = (
+        f"input of {recipe.num_frames} frames ({seconds_of(recipe.num_frames):.2f} s): "
+        f"{(frames <= recipe.num_frames).mean():.0%} of the training clips fit in, "
+        f"{_padding(recipe, frames):.0%} of it is padding"
+    )
+    if suggested == recipe.num_frames:
+        return line
+    return f"{line}; by the lengths of the clips, --num-frames {suggested}"
+
+
+def misfits(recipe: Recipe, frames: np.ndarray) -> list[str]:
+    """What about a recipe does not suit training clips of so many frames (clips,)."""
+    found = []
+    if recipe.from_data:
+        found.append(
+            f"recipe {recipe.name} is trained as it stands, without what it would choose by the "
+            "data; choose with train.choose.choose, or take the recipe.json of a run"
+        )
+    if recipe.layer_decay < 1 and not is_pretrained(recipe):
+        found.append(
+            f"layer_decay {recipe.layer_decay} keeps lower blocks near where they start, which is "
+            "random from scratch: use --layer-decay 1"
+        )
+    median = int(np.median(frames))
+    if recipe.time_mask > median:
+        fitting = masks(recipe, frames, len(frames)).values["time_mask"]
+        found.append(
+            f"a time mask of up to {recipe.time_mask} frames can hide a whole clip: half of them "
+            f"have {median} frames or fewer; use --time-mask {fitting}"
+        )
+    padding = _padding(recipe, frames)
+    if padding > MOST_PADDING:
+        length = input_length(recipe, frames, len(frames)).values["num_frames"]
+        found.append(f"{padding:.0%} of the input is padding: use --num-frames {length}")
+    steps = recipe.epochs * -(-len(frames) // recipe.batch_size)
+    if steps < FEWEST_STEPS:
+        found.append(
+            f"{steps} optimiser steps are few to learn from: use more --epochs or a smaller "
+            "--batch-size"
+        )
+    return found
+
+
+def _padding(recipe: Recipe, frames: np.ndarray) -> float:
+    """Share of the input that the clips do not fill, on average."""
+    return 1 - float(np.minimum(frames, recipe.num_frames).mean()) / recipe.num_frames
+
+
 def decodes(path: Path, sample_rate: int, cache: ClipCache | None) -> bool:
     """Whether a file can be decoded, which its header alone does not tell."""
     try:
@@ -86,35 +141,3 @@ def decodes(path: Path, sample_rate: int, cache: ClipCache | None) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def measure_statistics(
-    recipe: Recipe,
-    clips: Sequence[Clip],
-    cache: ClipCache | None = None,
-    workers: int = 0,
-    device: torch.device | str = "cpu",
-    skip_unreadable: bool = False,
-) -> tuple[float, float]:
-    """Mean and standard deviation of the log-mel values that a recipe's front end makes of clips.
-
-    Measured after they are fitted to the recipe's length, padding included, without augmentation,
-    as the published statistics are.
-
-    Raises:
-        ValueError: no clip can be read; without `skip_unreadable`, the first that cannot.
-    """
-    frontend = Frontend(recipe.frontend_config()).to(device)
-    rate = frontend.config.sample_rate
-    num_classes = 1 + Clips.of(clips).targets()[0].max(initial=-1)
-    dataset = ClipDataset(clips, num_classes, rate, cache, skip_unreadable=skip_unreadable)
-    batches = load_batches(dataset, batch_size=BATCH, workers=workers)
-    with tqdm(total=len(clips), desc="mean, std", unit="clip", leave=False, disable=None) as bar:
-
-        def fbanks():
-            for batch in batches:
-                bar.update(len(batch.lengths))
-                if len(batch.lengths):
-                    yield frontend.filterbank(batch.waveforms.to(device), batch.lengths)
-
-        return moments(fbanks())

@@ -6,7 +6,7 @@ import functools
 import json
 import types
 import typing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -281,6 +281,9 @@ class Recipe(
     """Name of the recipe."""
     summary: str = field(default="", kw_only=True, compare=False)
     """What it is for, in a line."""
+    from_data: frozenset[str] = field(default=frozenset(), kw_only=True, compare=False)
+    """Fields that `choose.choose` chooses by the data, before training; what they hold until then
+    is a value that works. Not stored: a run's recipe has chosen."""
 
     def __post_init__(self) -> None:
         for name, expected in _field_types().items():
@@ -300,11 +303,14 @@ class Recipe(
         self._require("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
         first, last = self.average_epochs
         span = (first, last) == (0, 0) or 1 <= first <= last <= self.epochs
+        span |= "epochs" in self.from_data
         self._require("average_epochs", span, f"(0, 0) or within 1 to {self.epochs}")
-        if self.warmup_epochs and self.warmup_steps:
+        both = self.warmup_epochs and self.warmup_steps
+        if both and "warmup_epochs" not in self.from_data:
             raise ValueError(f"recipe {self.name}: give warmup_epochs or warmup_steps, not both")
         for name, size in (("frequency_mask", self.num_mel_bins), ("time_mask", self.num_frames)):
-            self._require(name, 0 <= getattr(self, name) <= size, f"between 0 and {size}")
+            fits = 0 <= getattr(self, name) <= size or name in self.from_data
+            self._require(name, fits, f"between 0 and {size}")
         self.model_config(num_classes=1)
         self.frontend_config()
         self.waveform_augmentation()
@@ -314,6 +320,10 @@ class Recipe(
             raise ValueError(
                 f"recipe {self.name}: {name} is {getattr(self, name)}, must be {expected}"
             )
+
+    def given(self, **values: Any) -> Recipe:
+        """The recipe with these values, which are not left to the data any more."""
+        return replace(self, **values, from_data=self.from_data - values.keys())
 
     def model_config(self, num_classes: int) -> ASTConfig:
         """The architecture that this recipe trains."""
@@ -357,7 +367,7 @@ class Recipe(
         if not isinstance(content, dict) or "name" not in content:
             raise ValueError(f"{source} is not a recipe; give the recipe.json of a run folder")
         content = {OLD_NAMES.get(name, name): value for name, value in content.items()}
-        unknown = sorted(content.keys() - {each.name for each in fields(cls)})
+        unknown = sorted(content.keys() - _field_types().keys())
         if unknown:
             raise ValueError(
                 f"{source} has fields that no recipe has ({', '.join(unknown)}): a newer version "
@@ -372,7 +382,8 @@ class Recipe(
 
 @functools.cache
 def _field_types() -> dict[str, Any]:
-    return typing.get_type_hints(Recipe)
+    hints = typing.get_type_hints(Recipe)
+    return {name: kind for name, kind in hints.items() if name != "from_data"}
 
 
 def _check_type(recipe: str, name: str, value: Any, expected: Any) -> None:

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from data.audio import load_audio
 from data.audit import audit
 from data.corpora.esc50 import esc50
 from data.corpora.folder import folder
 from data.manifest import Clip, Manifest
 from data.splits import stratified_split
+from data.statistics import Statistics
 
 CLASSES = ("cow", "owl")
 
@@ -45,7 +47,10 @@ def test_sound_data_have_facts_only(splits):
     assert (found.notes, found.errors, found.unreadable) == ((), (), {})
     assert found.facts == (
         "farm: 24 training clips, 4 validation and test clips, 2 classes",
+        "training clips by class: 12 of each",
         "duration 0:00:03 (h:mm:ss) in total, shortest 0.10 s (0-0.wav), longest 0.10 s (1-9.wav)",
+        "a clip in twenty lasts less than 0.10 s, half less than 0.10 s, one in twenty more than "
+        "0.10 s",
         "sample rates: 28 clips at 16000 Hz",
     )
     assert (found.training, found.evaluation) == tuple(map(tuple, splits))
@@ -58,7 +63,7 @@ def test_the_shortest_and_the_longest_clip_of_either_split_are_named(splits, tmp
     evaluation.append(Clip(sound(tmp_path / "long.wav", samples=8000), (1,)))
     assert (
         run(training, evaluation)
-        .facts[1]
+        .facts[2]
         .endswith("shortest 0.05 s (short.wav), longest 0.50 s (long.wav)")
     )
 
@@ -190,7 +195,7 @@ def test_a_rate_below_the_models_is_noted_and_one_above_is_not(splits, tmp_path)
     assert "1 clips are recorded at 8000 Hz: nothing in them above 4000 Hz" in found.notes[0]
     assert len(found.notes) == 1
     assert (
-        found.facts[2]
+        found.facts[4]
         == "sample rates: 28 clips at 16000 Hz, 1 clips at 8000 Hz, 1 clips at 44100 Hz"
     )
     assert len(run(training, evaluation, sample_rate=44_100).notes) == 2
@@ -209,19 +214,73 @@ def test_groups_in_both_splits_are_noted(splits):
     )
 
 
+def test_clips_are_counted_by_class_and_by_length(splits, tmp_path):
+    training, evaluation = splits
+    training.append(Clip(sound(tmp_path / "long.wav", samples=160_000), (1,)))
+    found = run(training, evaluation)
+    assert found.facts[1] == "training clips by class: owl 13, cow 12"
+    assert found.training_seconds.tolist() == [0.1] * 24 + [10.0]
+    many = Manifest("many", tuple(training), tuple(f"class {n:02}" for n in range(20)))
+    counted = audit(many, training, []).facts[1]
+    assert counted.startswith("training clips by class: class 01 13, class 00 12, class 02 0")
+    assert counted.endswith(", …, class 15 0, class 16 0, class 17 0, class 18 0, class 19 0")
+
+
+def test_loudness_clipping_and_near_silence_are_told(splits, tmp_path):
+    training, evaluation = splits
+    assert run(training, evaluation, load=load_audio).facts[-1] == (
+        "loudness of 24 training clips: median -15 dB of full scale, nine in ten between -28 and "
+        "-10"
+    )
+    silent, loud = tmp_path / "silent.wav", tmp_path / "loud.wav"
+    training += [Clip(sound(silent, 0.0005), (0,)), Clip(sound(loud, 1.0), (0,))]
+    quiet, clipped = run(training, evaluation, load=load_audio).notes
+    assert quiet.startswith("1 of 26 clips listened to are nearly silent (below -60 dB)")
+    assert str(silent) in quiet
+    assert clipped.startswith("1 of 26 clips listened to are clipped")
+    assert str(loud) in clipped
+
+
+def test_only_some_clips_are_decoded_and_none_where_there_are_errors(splits, monkeypatch):
+    decoded = []
+
+    def load(path, sample_rate):
+        decoded.append(path)
+        return load_audio(path, sample_rate)
+
+    monkeypatch.setattr("data.audit.LISTENED", 5)
+    run(*splits, load=load)
+    assert len(decoded) == 5
+    splits[0][0].path.unlink()
+    run(*splits, load=load)
+    assert len(decoded) == 5
+
+
 def test_mean_and_std_are_compared_with_the_recipes(splits):
     expected = (-6.6268, 5.3585)
-    near = run(*splits, measure=lambda clips: (-6.5, 5.0), expected=expected)
-    assert near.facts[-1] == "mean -6.5000, std 5.0000; the recipe has -6.6268, 5.3585"
+    near = run(*splits, measure=lambda clips: Statistics(-6.5, 5.0, 0.0), expected=expected)
+    assert near.facts[-1] == (
+        "mean -6.5000, std 5.0000 (padding included -6.5000, 5.0000); "
+        "the recipe has -6.6268, 5.3585"
+    )
     assert near.notes == ()
-    for measured in [(-4.27, 5.36), (-6.63, 3.0), (-6.63, 7.0)]:
-        (note,) = run(*splits, measure=lambda clips, found=measured: found, expected=expected).notes
-        assert f"--mean {measured[0]:.4f} --std {measured[1]:.4f}" in note
+    for mean, std in [(-4.27, 5.36), (-6.63, 3.0), (-6.63, 7.0)]:
+        measured = Statistics(mean, std, 0.0)
+        (note,) = run(*splits, measure=lambda _, found=measured: found, expected=expected).notes
+        assert f"--mean {mean:.4f} --std {std:.4f}" in note
+
+
+def test_a_recipe_may_count_the_padding_as_published_ones_do(splits):
+    measured = Statistics(-9.0, 4.0, 0.25)
+    mean, std = measured.with_padding()
+    for expected in [(-9.0, 4.0), (mean, std)]:
+        assert run(*splits, measure=lambda _: measured, expected=expected).notes == ()
+    assert len(run(*splits, measure=lambda _: measured, expected=(-3.0, 4.0)).notes) == 1
 
 
 def test_mean_and_std_are_those_of_the_training_clips(splits):
     measured = []
-    run(*splits, measure=lambda clips: measured.append(clips) or (0.0, 1.0))
+    run(*splits, measure=lambda clips: measured.append(clips) or Statistics(0.0, 1.0, 0.0))
     assert measured == [tuple(splits[0])]
 
 
@@ -245,5 +304,5 @@ def test_real_recordings_are_sound(recordings):
     first = audit(esc10, *esc10.split(1))
     second = audit(digits, digits.in_split("train"), digits.in_split("test"))
     assert (first.errors, first.notes, second.errors) == ((), (), ())
-    assert "duration 0:33:23" in first.facts[1]
+    assert "duration 0:33:23" in first.facts[2]
     assert "1800 clips are recorded at 8000 Hz" in second.notes[0]

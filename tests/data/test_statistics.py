@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.statistics import moments
+from data.statistics import Statistics, moments
 
 
 @given(
@@ -25,3 +25,10 @@ def test_batching_does_not_matter(sizes, offset, seed):
 def test_nothing_has_no_statistics():
     with pytest.raises(ValueError, match="at least one clip"):
         moments([])
+
+
+def test_with_padding_zeros_are_values_too():
+    values = torch.tensor([-8.0, -2.0, -5.0])
+    own = Statistics(*moments([values]), padding=0.25)
+    with_zero = moments([torch.cat([values, torch.zeros(1)])])
+    assert own.with_padding() == pytest.approx(with_zero)

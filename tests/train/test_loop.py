@@ -463,6 +463,7 @@ def test_an_unreadable_file_in_the_middle_of_an_epoch_stops_and_is_named(
     sound = next(clip for clip in manifest.clips if clip.path.name == broken[1].path.name)
     clips = tuple(sound if clip.path == broken[1].path else clip for clip in corpus.clips)
     monkeypatch.setattr("train.preflight.SAMPLED_CLIPS", 1)
+    monkeypatch.setattr("data.audit.LISTENED", 1)
     with pytest.raises(ValueError, match=r"broken\.flac"):
         run(recipe, replace(corpus, clips=clips), tmp_path / "run")
 

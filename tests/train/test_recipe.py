@@ -63,7 +63,24 @@ def test_a_recipe_file_with_an_unknown_field_is_refused():
 
 def test_every_field_belongs_to_one_subject():
     names = [field.name for group in GROUPS for field in fields(group)]
-    assert sorted([*names, "name", "summary"]) == sorted(field.name for field in fields(Recipe))
+    names += ["name", "summary", "from_data"]
+    assert sorted(names) == sorted(field.name for field in fields(Recipe))
+
+
+def test_what_is_given_is_not_left_to_the_data_and_a_stored_recipe_leaves_nothing():
+    recipe = replace(ESC50, from_data=frozenset({"epochs", "time_mask"}))
+    assert recipe.given(epochs=3).from_data == {"time_mask"}
+    stored = Recipe.from_json(recipe.to_json(), Path("recipe.json"))
+    assert stored.from_data == frozenset()
+
+
+def test_a_field_that_is_left_to_the_data_is_not_checked_against_given_ones():
+    short = {"num_frames": 64, "frequency_mask": 8}
+    open_fields = frozenset({"time_mask", "epochs", "warmup_epochs"})
+    recipe = replace(ESC50, warmup_epochs=1.0, from_data=open_fields)
+    recipe.given(**short, average_epochs=(30, 40), warmup_steps=5)
+    with pytest.raises(ValueError, match="time_mask is 96"):
+        recipe.given(**short, time_mask=96)
 
 
 def test_every_recipe_says_what_it_is_for():

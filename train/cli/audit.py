@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes
 
 from data.corpora import open_corpus
 from data.splits import split_clips
+from train.choose import choose
 from train.cli.options import Caching, DataFolder, Fold, OfRecipe, RecipeOptions, find_recipe, parse
 from train.preflight import preflight
 
@@ -18,8 +19,10 @@ from train.preflight import preflight
 class AuditOptions:
     """Look at a data set as `train` does before it starts, without training.
 
-    One line a finding: clips, durations, sample rates, files that are missing or broken, classes
-    with few clips or none, clips in two splits, and whether the recipe's mean and std fit.
+    One line a finding: what a recipe for own data chooses by them and why; clips by class, their
+    lengths and the input length that fits them, sample rates, loudness, clipping; files that are
+    missing, broken or nearly silent, classes with few clips or none, clips in two splits, and
+    whether the recipe's length, mean and std, masks and steps fit.
     """
 
     data: DataFolder
@@ -31,9 +34,11 @@ class AuditOptions:
 def run(words: Sequence[str]) -> None:
     recipe, fold, rest = find_recipe("audit", words)
     default = AuditOptions(tyro.MISSING, RecipeOptions.of(recipe), Caching(), fold)
-    options = parse(AuditOptions, rest, f"audit {words[0]}", default)
-    recipe = options.recipe.change(recipe)
+    options = parse(AuditOptions, rest, f"audit {words[0]}", default, recipe.from_data)
+    recipe = options.recipe.change(recipe, rest)
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     splits = split_clips(manifest, options.fold, recipe.seed)
-    preflight(recipe, manifest, splits, options.caching.clip_cache())
+    cache = options.caching.clip_cache()
+    recipe = choose(recipe, splits.train, cache)
+    preflight(recipe, manifest, splits, cache)
     print(f"nothing stands in the way of training {recipe.name} on these data")

@@ -22,7 +22,7 @@ from train.cli.options import (
     parse,
     unless_given,
 )
-from train.cli.train import RUNS
+from train.cli.train import RUNS, chosen
 from train.crossval import cross_validate
 from train.distributed import main_process_first
 
@@ -44,11 +44,15 @@ class CrossvalOptions:
 def run(words: Sequence[str]) -> None:
     recipe, _, rest = find_recipe("crossval", words)
     default = CrossvalOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading())
-    options = parse(CrossvalOptions, rest, f"crossval {words[0]}", default)
-    recipe = options.recipe.change(recipe)
+    options = parse(CrossvalOptions, rest, f"crossval {words[0]}", default, recipe.from_data)
+    recipe = options.recipe.change(recipe, rest)
     folder = options.out or RUNS / recipe.name
     with main_process_first():  # that makes the synthetic data
         manifest = open_or_make_corpus(recipe, options.data)
+    if manifest.folds:  # one recipe for all folds, so that their scores can be averaged
+        first = (options.folds or manifest.folds)[0]
+        folders = [folder / f"fold{fold}" for fold in manifest.folds]
+        recipe = chosen(recipe, manifest, first, folders, options.reading.clip_cache())
     table = cross_validate(
         recipe,
         manifest,

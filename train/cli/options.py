@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -214,11 +215,22 @@ class RecipeOptions:
         )
         return cls(recipe.name, *groups)
 
-    def change(self, recipe: Recipe) -> Recipe:
-        """The recipe with these values."""
+    def change(self, recipe: Recipe, words: Sequence[str] = ()) -> Recipe:
+        """The recipe with these values.
+
+        Args:
+            words: of the command line; a field that is named there is not left to the data.
+        """
         name, *groups = (getattr(self, field.name) for field in fields(self))
         values = {key: value for group in groups for key, value in vars(group).items()}
-        return replace(recipe, name=name, **values)
+        still_open = recipe.from_data - _named(words)
+        return replace(recipe, name=name, **values, from_data=still_open)
+
+
+def _named(words: Sequence[str]) -> set[str]:
+    """The options among these words, as fields: `--no-noise`, `--batch-size=8`."""
+    options = (word[2:].partition("=")[0] for word in words if word.startswith("--"))
+    return {option.removeprefix("no-").replace("-", "_") for option in options}
 
 
 OfRecipe = Annotated[OmitArgPrefixes[RecipeOptions], arg(name="")]
@@ -276,20 +288,29 @@ def _recipes_help(command: str) -> str:
 
 
 def parse(
-    kind: type[Options], words: Sequence[str], command: str, default: Options | None = None
+    kind: type[Options],
+    words: Sequence[str],
+    command: str,
+    default: Options | None = None,
+    from_data: Iterable[str] = (),
 ) -> Options:
     """tyro's parser, its boxed complaint folded into one line.
 
     Args:
         kind: a dataclass whose fields are the options.
         default: an instance that gives the options' defaults.
+        from_data: fields whose default the data decide, whatever `default` holds; `--help` says so.
 
     Raises:
         ValueError: the words do not fit, or --compile has no compiler.
         SystemExit: `--help` was asked for, and is printed.
     """
     complaint = io.StringIO()
-    known = {} if default is None else {"default": default}
+    known: dict[str, Any] = {} if default is None else {"default": default}
+    if from_data:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(from_data))
+        chosen = f"Chosen by the data, unless given, whatever is listed below: {options}."
+        known["description"] = f"{inspect.cleandoc(kind.__doc__)}\n\n{chosen}"
     try:
         with contextlib.redirect_stderr(complaint):
             options = tyro.cli(kind, args=words, prog=f"{PROGRAM} {command}", **known)

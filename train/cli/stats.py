@@ -10,18 +10,21 @@ from tyro.conf import OmitArgPrefixes
 
 from data.corpora import open_corpus
 from data.splits import split_clips
+from train.choose import choose
 from train.cli.options import DataFolder, Fold, OfRecipe, Reading, RecipeOptions, find_recipe, parse
 from train.device import choose_device
 from train.evaluation import default_workers
-from train.preflight import measure_statistics
+from train.measure import SAMPLED_CLIPS, evenly, measure_statistics
 
 
 @dataclass(frozen=True)
 class StatsOptions:
     """Mean and standard deviation of a recipe's training clips as its network would see them.
 
-    Measured in one pass over the log-mel values after they are fitted to the recipe's length,
-    padding included, without augmentation, as the published statistics are.
+    Measured in one pass over the log-mel values of at most 1,000 training clips, evenly taken, cut
+    at the recipe's length, without augmentation: the numbers that `audit` shows and that a recipe
+    for own data trains with. The clips' own frames count, not the padding after them; published
+    statistics count the padding, so those are shown as well.
     """
 
     data: DataFolder
@@ -33,13 +36,15 @@ class StatsOptions:
 def run(words: Sequence[str]) -> None:
     recipe, fold, rest = find_recipe("stats", words)
     default = StatsOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading(), fold)
-    options = parse(StatsOptions, rest, f"stats {words[0]}", default)
-    recipe = options.recipe.change(recipe)
+    options = parse(StatsOptions, rest, f"stats {words[0]}", default, recipe.from_data)
+    recipe = options.recipe.change(recipe, rest)
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     clips = split_clips(manifest, options.fold, recipe.seed).train
+    recipe = choose(recipe, clips, options.reading.clip_cache())
+    clips = evenly(clips, SAMPLED_CLIPS)
     device = choose_device(options.reading.device)
     workers = options.reading.workers
-    mean, std = measure_statistics(
+    measured = measure_statistics(
         recipe,
         clips,
         options.reading.clip_cache(),
@@ -47,6 +52,8 @@ def run(words: Sequence[str]) -> None:
         device,
         recipe.skip_unreadable,
     )
-    print(f"{len(clips)} training clips: mean {mean:.4f}, std {std:.4f}")
+    mean, std = measured.with_padding()
+    print(f"{len(clips)} training clips: mean {measured.mean:.4f}, std {measured.std:.4f}")
+    print(f"with the padding, {measured.padding:.0%} of the input: mean {mean:.4f}, std {std:.4f}")
     print(f"recipe {recipe.name} has mean {recipe.mean:.4f}, std {recipe.std:.4f}")
-    print(f"to train with the measured ones: --mean {mean:.4f} --std {std:.4f}")
+    print(f"to train with the measured ones: --mean {measured.mean:.4f} --std {measured.std:.4f}")

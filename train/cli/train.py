@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +10,10 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes
 
+from data import Manifest
+from data.cache import ClipCache
+from data.splits import split_clips
+from train.choose import choose, chosen_before
 from train.cli.options import (
     TO_FOLDER,
     Compile,
@@ -24,8 +28,9 @@ from train.cli.options import (
     parse,
     unless_given,
 )
-from train.distributed import main_process_first
+from train.distributed import main_process_first, on_main_process
 from train.loop import train
+from train.recipe import Recipe
 from train.run_folder import read_results
 
 RUNS = Path("runs")
@@ -54,12 +59,13 @@ class TrainOptions:
 def run(words: Sequence[str]) -> None:
     recipe, fold, rest = find_recipe("train", words)
     default = TrainOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading(), fold)
-    options = parse(TrainOptions, rest, f"train {words[0]}", default)
-    recipe = options.recipe.change(recipe)
+    options = parse(TrainOptions, rest, f"train {words[0]}", default, recipe.from_data)
+    recipe = options.recipe.change(recipe, rest)
     with main_process_first():  # that makes the synthetic data
         manifest = open_or_make_corpus(recipe, options.data)
     fold = manifest.folds[0] if options.fold is None and manifest.folds else options.fold
     folder = options.out or RUNS / recipe.name / ("" if fold is None else f"fold{fold}")
+    recipe = chosen(recipe, manifest, fold, [folder], options.reading.clip_cache())
     train(
         recipe,
         manifest,
@@ -70,6 +76,28 @@ def run(words: Sequence[str]) -> None:
         **options.reading.arguments(),
     )
     print(describe_results(folder))
+
+
+def chosen(
+    recipe: Recipe,
+    manifest: Manifest,
+    fold: int | None,
+    folders: Iterable[Path],
+    cache: ClipCache | None,
+) -> Recipe:
+    """The recipe with what it leaves to the data chosen, or as a run in one of the folders began.
+
+    Args:
+        fold: whose training clips are looked at; None as in `split_clips`.
+    """
+
+    def choose_once() -> Recipe:
+        begun = (before for folder in folders if (before := chosen_before(recipe, folder)))
+        if before := next(begun, None):
+            return before
+        return choose(recipe, split_clips(manifest, fold, recipe.seed).train, cache)
+
+    return on_main_process(choose_once)
 
 
 def describe_results(folder: Path) -> str:

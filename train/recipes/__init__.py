@@ -7,7 +7,7 @@ from train.recipes.audioset import AUDIOSET_BALANCED, AUDIOSET_FULL
 from train.recipes.demo import DEMO
 from train.recipes.esc10 import ESC10_SCRATCH
 from train.recipes.esc50 import ESC50, ESC50_IMAGENET, ESC50_SCRATCH
-from train.recipes.finetune import FINETUNE
+from train.recipes.finetune import FINETUNE, FROM_SCRATCH
 from train.recipes.speech_commands import SPEECH_COMMANDS, SPEECH_COMMANDS_SCRATCH
 
 RECIPES: dict[str, Recipe] = {
@@ -23,5 +23,6 @@ RECIPES: dict[str, Recipe] = {
         AUDIOSET_BALANCED,
         AUDIOSET_FULL,
         FINETUNE,
+        FROM_SCRATCH,
     )
 }

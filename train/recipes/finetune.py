@@ -1,19 +1,27 @@
-"""Your own recordings, from the published AudioSet model.
+"""Your own recordings, from the published AudioSet model or from scratch.
 
     ast-audio train finetune --data FOLDER                      # FOLDER/class/recording.wav
     ast-audio train finetune --corpus table --data clips.csv    # columns path, label, …
-    ast-audio train finetune --corpus folder --data FOLDER --num-frames 300    # clips of 3 s
+    ast-audio train from_scratch --data FOLDER                  # needs no pretrained weights
 
-Ten passes over the clips with AdamW, a cosine schedule and a lower rate for lower blocks, which
-keeps what the model knows when clips are few. Recordings with several classes each: --loss bce
---metric mAP. Not from the paper; no score is promised, since the data are yours.
+The fields of `CHOSEN` are chosen by the data before training (`train/choose.py`), unless they are
+given: length of the input, mean and std, size and number of batches, learning rates, mixup and
+masks, and from scratch the network. What stands here for them is for tables and scripts that do
+not choose. AdamW with a cosine
+schedule, label smoothing and mixup are what works with few clips. Recordings with several classes
+each: --loss bce --metric mAP. Not from the paper; no score is promised, since the data are yours.
+MEASURED
 """
 
+from dataclasses import replace
+
+from train.choose import CHOSEN
 from train.recipe import Recipe
 
 FINETUNE = Recipe(
     name="finetune",
     summary="your own recordings, from AudioSet weights",
+    from_data=CHOSEN,
     corpus="folder",
     init_from="audioset",
     window="hanning",
@@ -34,4 +42,22 @@ FINETUNE = Recipe(
     mixup_rate=0.5,
     frequency_mask=24,
     time_mask=96,
+)
+FROM_SCRATCH = replace(
+    FINETUNE,
+    name="from_scratch",
+    summary="your own recordings, without pretrained weights",
+    init_from="scratch",
+    window="hamming",
+    preset="tiny224",
+    patch=(128, 4),
+    stride=(128, 4),
+    pooling="patches",
+    num_frames=128,
+    epochs=40,
+    warmup_epochs=4.0,
+    batch_size=32,
+    learning_rate=5e-4,
+    layer_decay=1.0,
+    time_mask=16,
 )

@@ -13,8 +13,10 @@ import torch
 
 from ast_model import Frontend
 from data import esc50, load_audio
-from data.files import cache_folder, read_json
+from data.files import cache_folder, read_json, write_json
+from train.cli import main
 from train.cli.options import open_or_make_corpus
+from train.recipes import RECIPES
 from train.recipes.demo import DEMO
 
 
@@ -61,12 +63,76 @@ def test_stats_are_those_of_the_training_split(corpus_folder, manifest, run_comm
     assert code == 0, err
     mean, std = map(float, out.split("--mean ")[1].split(" --std "))
     frontend = Frontend(DEMO.frontend_config())
-    clips = [clip for clip in manifest.clips if clip.fold != 1]
-    fbanks = torch.cat([frontend.filterbank(load_audio(clip.path)[None]) for clip in clips])
+    clips = [load_audio(clip.path) for clip in manifest.clips if clip.fold != 1]
+    fbanks = torch.cat([frontend.fbank((clip - clip.mean())[None])[0][0, :192] for clip in clips])
     assert mean == pytest.approx(fbanks.mean().item(), abs=1e-4)
     assert std == pytest.approx(fbanks.std(correction=0).item(), abs=1e-4)
-    audited = run_command("audit", *words, "--fold", "1")[1]  # so few clips are all measured there
-    assert f"mean {mean:.4f}, std {std:.4f}; the recipe has" in audited
+    audited = run_command("audit", *words, "--fold", "1")[1]
+    assert f"mean {mean:.4f}, std {std:.4f} (padding included" in audited
+
+
+OWN = ["--corpus", "esc50", "--device", "cpu", "--precision", "fp32", "--depth", "1"]
+OWN += ["--epochs", "1", "--patch", "64", "16", "--stride", "64", "16"]
+
+
+@pytest.fixture(scope="module")
+def own_run(corpus_folder, tmp_path_factory):
+    """A run from scratch that chose by the data, but for the options given in OWN."""
+    folder = tmp_path_factory.mktemp("own") / "run"
+    cache = ["--cache", str(folder.parent / "cache")]
+    words = ["train", "from_scratch", "--data", str(corpus_folder), "--out", str(folder)]
+    assert main([*words, *OWN, *cache]) == 0
+    return folder
+
+
+def test_a_run_on_own_data_stores_what_was_chosen_and_what_was_given(
+    own_run, corpus_folder, run_command
+):
+    stored = read_json(own_run / "recipe.json")["recipe"]
+    assert (stored["epochs"], stored["patch"], stored["depth"]) == (1, [64, 16], 1)  # given
+    assert (stored["preset"], stored["batch_size"], stored["mixup_rate"]) == ("tiny224", 8, 0.0)
+    assert stored["num_frames"] % 16 == 0
+    assert stored["num_frames"] != RECIPES["from_scratch"].num_frames
+    words = ("from_scratch", "--data", corpus_folder, *OWN, "--no-use-cache")
+    same = f"mean {stored['mean']:.4f}, std {stored['std']:.4f}"
+    assert same in run_command("stats", *words)[1]
+    audited = run_command("audit", *words[:5], "--patch", "64", "16", "--no-use-cache")[1]
+    assert f"mean {stored['mean']}, std {stored['std']}: measured on 32" in audited
+    assert f"{same} (padding included" in audited
+
+
+def test_a_run_that_goes_on_does_not_choose_anew(own_run, corpus_folder, fails, run_command):
+    file = own_run / "recipe.json"
+    content = read_json(file)
+    changed = content | {"recipe": content["recipe"] | {"mean": -3.25}}
+    write_json(file, changed)  # other than the data would say
+    words = ("train", "from_scratch", "--data", corpus_folder, "--out", own_run, *OWN)
+    code, out, err = run_command(*words, "--no-use-cache")
+    assert code == 0, err
+    assert "measured on" not in out
+    assert "mean -3.25 -> -4.0" in fails(*words, "--mean", "-4", "--no-use-cache")
+    write_json(file, content)
+
+
+def test_folds_of_own_data_share_one_choice(corpus_folder, tmp_path, run_command):
+    words = ("crossval", "from_scratch", "--data", corpus_folder, "--out", tmp_path / "cv", *OWN)
+    words += ("--no-use-cache", "--folds")
+    code, out, err = run_command(*words, "2")
+    assert code == 0, err
+    assert out.count("measured on") == 1
+    code, out, err = run_command(*words, "1", "2")
+    assert code == 0, err
+    assert "measured on" not in out
+    one, two = (read_json(tmp_path / f"cv/fold{n}/recipe.json")["recipe"] for n in (1, 2))
+    assert one == two
+
+
+def test_a_recipe_that_does_not_fit_is_warned_about(corpus_folder, run_command):
+    words = ("audit", "demo", "--data", corpus_folder, "--corpus", "esc50", "--no-use-cache")
+    code, _, err = run_command(*words, "--num-frames", "1024", "--layer-decay", "0.75")
+    assert code == 0
+    assert "note: layer_decay 0.75" in err
+    assert "of the input is padding: use --num-frames" in err
 
 
 def test_audit_finds_what_would_spoil_a_run(fails, corpus_folder, tmp_path, run_command):
@@ -227,8 +293,9 @@ def test_a_full_disk_stops_in_one_line_and_the_same_command_goes_on(
     with largest_file(int(megabytes * 2**20)):
         code, _, err = run_command(*words)
     assert code == 2, err
-    assert err.count("\n") == 1, err
-    assert "File too large; free space there" in err
+    *notes, error = err.splitlines()
+    assert all(note.startswith("note: ") for note in notes), err
+    assert "File too large; free space there" in error
     assert not list(tmp_path.glob("run/**/.*"))
     assert not (tmp_path / "run" / "state" / "state.pt").exists()
     code, _, err = run_command(*words)

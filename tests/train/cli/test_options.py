@@ -1,7 +1,7 @@
 """The options of every command: what `--help` says of them, and how wrong ones are refused."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_a_recipes_fields_are_shown_by_subject_with_its_values(run_command):
         "augmentation", "execution", "reading",
     ]  # fmt: skip
     for field in fields(Recipe):
-        if field.name != "summary":
+        if field.name not in ("summary", "from_data"):
             assert f"--{field.name.replace('_', '-')}" in out, field.name
     assert "1e-05" in out
 
@@ -60,6 +60,20 @@ def test_a_recipes_fields_are_shown_by_subject_with_its_values(run_command):
 def test_options_hold_a_whole_recipe(name):
     recipe = RECIPES[name]
     assert RecipeOptions.of(recipe).change(RECIPES["demo"]) == recipe
+
+
+@pytest.mark.parametrize("command", OF_A_RECIPE)
+def test_help_says_what_the_data_decide(command, run_command):
+    out = " ".join(run_command(command, "from_scratch", "--help")[1].split())
+    assert "Chosen by the data, unless given" in out
+    assert "Chosen by the data" not in run_command(command, "esc50", "--help")[1]
+
+
+def test_an_option_that_is_named_is_not_left_to_the_data():
+    recipe = replace(RECIPES["from_scratch"], from_data=frozenset({"epochs", "noise", "mean"}))
+    words = ["--data", "x", "--epochs", "40", "--no-noise", "--batch_size=8"]
+    assert RecipeOptions.of(recipe).change(recipe, words).from_data == {"mean"}
+    assert RecipeOptions.of(recipe).change(recipe).from_data == recipe.from_data
 
 
 def test_audit_has_no_options_that_it_does_not_use(run_command):

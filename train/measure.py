@@ -1,0 +1,92 @@
+"""What the training clips tell about themselves: how long they are, their mean and deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ast_model import Frontend
+from data import Clip, Clips
+from data.audio import read_header
+from data.cache import ClipCache
+from data.dataset import ClipDataset, load_batches
+from data.statistics import Statistics, moments
+from train.recipe import Recipe
+
+SAMPLED_CLIPS = 1000  # of many: their mean is within 0.1 of that of all
+BATCH = 20
+WINDOW, HOP = 0.025, 0.010  # seconds, of the filterbank
+
+
+def evenly(clips: Clips, count: int) -> Clips:
+    """At most `count` of the clips, evenly taken; the same ones from every command."""
+    if len(clips) <= count:
+        return clips
+    return clips[np.linspace(0, len(clips) - 1, count).astype(int)]
+
+
+def frames_of(seconds: np.ndarray) -> np.ndarray:
+    """Frames of the filterbank in clips of so many seconds, int64; 0 below one window."""
+    frames = 1 + np.floor((np.asarray(seconds) - WINDOW) / HOP + 1e-6).astype(np.int64)
+    return np.maximum(frames, 0)
+
+
+def seconds_of(frames: int) -> float:
+    """How long a clip of so many frames is."""
+    return WINDOW + HOP * (frames - 1)
+
+
+def clip_frames(clips: Clips) -> np.ndarray:
+    """Frames of each clip (clips that can be read,), int64; only headers are read."""
+    seconds = []
+    for clip in clips:
+        try:
+            seconds.append(read_header(clip.path).seconds)
+        except (OSError, ValueError):  # the audit lists them
+            continue
+    return frames_of(np.array(seconds))
+
+
+def measure_statistics(
+    recipe: Recipe,
+    clips: Sequence[Clip],
+    cache: ClipCache | None = None,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    skip_unreadable: bool = False,
+) -> Statistics:
+    """Mean and standard deviation of the log-mel values that a recipe's front end makes of clips.
+
+    Measured over the clips' own frames, cut at the recipe's length, without augmentation: how much
+    padding follows does not change them. `with_padding` of the result gives the numbers that
+    papers publish, which count the padding.
+
+    Raises:
+        ValueError: no clip can be read; without `skip_unreadable`, the first that cannot.
+    """
+    frontend = Frontend(recipe.frontend_config()).to(device)
+    rate = frontend.config.sample_rate
+    num_classes = 1 + Clips.of(clips).targets()[0].max(initial=-1)
+    dataset = ClipDataset(clips, num_classes, rate, cache, skip_unreadable=skip_unreadable)
+    batches = load_batches(dataset, batch_size=BATCH, workers=workers)
+    own = total = 0  # frames
+    with tqdm(total=len(clips), desc="mean, std", unit="clip", leave=False, disable=None) as bar:
+
+        def own_frames():
+            nonlocal own, total
+            for batch in batches:
+                bar.update(len(batch.lengths))
+                if not len(batch.lengths):
+                    continue
+                fbank = frontend.filterbank(batch.waveforms.to(device), batch.lengths)
+                frames = frontend.fbank.num_frames(batch.lengths).clamp(max=recipe.num_frames)
+                own += int(frames.sum())
+                total += len(frames) * recipe.num_frames
+                inside = torch.arange(recipe.num_frames) < frames[:, None]
+                yield fbank[inside.to(device)]
+
+        mean, std = moments(own_frames())
+    return Statistics(mean, std, 1 - own / total)
