@@ -12,8 +12,9 @@ Recordings with several classes each: --loss bce --metric mAP. Not from the pape
 promised, since the data are yours.
 
 Measured: 2,000 spoken digits of four speakers in ten folders, `train from_scratch --data DIGITS`
-and nothing else: 99.0 % on its test split at the last epoch, 97.0 % at the one that validation
-chooses, in under five minutes on one core (bf16).
+and nothing else: 98.0 % on its test split of 200, at the last epoch as at the one that validation
+chooses, in 3 min 17 s on two cores (bf16). With one thread, which rounds otherwise, 99.0 and
+97.0 % in 4 min 46 s.
 """
 
 from dataclasses import replace
