@@ -12,6 +12,11 @@ from train.cli.terminal import close_stdout, describe, is_users_mistake, logging
 
 PROGRAM = "ast-audio"
 
+# OpenMP's threads spin while they wait for each other, which costs training more than half of its
+# speed where another process needs a core. After fewer turns they sleep, at little or no cost on
+# idle cores (tests/benchmarks/bench_busy.py). It is read once, when PyTorch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 COMMANDS = {
     "download": "fetch a data set and unpack it",
     "prepare": "decode and resample a data set once, to FLAC",

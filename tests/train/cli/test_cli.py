@@ -165,3 +165,15 @@ def test_one_process_commands_refuse_torchrun_once(run_command, monkeypatch):
     assert "runs runs in one process, but torchrun started 2" in err
     monkeypatch.setenv("RANK", "1")
     assert run_command("runs") == (0, "", "")
+
+
+@pytest.mark.parametrize(("given", "set_to"), [(None, "10000"), ("7", "7")])
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch, given, set_to):
+    """Said before PyTorch, and OpenMP with it, is loaded."""
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if given:
+        monkeypatch.setenv("GOMP_SPINCOUNT", given)
+    code = "import os, sys, train.cli; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    words = [sys.executable, "-c", code]
+    result = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == [set_to, "False"]
