@@ -3,7 +3,8 @@
     make demo
 
 Expected: at least 90 % on the validation fold (measured: 95.8 % at the last epoch), in about a
-minute on two cores. Patches as high as the spectrogram learn faster from few clips than square ones.
+minute on two cores. Patches as high as the spectrogram learn faster from few clips than square
+ones.
 """
 
 from train.recipe import Recipe
