@@ -44,9 +44,9 @@ class Data:
     fold_column: str = ""
     """The column of the fold."""
     split_column: str = ""
-    """The column that says train, valid or test."""
+    """The column that says train, validation or test."""
     group_column: str = ""
-    """The column of what may not be in two parts: speaker, site, recording."""
+    """The column of what has to stay in one split: speaker, site, recording."""
     label_separator: str = ""
     """What stands between several classes of one clip."""
     skip_unreadable: bool = False
