@@ -11,13 +11,17 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 NO_GROUP = b"\xff"  # a byte that no text has in UTF-8
+CHUNK = 4096  # clips that are put into columns, or taken out of them, at a time
+
+Row = tuple[str, tuple[int, ...], int | None, str | None, str | None]
+"""A clip without its objects: path, targets, fold, split, group. Millions of them take time."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class CategoryColumn:
     def __getitem__(self, row: int) -> Any:
         return self.values[self.codes.item(row)]
 
+    def take(self, rows: np.ndarray) -> list[Any]:
+        """The values of some rows."""
+        return [self.values[code] for code in self.codes[rows].tolist()]
+
 
 @dataclass(frozen=True, eq=False)
 class RaggedColumn:
@@ -54,6 +62,23 @@ class RaggedColumn:
 
     def __getitem__(self, row: int) -> Any:
         return self.content[self.offsets.item(row) : self.offsets.item(row + 1)]
+
+    def take(self, rows: np.ndarray) -> list[Any]:
+        """The sequences of some rows: of bytes, or lists of numbers."""
+        if isinstance(self.content, bytes):
+            bounds = self.offsets[rows].tolist(), self.offsets[1:][rows].tolist()
+            return [self.content[start:end] for start, end in zip(*bounds, strict=True)]
+        numbers, counts = self.joined(rows)
+        flat, ends = numbers.tolist(), np.cumsum(counts).tolist()
+        return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def joined(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of some rows, end to end, and how many each row has: (rows,) int64."""
+        offsets = self.offsets.astype(np.int64)
+        starts = offsets[:-1][rows]
+        counts = offsets[1:][rows] - starts
+        before = np.cumsum(counts) - counts  # numbers of the rows before each
+        return self.content[np.arange(counts.sum()) + np.repeat(starts - before, counts)], counts
 
 
 class Columns(NamedTuple):
@@ -87,17 +112,26 @@ class Clips(Sequence[Clip]):
         """The same clips in columns, consumed one by one; `clips` itself if it is so already."""
         if isinstance(clips, cls):
             return clips
+        return cls.of_rows(
+            (str(clip.path), clip.targets, clip.fold, clip.split, clip.group) for clip in clips
+        )
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Row]) -> Clips:
+        """The clips of these rows, whose paths are as `str` of a Path gives them."""
         folder, fold, split = _CategoryWriter(), _CategoryWriter(), _CategoryWriter()
         name, group = _RaggedWriter(bytearray()), _RaggedWriter(bytearray())
         targets = _RaggedWriter(array("i"))
-        for clip in clips:
-            head, separator, tail = str(clip.path).rpartition(os.sep)
-            folder.append(head + separator)
-            name.append(_encode(tail))
-            targets.append(clip.targets)
-            fold.append(clip.fold)
-            split.append(clip.split)
-            group.append(NO_GROUP if clip.group is None else _encode(clip.group))
+        rows = iter(rows)
+        while chunk := list(islice(rows, CHUNK)):
+            paths, some_targets, folds, splits, groups = zip(*chunk, strict=True)
+            cuts = [path.rfind(os.sep) + 1 for path in paths]
+            folder.extend([path[:cut] for path, cut in zip(paths, cuts, strict=True)])
+            name.extend([_encode(path[cut:]) for path, cut in zip(paths, cuts, strict=True)])
+            targets.extend(some_targets)
+            fold.extend(folds)
+            split.extend(splits)
+            group.extend([NO_GROUP if text is None else _encode(text) for text in groups])
         writers = folder, name, targets, fold, split, group
         columns = Columns(*(writer.column() for writer in writers))
         return cls(columns, _compact(np.arange(len(columns.fold.codes))))
@@ -119,10 +153,13 @@ class Clips(Sequence[Clip]):
             _group(group[row]),
         )
 
+    def __iter__(self) -> Iterator[Clip]:
+        return (Clip(Path(path), *fields) for path, *fields in self.rows())
+
     def __add__(self, other: Clips) -> Clips:
         if self._columns is other._columns:
             return Clips(self._columns, np.concatenate([self._rows, other._rows]))
-        return Clips.of(chain(self, other))
+        return Clips.of_rows(chain(self.rows(), other.rows()))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Clips | tuple):
@@ -140,7 +177,7 @@ class Clips(Sequence[Clip]):
 
     def __getstate__(self) -> dict[str, Any]:
         minority = 2 * len(self._rows) < len(self._columns.fold.codes)
-        return vars(Clips.of(iter(self)) if minority else self)
+        return vars(Clips.of_rows(self.rows()) if minority else self)
 
     @property
     def nbytes(self) -> int:
@@ -154,6 +191,22 @@ class Clips(Sequence[Clip]):
 
     # Whole columns, without making the clips.
 
+    def rows(self) -> Iterator[Row]:
+        """The clips as `of_rows` takes them, several times as fast as `Clip` objects."""
+        _, _, targets, fold, split, _ = self._columns
+        for rows in self._chunks():
+            some_targets = map(tuple, targets.take(rows))
+            fields = some_targets, fold.take(rows), split.take(rows), self._groups(rows)
+            yield from zip(self._paths(rows), *fields, strict=True)
+
+    def paths(self) -> Iterator[str]:
+        """The path of each clip."""
+        return (path for rows in self._chunks() for path in self._paths(rows))
+
+    def groups(self) -> Iterator[str | None]:
+        """The group of each clip."""
+        return (group for rows in self._chunks() for group in self._groups(rows))
+
     def values(self, field: str) -> set[Any]:
         """What occurs as "fold", "split" or "folder" (which ends with a separator)."""
         column: CategoryColumn = getattr(self._columns, field)
@@ -165,19 +218,31 @@ class Clips(Sequence[Clip]):
         code = column.values.index(value) if value in column.values else -1
         return column.codes[self._rows] == code
 
-    def groups(self) -> Iterator[str | None]:
-        """The group of each clip."""
-        return (_group(self._columns.group[row]) for row in self._rows)
-
     def targets(self) -> tuple[np.ndarray, np.ndarray]:
         """The class indices of all clips, end to end, and how many each has: (clips,), int64."""
-        column = self._columns.targets
-        offsets = column.offsets.astype(np.int64)
-        starts = offsets[:-1][self._rows]
-        counts = offsets[1:][self._rows] - starts
-        before = np.cumsum(counts) - counts  # targets of the clips before each
-        indices = np.arange(counts.sum()) + np.repeat(starts - before, counts)
-        return column.content[indices].astype(np.int64), counts
+        targets, counts = self._columns.targets.joined(self._rows)
+        return targets.astype(np.int64), counts
+
+    def replace(self, field: str, values: Iterable[int | str]) -> Clips:
+        """The clips with another value each of "fold" or "split"."""
+        writer = _CategoryWriter()
+        writer.extend(list(values))
+        column = writer.column()
+        if len(column.codes) != len(self):
+            raise ValueError(f"{len(column.codes)} values for {len(self)} clips: give one for each")
+        every_row = np.arange(len(self._columns.fold.codes))
+        whole = self if np.array_equal(self._rows, every_row) else Clips.of_rows(self.rows())
+        return Clips(whole._columns._replace(**{field: column}), whole._rows)
+
+    def _chunks(self) -> Iterator[np.ndarray]:
+        return (self._rows[start : start + CHUNK] for start in range(0, len(self), CHUNK))
+
+    def _paths(self, rows: np.ndarray) -> list[str]:
+        folders, names = self._columns.folder.take(rows), self._columns.name.take(rows)
+        return [folder + _decode(name) for folder, name in zip(folders, names, strict=True)]
+
+    def _groups(self, rows: np.ndarray) -> list[str | None]:
+        return [_group(stored) for stored in self._columns.group.take(rows)]
 
 
 class _CategoryWriter:
@@ -185,8 +250,10 @@ class _CategoryWriter:
         self.code_of: dict[Any, int] = {}
         self.codes = array("I")
 
-    def append(self, value: Any) -> None:
-        self.codes.append(self.code_of.setdefault(value, len(self.code_of)))
+    def extend(self, values: Sequence[Any]) -> None:
+        for value in dict.fromkeys(values):
+            self.code_of.setdefault(value, len(self.code_of))
+        self.codes.extend([self.code_of[value] for value in values])
 
     def column(self) -> CategoryColumn:
         return CategoryColumn(tuple(self.code_of), _compact(self.codes))
@@ -197,9 +264,10 @@ class _RaggedWriter:
         self.content = content
         self.lengths = array("I")  # half the memory of offsets until all are known
 
-    def append(self, row: bytes | Sequence[int]) -> None:
-        self.content.extend(row)
-        self.lengths.append(len(row))
+    def extend(self, rows: Sequence[bytes | Sequence[int]]) -> None:
+        text = isinstance(self.content, bytearray)
+        self.content.extend(b"".join(rows) if text else chain.from_iterable(rows))
+        self.lengths.extend(map(len, rows))
 
     def column(self) -> RaggedColumn:
         text = isinstance(self.content, bytearray)

@@ -3,6 +3,7 @@
 import os
 import pickle
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -100,6 +101,34 @@ def test_columns_tell_what_the_clips_do(clips, field):
     assert targets.tolist() == [target for clip in columns for target in clip.targets]
     assert counts.tolist() == [len(clip.targets) for clip in columns]
     assert list(columns.groups()) == [clip.group for clip in columns]
+
+
+@given(CLIPS, st.slices(12))
+def test_rows_are_the_clips_without_objects(clips, some):
+    columns = Clips.of(clips)[some]
+    assert [Clip(Path(path), *fields) for path, *fields in columns.rows()] == [*clips[some]]
+    assert list(columns.paths()) == [str(clip.path) for clip in clips[some]]
+    assert Clips.of_rows(columns.rows()) == columns
+
+
+def test_more_clips_than_are_taken_at_a_time_come_back(monkeypatch):
+    monkeypatch.setattr(data.clips, "CHUNK", 7)
+    columns = Clips.of(FEW)
+    assert columns == FEW and tuple(columns[5:40]) == FEW[5:40]
+    assert Clips.of_rows(columns[::-1].rows()) == FEW[::-1]
+
+
+@given(CLIPS, st.slices(12), st.booleans())
+def test_a_field_is_replaced_and_the_others_stay(clips, some, twice):
+    columns = Clips.of(clips)[some]
+    columns = columns + columns if twice else columns
+    folds = [*range(len(columns))]
+    expected = [replace(clip, fold=fold) for clip, fold in zip(columns, folds, strict=True)]
+    before = tuple(columns)
+    assert list(columns.replace("fold", folds)) == expected
+    assert tuple(columns) == before
+    with pytest.raises(ValueError, match="give one for each"):
+        columns.replace("split", ["train"] * (1 + len(columns)))
 
 
 @given(CLIPS, CLIPS)
