@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
 from ast_model import AudioClassifier
 from ast_model.timeline import windows
 from data.files import atomic_file
 from train.device import autocast
 from train.inference.models import load_model
+from train.inference.progress import Progress
 from train.inference.recordings import Recordings, find_recordings
 from train.tables import write_parquet
 
@@ -92,45 +92,56 @@ def embed(
         with autocast(next(classifier.parameters()).device, precision):
             return classifier.embed(padded, lengths=lengths, level=level).float().cpu()
 
-    return _embeddings(recordings, _windows(classifier, recordings, step), vectors, batch_size)
+    return _embeddings(classifier, recordings, step, vectors, batch_size)
 
 
-def _windows(classifier: AudioClassifier, recordings: Recordings, step: int) -> Iterator[Row]:
+def _windows(
+    classifier: AudioClassifier, recordings: Recordings, step: int, progress: Progress
+) -> Iterator[Row]:
     """The windows of all recordings, one after another, `step` samples apart.
 
     A recording up to the classifier's `longest_clip` is one window, cut as in training.
     """
-    size, files = classifier.window_size, recordings.seconds.items()
-    for path, seconds in tqdm(files, "embed", unit="file", leave=False, disable=None):
+    size = classifier.window_size
+    for path, seconds in recordings.seconds.items():
         with recordings.skipping(path):
             if round(seconds * recordings.sample_rate) <= classifier.longest_clip:
-                clip = recordings.load(path)[:size]
+                waveform = recordings.load(path)
+                clip = waveform[:size]
                 yield Row(path, 0, len(clip), clip)
+                progress.hear(waveform)
                 continue
-            for start, window in windows(recordings.stream(path), size, step):
+            blocks = progress.through(recordings.stream(path))
+            for start, window in windows(blocks, size, step):
                 recordings.require_length(path, window)
                 yield Row(path, start, start + len(window), window)
 
 
 def _embeddings(
+    classifier: AudioClassifier,
     recordings: Recordings,
-    stream: Iterator[Row],
+    step: int,
     vectors: Callable[[Sequence[Row]], Tensor],
     batch_size: int,
 ) -> Iterator[Embedding]:
     """Every recording that could be read to its end; a batch may hold windows of several."""
 
-    def rows() -> Iterator[Row]:
+    def rows(stream: Iterator[Row]) -> Iterator[Row]:
         while batch := list(islice(stream, batch_size)):
             for row, vector in zip(batch, vectors(batch), strict=True):
                 yield row._replace(content=vector)
 
-    for path, group in groupby(rows(), key=attrgetter("path")):
-        _, starts, ends, contents = zip(*group, strict=True)
-        if path not in recordings.failures:
-            spans = (np.array(samples) / recordings.sample_rate for samples in (starts, ends))
-            yield Embedding(path, *spans, torch.stack(contents).numpy())
-    recordings.require_any()
+    count, rate = 0, recordings.sample_rate
+    with Progress("embed", recordings.seconds, rate) as progress:
+        stream = rows(_windows(classifier, recordings, step, progress))
+        for path, group in groupby(stream, key=attrgetter("path")):
+            _, starts, ends, contents = zip(*group, strict=True)
+            if path not in recordings.failures:
+                count += 1
+                spans = (np.array(samples) / rate for samples in (starts, ends))
+                yield Embedding(path, *spans, torch.stack(contents).numpy())
+        recordings.require_any()
+        progress.finish(count)
     recordings.log_notes()
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+
+import torch
 
 import weights
 from ast_model import AudioClassifier
 from ast_model.quantise import quantise
 from train.device import choose_device, choose_precision, compile_in_place, require_compiler
-from train.run_folder import RECIPE
+from train.run_folder import RECIPE, RunRecord, read_metrics, read_run
 from weights.loading import locate
 
 MODELS = ("best", "last", "averaged")  # model folders of a run
+
+logger = logging.getLogger(__name__)
 
 
 def find_model(source: str | Path) -> tuple[Path, Path | None]:
@@ -35,6 +40,9 @@ def load_model(
 ) -> tuple[AudioClassifier, str]:
     """A classifier that is ready to run, and the precision to run it in, as `autocast` takes it.
 
+    What was loaded is logged in a line: where from, how large, of a run which epoch, on which
+    device and in which precision it runs.
+
     Args:
         source: what `weights.load` takes.
         device: auto (GPU where there is one), cpu, cuda or cuda:N.
@@ -49,9 +57,42 @@ def load_model(
     precision = choose_precision(precision, device)
     if compile:
         require_compiler(precision)
-    classifier = weights.load(source, device=device)
+    path, run = find_model(source)
+    classifier = weights.load(path, device=device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    logger.info(f"model {_described(source, path, run, classifier)}; {name}, {precision}")
     if precision == "int8":
         quantise(classifier.model)
     if compile:
         compile_in_place(classifier.model)
     return classifier, precision
+
+
+def _described(
+    source: str | Path, path: Path, run: Path | None, classifier: AudioClassifier
+) -> str:
+    """A model's name, size and, of a run, epoch."""
+    shown = str(source)
+    if Path(source).exists():  # no hub id, whose folder in the cache says nothing
+        is_below = path.is_absolute() and path.is_relative_to(Path.cwd())
+        shown = str(path.relative_to(Path.cwd()) if is_below else path)
+    parameters = sum(parameter.numel() for parameter in classifier.model.parameters())
+    words = [f"{shown}: {parameters:,} parameters", f"{len(classifier.classes)} classes"]
+    if run is not None:
+        try:
+            words.append(epoch_of(read_run(run), path.name))
+        except ValueError:  # a damaged record, which the model does not need
+            words.append(f"epoch unknown: {RECIPE} beside it is damaged")
+    return ", ".join(words)
+
+
+def epoch_of(run: RunRecord, model: str) -> str:
+    """Which epoch of its run `last`, `best` or `averaged` is, and whether more are to come."""
+    rows, metric = list(read_metrics(run.folder)), run.recipe.metric
+    if model == "averaged" or not rows:
+        return "weights averaged over epochs" if model == "averaged" else "epoch unknown"
+    row = rows[-1] if model == "last" else max(rows, key=lambda row: row[metric])
+    which = f"epoch {row['epoch']:.0f} of {run.recipe.epochs}"
+    if not run.finished:
+        return f"{which} (this run is not finished)"
+    return f"{which}, {'the last' if model == 'last' else f'of the best validation {metric}'}"

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
 from ast_model import AST, AudioClassifier
 from ast_model.timeline import Timeline
 from train.device import autocast
 from train.inference.models import load_model
+from train.inference.progress import Progress
 from train.inference.recordings import Recordings, find_recordings
 from train.inference.spectrogram import SpectrogramStream
 
@@ -114,12 +114,13 @@ class Predictor:
 
     def predictions(self) -> Iterator[Prediction]:
         """Every recording that can be read, then a log of what there is to say of all of them."""
-        count = len(self.recordings.seconds)
-        with tqdm(total=count, desc="predict", unit="file", leave=False, disable=None) as bar:
-            for prediction in chain(self._clips(), self._long_recordings()):
-                bar.update()
+        count, recordings = 0, self.recordings
+        with Progress("predict", recordings.seconds, recordings.sample_rate) as progress:
+            for prediction in chain(self._clips(progress), self._long_recordings(progress)):
+                count += 1
                 yield prediction
-        self.recordings.require_any()
+            recordings.require_any()
+            progress.finish(count)
         if not self.pad:
             logger.info(self._saving())
         self.recordings.log_notes()
@@ -146,7 +147,7 @@ class Predictor:
             while batch := list(islice(group, self.batch_size)):
                 yield batch
 
-    def _clips(self) -> Iterator[Prediction]:
+    def _clips(self, progress: Progress) -> Iterator[Prediction]:
         for paths in self.batches():
             waveforms: dict[Path, Tensor] = {}
             for path in paths:
@@ -157,12 +158,15 @@ class Predictor:
                 yield from self._batch(clips)
             for path in waveforms.keys() - clips.keys():  # longer than their headers say
                 yield self._windows(path, [waveforms[path]])
+            for waveform in waveforms.values():
+                progress.hear(waveform)
 
-    def _long_recordings(self) -> Iterator[Prediction]:
+    def _long_recordings(self, progress: Progress) -> Iterator[Prediction]:
         for path, seconds in self.recordings.seconds.items():
             if round(seconds * self.recordings.sample_rate) > self.longest_clip:
                 with self.recordings.skipping(path):
-                    yield self._windows(path, self.recordings.stream(path))
+                    blocks = progress.through(self.recordings.stream(path))
+                    yield self._windows(path, blocks)
 
     def _batch(self, waveforms: Mapping[Path, Tensor]) -> Iterator[Prediction]:
         clips = list(waveforms.values())

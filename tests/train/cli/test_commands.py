@@ -239,7 +239,11 @@ def test_predict_names_classes_of_any_file(run_folder, tmp_path, run_command):
     words = ("predict", run_folder, file, "--top-k", "3", "--device", "cpu")
     code, out, err = run_command(*words)
     assert code == 0, err
-    assert [len(out.splitlines()), out.splitlines()[0]] == [4, str(file)]
+    lines = out.splitlines()
+    assert lines[0].startswith(f"model {run_folder / 'last'}: ")
+    assert "epoch 1 of 1, the last; CPU, fp32" in lines[0]
+    assert [len(lines), lines[1], lines[2]] == [7, "1 recording, 0.45 s of sound", str(file)]
+    assert lines[-1].startswith("1 recording, 0.45 s of sound in ")
     (result,) = json.loads(run_command(*words, "--json")[1])
     probabilities = [entry["probability"] for entry in result["classes"]]
     assert probabilities == sorted(probabilities, reverse=True)

@@ -61,6 +61,8 @@ def test_the_command_tabulates_and_writes_what_the_function_gives(
     assert code == 0, err
     found = ensemble(models, corpus_folder, corpus="esc50", fold=1, device="cpu")
     lines = out.splitlines()
+    assert all(f"model {each}: " in line for each, line in zip(models, lines, strict=False))
+    lines = lines[len(models) :]
     assert lines[0] == "esc50, fold 1, 8 clips"
     rows = [*found.model_scores.items(), ("ensemble", found.scores)]
     for line, (name, scores) in zip(lines[2:6], rows, strict=True):

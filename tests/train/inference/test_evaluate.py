@@ -43,7 +43,7 @@ def test_the_command_prints_what_the_function_gives(run_command, run_folder, cor
         "esc50", "fold 2", 2, 8, [],
     ]  # fmt: skip
     out = run_command(*words)[1]
-    assert out.startswith("esc50, fold 2, 8 clips\n")
+    assert "; CPU, fp32\nesc50, fold 2, 8 clips\n" in out
     assert f"mAP        {found.scores['mAP']:.4f}\n" in out
 
 

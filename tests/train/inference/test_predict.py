@@ -73,7 +73,7 @@ def test_the_caller_computes_in_its_own_precision_between_two_predictions(model_
 
 def test_the_table_lists_the_likeliest_classes(command, sounds):
     out, err = command(sounds / "a.wav", sounds / "short.wav", "--top-k", "2")
-    lines = out.splitlines()
+    lines = out.splitlines()[2:-1]  # without what runs, and how fast it was
     assert [len(lines), lines[0], lines[3]] == [6, str(sounds / "short.wav"), str(sounds / "a.wav")]
     assert "note: 1 of 2 recordings are at 8000 Hz" in err
 
@@ -106,20 +106,20 @@ def test_a_csv_holds_a_row_a_class(command, sounds, tmp_path):
     header, *rows = rows_of(tmp_path / "new" / "classes.csv")
     assert header == ["file", "class", "probability"]
     assert len(rows) == 4 * 3
-    assert out == f"wrote {tmp_path / 'new' / 'classes.csv'}: 12 rows for 4 recordings\n"
+    assert out.endswith(f"wrote {tmp_path / 'new' / 'classes.csv'}: 12 rows for 4 recordings\n")
 
 
 def test_a_threshold_replaces_the_top_classes(command, sounds):
     out, _ = command(sounds / "a.wav", "--threshold", "0", "--top-k", "1", "--json")
     assert len(json.loads(out)[0]["classes"]) == 3
     out, _ = command(sounds / "a.wav", "--threshold", "1")
-    assert out.splitlines()[1].strip() == "no class reaches 1"
+    assert out.splitlines()[3].strip() == "no class reaches 1"
 
 
 def test_a_timeline_is_that_of_the_classifier(command, classifier, sounds, tmp_path, no_pictures):
     words = ["--timeline", "--hop", "0.5", "--top-k", "1", "--out", tmp_path / "out"]
     out, _ = command(sounds, *words)
-    assert out == f"wrote {tmp_path / 'out'}: a .csv and a .png for each of 4 recordings\n"
+    assert out.endswith(f"wrote {tmp_path / 'out'}: a .csv and a .png for each of 4 recordings\n")
     header, *rows = rows_of(tmp_path / "out" / "long.wav.csv")
     assert header == ["start", "end", "class", "probability"]
     timeline = classifier.timeline(stream_audio(sounds / "long.wav"), hop=0.5)
