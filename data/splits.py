@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -48,8 +47,7 @@ def stratified_split(
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}
     splits = [split for split in SPLITS if shares[split] > 0]
     indices = _stratify(manifest, [shares[split] for split in splits], seed, "splits")
-    pairs = zip(manifest.clips, indices, strict=True)
-    clips = Clips.of(replace(clip, split=splits[index]) for clip, index in pairs)
+    clips = manifest.clips.replace("split", (splits[index] for index in indices))
     return replace(manifest, clips=clips)
 
 
@@ -65,16 +63,18 @@ def stratified_folds(manifest: Manifest, folds: int = 5, seed: int = 0) -> Manif
     if folds < 2:
         raise ValueError(f"{folds} folds: expected at least 2, to train on one and test on another")
     indices = _stratify(manifest, [1 / folds] * folds, seed, "folds")
-    pairs = zip(manifest.clips, indices, strict=True)
-    clips = Clips.of(replace(clip, fold=index + 1) for clip, index in pairs)
+    clips = manifest.clips.replace("fold", (index + 1 for index in indices))
     return replace(manifest, clips=clips)
 
 
-class _Unit(NamedTuple):
-    """Clips that stay together: those of a group, or one without a group."""
+class _Units(NamedTuple):
+    """What stays together: the clips of a group, or one without a group."""
 
-    clips: list[int]  # indices
-    labels: Counter[int]  # how many of the clips have the class
+    of_clip: np.ndarray  # (clips,) index of the unit
+    sizes: np.ndarray  # (units,) in clips
+    offsets: np.ndarray  # (units + 1,) unit u has labels[offsets[u] : offsets[u + 1]]
+    labels: np.ndarray  # the classes of each unit, and
+    counts: np.ndarray  # how many of its clips have the class
 
 
 def _stratify(manifest: Manifest, shares: Sequence[float], seed: int, what: str) -> list[int]:
@@ -84,75 +84,97 @@ def _stratify(manifest: Manifest, shares: Sequence[float], seed: int, what: str)
             f"{manifest.name} has splits or folds of its own: expected clips without; use those"
         )
     units = _units(manifest)
-    units = [units[index] for index in np.random.default_rng(seed).permutation(len(units))]
-    units.sort(key=lambda unit: -len(unit.clips))  # large groups while there is room for them
-    spread = Counter(label for unit in units for label in unit.labels)
-    spread.pop(len(manifest.classes), None)  # clips of no class need not be everywhere
-    short = [label for label in sorted(spread) if spread[label] < len(shares)]
-    if short:
+    order = np.random.default_rng(seed).permutation(len(units.sizes))
+    order = order[np.argsort(-units.sizes[order], kind="stable")]  # large ones while there is room
+    spread = np.bincount(units.labels, minlength=len(manifest.classes))
+    spread = spread[: len(manifest.classes)]  # clips of no class need not be everywhere
+    if len(short := np.flatnonzero((spread > 0) & (spread < len(shares)))):
         raise ValueError(
             f"{manifest.name} has {len(short)} classes too small for {len(shares)} {what}, the "
             f"first is {manifest.classes[short[0]]!r} with {spread[short[0]]} clips or groups: "
             f"expected {len(shares)}; add recordings, remove the class, or ask for fewer {what}"
         )
-    assigned = _assign(units, shares)
-    reached = {(label, split) for unit, split in assigned for label in unit.labels}
-    for label in sorted(spread):
-        if any((label, split) not in reached for split in range(len(shares))):
+    split_of, lacking = _assign(units, order, shares)
+    for label in np.flatnonzero(spread).tolist():
+        if lacking[label]:
             raise ValueError(
                 f"{manifest.name}: {manifest.classes[label]!r} is not in all {len(shares)} {what} "
                 f"with seed {seed}, since other classes bind its clips; try another seed"
             )
-    split_of = {index: split for unit, split in assigned for index in unit.clips}
-    return [split_of[index] for index in range(len(manifest.clips))]
+    return np.array(split_of, np.int64)[units.of_clip].tolist()
 
 
-def _units(manifest: Manifest) -> list[_Unit]:
-    members: dict[tuple[str, object], list[int]] = {}
-    for index, clip in enumerate(manifest.clips):
-        key = ("clip", index) if clip.group is None else ("group", clip.group)
-        members.setdefault(key, []).append(index)
+def _units(manifest: Manifest) -> _Units:
+    first_of: dict[str, int] = {}
+    of_clip = np.fromiter(
+        (
+            index if group is None else first_of.setdefault(group, index)
+            for index, group in enumerate(manifest.clips.groups())
+        ),
+        np.int64,
+    )
+    _, of_clip, sizes = np.unique(of_clip, return_inverse=True, return_counts=True)
+    targets, counts = manifest.clips.targets()
+    owners = np.repeat(of_clip, counts)
     # Clips of no class (multi-label) are spread as a class of their own, one after the last.
-    labels = [clip.targets or (len(manifest.classes),) for clip in manifest.clips]
-    return [
-        _Unit(clips, Counter(label for index in clips for label in labels[index]))
-        for clips in members.values()
-    ]
+    none, num_labels = of_clip[counts == 0], 1 + len(manifest.classes)
+    keys = np.concatenate([owners * num_labels + targets, (none + 1) * num_labels - 1])
+    keys, counts = np.unique(keys, return_counts=True)
+    owners, labels = np.divmod(keys, num_labels)
+    offsets = np.searchsorted(owners, np.arange(1 + len(sizes)))
+    return _Units(of_clip, sizes, offsets, labels, counts)
 
 
-def _assign(units: list[_Unit], shares: Sequence[float]) -> list[tuple[_Unit, int]]:
+def _assign(
+    units: _Units, order: np.ndarray, shares: Sequence[float]
+) -> tuple[list[int], dict[int, set[int]]]:
     """Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011) of whole groups.
 
     Class by class, the rarest of the remaining ones first, each unit goes to the split that still
     lacks most clips of the class. Beyond the paper, the last units of a class go to splits that
     have none of it.
+
+    Returns:
+        The split of each unit, and for each class the splits that have none of it.
     """
-    totals: Counter[int] = Counter()
-    for unit in units:
-        totals.update(unit.labels)
-    wanted = {label: [total * share for share in shares] for label, total in totals.items()}
-    num_clips = sum(len(unit.clips) for unit in units)
-    room = [num_clips * share for share in shares]  # as `wanted`, in clips of any class
-    waiting: dict[int, dict[int, _Unit]] = {label: {} for label in totals}
-    for index, unit in enumerate(units):
-        for label in unit.labels:
-            waiting[label][index] = unit
-    lacking = {label: set(range(len(shares))) for label in totals}
-    assigned = []
-    while waiting:
-        rarest = min(waiting, key=lambda label: (len(waiting[label]), label))
-        for index, unit in list(waiting[rarest].items()):
-            last_ones = len(waiting[rarest]) <= len(lacking[rarest])
-            choice = sorted(lacking[rarest]) if last_ones else range(len(shares))
-            split = max(choice, key=lambda split: (wanted[rarest][split], room[split]))
-            assigned.append((unit, split))
-            room[split] -= len(unit.clips)
-            for label, count in unit.labels.items():
-                wanted[label][split] -= count
+    waiting = _units_by_label(units, order)
+    left = {label: len(members) for label, members in waiting.items()}  # of those, not assigned
+    totals = np.bincount(units.labels, units.counts).tolist()
+    wanted = {label: [totals[label] * share for share in shares] for label in waiting}
+    room = [len(units.of_clip) * share for share in shares]  # as `wanted`, in clips of any class
+    lacking = {label: set(range(len(shares))) for label in waiting}
+    sizes, offsets, labels, counts = (column.tolist() for column in units[1:])
+    split_of = [-1] * len(sizes)
+    while left:
+        rarest = min(left, key=lambda label: (left[label], label))
+        for unit in waiting[rarest]:
+            if split_of[unit] >= 0:
+                continue
+            needs = list(zip(wanted[rarest], room, strict=True))
+            if left[rarest] <= len(lacking[rarest]):  # the last ones
+                split = max(sorted(lacking[rarest]), key=needs.__getitem__)
+            else:
+                split = needs.index(max(needs))
+            split_of[unit] = split
+            room[split] -= sizes[unit]
+            for position in range(offsets[unit], offsets[unit + 1]):
+                label = labels[position]
+                wanted[label][split] -= counts[position]
                 lacking[label].discard(split)
-                del waiting[label][index]
-        del waiting[rarest]
-    return assigned
+                left[label] -= 1
+        del left[rarest]
+    return split_of, lacking
+
+
+def _units_by_label(units: _Units, order: np.ndarray) -> dict[int, list[int]]:
+    """The units that have each class, in this order."""
+    owners = np.repeat(np.arange(len(units.sizes)), np.diff(units.offsets))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    by_label = np.lexsort((place[owners], units.labels))
+    labels, starts = np.unique(units.labels[by_label], return_index=True)
+    members = np.split(owners[by_label], starts[1:])
+    return {label: part.tolist() for label, part in zip(labels.tolist(), members, strict=True)}
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,15 @@ def test_the_seed_decides_and_nothing_else():
     assert stratified_folds(manifest, seed=1) != stratified_folds(manifest)
 
 
+def test_a_corpus_is_split_as_by_earlier_versions():
+    targets = [(n % 3,) if n % 7 else (n % 3, 3) for n in range(40)]
+    groups = [f"speaker {n % 11}" if n % 2 else None for n in range(40)]
+    splits = [clip.split[0] for clip in stratified_split(corpus(*targets, groups=groups)).clips]
+    assert "".join(splits) == "vtttttttttttvttttttvttttttttttttvttttttt"
+    folds = [str(clip.fold) for clip in stratified_folds(corpus(*targets)).clips]
+    assert "".join(folds) == "2421215544532115552443155314133224341233"
+
+
 def test_three_clips_are_enough_for_three_splits_and_two_are_not():
     manifest = stratified_split(corpus(*[(0,)] * 3, *[(1,)] * 90))
     assert counts(manifest, "split")[0] == {"train": 1, "validation": 1, "test": 1}
