@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-import weights
 from ast_model import AudioClassifier
 from data import Manifest
 from data.files import atomic_file, is_leftover, write_json
@@ -41,6 +40,7 @@ from train.run_folder import (
     write_predictions,
     write_table,
 )
+from weights.folder import write_folder
 
 if TYPE_CHECKING:
     from train.loop import TrainState
@@ -220,7 +220,7 @@ class Run:
         if is_main_process():
             classes, multi_label = self.manifest.classes, self.manifest.multi_label
             classifier = AudioClassifier(model, state.frontend, classes, multi_label)
-            weights.save(self.folder / name, classifier)
+            write_folder(self.folder / name, classifier)
 
     def save_results(
         self, state: TrainState, logits: Tensor, scores: dict[str, Any], test_logits: Tensor | None

@@ -11,7 +11,12 @@ from typing import Any
 from ast_model import ASTConfig, AudioClassifier
 from ast_model.config import PRESETS
 from weights.fetch import HUB_ID
-from weights.folder import MODEL_TYPE, runs_in_transformers
+from weights.folder import (
+    MODEL_TYPE,
+    THEIR_WINDOW,
+    runs_in_transformers,
+    unknown_to_transformers,
+)
 
 SECONDS_PER_FRAME = 0.01
 SHOWN_CLASSES = 10
@@ -51,8 +56,8 @@ logits = model(classifier.frontend(waveform[None])).logits
 ```"""
 
 NO_USE_OF_THEIRS = """\
-`transformers` cannot run this model: its AST has square patches, CLS and DIST tokens, and the head
-behind both."""
+`transformers` cannot run this model, which has {unknown}: its AST has square patches, CLS and DIST
+tokens, and the head behind both."""
 
 
 @dataclass(frozen=True)
@@ -201,11 +206,13 @@ def _measurement(score: Score | None) -> list[str]:
 
 def _use(classifier: AudioClassifier) -> list[str]:
     frontend = classifier.frontend.config
-    if not runs_in_transformers(classifier.model.config):
+    unknown = unknown_to_transformers(classifier.model.config)
+    if unknown:
         theirs = NO_USE_OF_THEIRS
     else:
-        theirs = THEIR_USE if frontend.window == "hanning" else THEIR_USE_WITH_OUR_FRONTEND
+        theirs = THEIR_USE if frontend.window == THEIR_WINDOW else THEIR_USE_WITH_OUR_FRONTEND
     known = {"rate": frontend.sample_rate, "window": frontend.window}
+    known["unknown"] = " and ".join(unknown)
     return [text.format(**known) for text in (OUR_USE, theirs)]
 
 

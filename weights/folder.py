@@ -34,6 +34,7 @@ WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 MODEL_TYPE, BASELINE_TYPE = "audio-spectrogram-transformer", "timm-image-model"
 MODEL_FILES = frozenset({CONFIG, PREPROCESSOR, CARD, WEIGHTS, PICKLED_WEIGHTS})
 MULTI_LABEL = "multi_label_classification"
+THEIR_WINDOW = "hanning"  # the only one of transformers' ASTFeatureExtractor
 
 HUB_DEFAULTS = {
     "hidden_size": 768,
@@ -60,7 +61,7 @@ def save(folder: str | Path, classifier: AudioClassifier, card: str | None = Non
     """Write a model folder, whole or not at all.
 
     `transformers.ASTForAudioClassification.from_pretrained(folder)` and `ASTFeatureExtractor`
-    read it where `runs_in_transformers` holds.
+    read it where `runs_in_transformers` holds; what they cannot do with it is logged as a warning.
 
     Args:
         folder: a new or empty folder, or one that holds an older model, which is replaced.
@@ -72,6 +73,13 @@ def save(folder: str | Path, classifier: AudioClassifier, card: str | None = Non
         ValueError: the folder holds something else than a model; it is as it was.
         OSError: the disk is full or the folder cannot be written; nothing is left half-written.
     """
+    write_folder(folder, classifier, card)
+    if limit := limit_in_transformers(classifier):
+        logger.warning(f"{folder}: {limit}")
+
+
+def write_folder(folder: str | Path, classifier: AudioClassifier, card: str | None = None) -> None:
+    """`save` without a word on transformers, for a training run, which saves after every epoch."""
     folder = Path(folder).resolve()  # a link goes on pointing to it
     require_replaceable(folder)
     model = classifier.model
@@ -165,9 +173,38 @@ def read_folder(folder: Path) -> Checkpoint:
     return Checkpoint(config, state, frontend, distinct(classes, folder), multi_label)
 
 
-def runs_in_transformers(config: ASTConfig) -> bool:
+def runs_in_transformers(config: ASTConfig | BaselineConfig) -> bool:
     """Whether transformers' AST can be this model."""
-    return config.distilled and config.pooling == "cls" and config.patch[0] == config.patch[1]
+    return not unknown_to_transformers(config)
+
+
+def unknown_to_transformers(config: ASTConfig | BaselineConfig) -> list[str]:
+    """What about a model transformers' AST cannot have; nothing where it can be the model."""
+    if isinstance(config, BaselineConfig):
+        return [f"timm's {config.name}, no AST"]
+    height, width = config.patch
+    found = {
+        f"patches of {height} x {width}": height != width,
+        "no DIST token": not config.distilled,
+        "a head on the mean of the patch tokens": config.pooling == "patches",
+    }
+    return [what for what, is_so in found.items() if is_so]
+
+
+def limit_in_transformers(classifier: AudioClassifier) -> str | None:
+    """What transformers cannot do with a saved model, in a sentence; None where it can do all."""
+    if unknown := unknown_to_transformers(classifier.model.config):
+        return (
+            f"transformers cannot run this model, which has {' and '.join(unknown)}; "
+            "AudioClassifier.from_pretrained loads it"
+        )
+    window = classifier.frontend.config.window
+    if window == THEIR_WINDOW:
+        return None
+    return (
+        f"transformers runs this model, but its ASTFeatureExtractor has no {window} window, so its "
+        "features differ: give its model those of classifier.frontend"
+    )
 
 
 def _require_ast(folder: Path, hub: dict[str, Any]) -> None:
@@ -272,7 +309,7 @@ def _hub_preprocessor(config: FrontendConfig) -> dict[str, Any]:
 
 
 def _read_frontend(file: Path, config: ASTConfig | BaselineConfig) -> FrontendConfig:
-    window = "hanning"  # the only one of transformers' extractor
+    window = THEIR_WINDOW
     if not file.is_file():
         logger.warning(f"no {file}: AudioSet's mean and std are assumed")
         mean, std = STATISTICS["AudioSet"]

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from ast_model import ASTConfig
-from weights.folder import PREPROCESSOR, runs_in_transformers
+from weights.folder import PREPROCESSOR, THEIR_WINDOW, unknown_to_transformers
 from weights.loading import load
-
-THEIR_WINDOW = "hanning"  # the only one of ASTFeatureExtractor
 
 # Measured on 500 recordings: 5.6e-4, in bins near the floor of the log.
 FEATURES_TOLERANCE = 1e-3  # of normalised log-mel values
@@ -109,12 +107,11 @@ def require_transformers(config: ASTConfig) -> ModuleType:
     Raises:
         ValueError: it is not installed, or its AST cannot have this `config`.
     """
-    if not runs_in_transformers(config):
+    if unknown := unknown_to_transformers(config):
         raise ValueError(
-            f"a model with patches of {config.patch[0]} x {config.patch[1]}, "
-            f"{'a' if config.distilled else 'no'} DIST token and pooling {config.pooling} cannot "
-            "be compared with transformers, whose AST has square patches, a DIST token and "
-            "pooling cls; convert it without the comparison"
+            f"a model that has {' and '.join(unknown)} cannot be compared with transformers, whose "
+            "AST has square patches, a DIST token and pooling cls; convert it without the "
+            "comparison"
         )
     try:
         import transformers
