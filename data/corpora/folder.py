@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path, PurePath
 
 from data.files import is_audio
-from data.manifest import Clip, Clips, Manifest
+from data.manifest import Clips, Manifest
 from data.splits import SPLIT_NAMES
 
 OF_TABLES = "; a table is read with --corpus table (data.table)"
@@ -48,10 +48,11 @@ def folder(root: str | Path) -> Manifest:
         for path in _subfolders(split_folder, left_out)
     ] or [(None, path) for path in folders]
     classes = tuple(sorted({path.name for _, path in class_folders}))
-    clips = Clips.of(
-        Clip(file, (classes.index(path.name),), split=split)
+    targets = {name: (target,) for target, name in enumerate(classes)}
+    clips = Clips.of_rows(
+        (file, targets[path.name], None, split, None)
         for split, path in class_folders
-        for file in sorted(_audio_files(path, left_out))
+        for file in _audio_files(path, left_out)
     )
     if left_out:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
@@ -72,7 +73,7 @@ def _subfolders(folder: Path, left_out: Counter[str]) -> list[Path]:
     if audio:
         raise ValueError(
             f"{folder} holds {len(audio)} audio files outside of any class, the first is "
-            f"{audio[0].name!r}: expected {folder.name}/<class>/<file>; move each into its class "
+            f"{audio[0]!r}: expected {folder.name}/<class>/<file>; move each into its class "
             "folder"
         )
     if not folders:
@@ -108,19 +109,22 @@ def _holds_audio(folder: Path) -> bool:
     return any(is_audio(path.name) for path in folder.iterdir())
 
 
-def _audio_files(folder: Path, left_out: Counter[str]) -> list[Path]:
-    """The audio files in a folder at any depth."""
-    folders, files = _listing(folder, left_out)
+def _audio_files(folder: Path, left_out: Counter[str]) -> list[str]:
+    """The audio files in a folder at any depth, by their paths' parts."""
+    folders, names = _listing(folder, left_out)
+    start = str(folder / "name").removesuffix("name")
+    files = [start + name for name in names]
     for inner in folders:
         if inner.is_symlink():  # it may lead back up
             left_out["linked folder"] += 1
         else:
             files += _audio_files(inner, left_out)
-    return files
+    by_parts = (lambda file: file.split(os.sep)) if folders else None  # noqa: PTH206
+    return sorted(files, key=by_parts)
 
 
-def _listing(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[Path]]:
-    """The folders and the audio files in a folder, each by name; everything else is counted."""
+def _listing(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[str]]:
+    """The folders in a folder and the names of its audio files; everything else is counted."""
     folders, audio = [], []
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -129,7 +133,7 @@ def _listing(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[Pat
             elif entry.is_dir():
                 folders.append(folder / entry.name)
             elif is_audio(entry.name):
-                audio.append(folder / entry.name)
+                audio.append(entry.name)
             else:
                 suffix = PurePath(entry.name).suffix.lower()
                 # repr: a suffix may hold anything, a line break included

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+from data.clips import Row
 from data.files import inner_parts, is_audio, missing_files, open_table, split_name
-from data.manifest import Clip, Clips, Manifest
+from data.manifest import Clips, Manifest
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 NOISE = "_background_noise_"  # a few minutes of noise to mix in, not a class
@@ -51,15 +52,15 @@ def speech_commands(root: str | Path) -> Manifest:
     listed = read_lists(root, words)
     classes = AUTHORS_ORDER if set(words) == set(AUTHORS_ORDER) else tuple(words)
 
-    def clips() -> Iterator[Clip]:
+    def rows() -> Iterator[Row]:
         for index, word in enumerate(classes):
-            folder, targets = root / word, (index,)
+            start, targets = str(root / word / "name").removesuffix("name"), (index,)
             for stem, name in words[word].items():
                 split = hash_split(stem) if listed is None else listed.get((word, stem), "train")
                 speaker = stem.partition(SPEAKER_END)[0]
-                yield Clip(folder / name, targets, split=split, group=speaker)
+                yield start + name, targets, None, split, speaker
 
-    return Manifest("speech_commands", Clips.of(clips()), classes)
+    return Manifest("speech_commands", Clips.of_rows(rows()), classes)
 
 
 def find_clips(root: Path) -> dict[str, dict[str, str]]:

@@ -100,6 +100,13 @@ def test_nothing_is_said_where_nothing_is_left_out(tmp_path, caplog):
     assert not caplog.messages
 
 
+def test_clips_are_in_the_order_of_their_paths_as_pathlib_has_it(tmp_path):
+    lay_out(tmp_path, "a/x-1.wav", "a/x/1.wav", "a/x.wav", "a/y/z/2.wav", "a/y/z-1.wav")
+    paths = [clip.path for clip in folder(tmp_path).clips]
+    assert paths == sorted(paths)
+    assert paths[0].parent.name == "x"
+
+
 def test_a_class_folder_may_be_a_link(tmp_path):
     lay_out(tmp_path, "elsewhere/1.wav", "root/b/1.wav")
     (tmp_path / "root" / "a").symlink_to(tmp_path / "elsewhere")
