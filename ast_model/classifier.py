@@ -39,6 +39,7 @@ CUT_UP_TO = 1.1
 LOUDEST = 2.0  # of samples in [-1, 1] that resampling or mastering made overshoot
 LEVELS = ("clip", "frame", "patch")
 CLIPS_AT_ONCE = 8
+MUCH_PADDING = 0.2  # of the input in training: from there on silence is taken for some class
 
 
 class AudioClassifier(nn.Module):
@@ -90,7 +91,7 @@ class AudioClassifier(nn.Module):
         self.frontend = frontend
         self.classes = tuple(classes)
         self.multi_label = multi_label
-        self._warned_of_scale = False
+        self._warned_of_scale = self._warned_of_padding = False
 
     @classmethod
     def from_pretrained(
@@ -233,7 +234,8 @@ class AudioClassifier(nn.Module):
     ) -> Timeline:
         """What is heard when: the probabilities in overlapping windows of the model's length.
 
-        The last window ends with the recording; a recording shorter than a window is one window,
+        A model that learnt from much padding cannot be trusted here, which is logged once. The last
+        window ends with the recording; a recording shorter than a window is one window,
         padded as in training. A file, or a recording that comes in blocks, is never in memory as
         a whole; how it is cut into blocks changes nothing.
 
@@ -263,6 +265,8 @@ class AudioClassifier(nn.Module):
             spans += [(start, start + len(window)) for start, window in batch]
             stacked = torch.stack([window for _, window in batch])
             probabilities.append(self.probabilities(stacked).cpu())
+        if len(spans) > 1:
+            self._warn_of_padding()
         starts, ends = (torch.tensor(spans, dtype=torch.float64) / rate).unbind(1)
         return Timeline(starts, ends, torch.cat(probabilities), self.classes, self.multi_label)
 
@@ -357,6 +361,17 @@ class AudioClassifier(nn.Module):
         """Seconds from one column of the patch grid to the next: 0.1 at the paper's stride."""
         samples = self._ast().config.stride[1] * self.frontend.fbank.shift
         return samples / self.frontend.config.sample_rate
+
+    def _warn_of_padding(self) -> None:
+        share = self.frontend.config.padded_share
+        if share < MUCH_PADDING or self._warned_of_padding:
+            return
+        self._warned_of_padding = True
+        logger.warning(
+            f"the model learnt from inputs of which {share:.0%} was padding after the clip: do not "
+            "trust it in long recordings, where it takes silence, and sounds in the middle of a "
+            "window, for any class; train with --placement random"
+        )
 
     def _ast(self) -> AST:
         if not isinstance(self.model, AST):

@@ -16,6 +16,7 @@ PRESETS: dict[str, dict[str, int]] = {
 weights that are usually loaded into an AST of that size; the AST is the same for both numbers."""
 
 POOLINGS = ("cls", "patches")
+PADDINGS = ("zeros", "silence")
 WINDOWS = ("hamming", "hanning", "povey", "blackman", "rectangular")
 
 
@@ -140,6 +141,11 @@ class FrontendConfig:
         mean: of the data set's log-mel values; the default is AudioSet's.
         std: their standard deviation.
         sample_rate: of the waveforms, in Hz.
+        padding: what follows a clip shorter than the input: "zeros" in the log-mel domain, which is
+            louder than most sound, as in the authors' code and all published checkpoints; or
+            "silence", the values that samples of zero have.
+        padded_share: how much of the input was padding in training, on average. A model that has
+            learnt from much of it tells little about silence in a long recording.
 
     Raises:
         ValueError: a field is out of range.
@@ -151,12 +157,18 @@ class FrontendConfig:
     mean: float = -4.2677393
     std: float = 4.5689974
     sample_rate: int = 16_000
+    padding: str = "zeros"
+    padded_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "num_mel_bins", "sample_rate"):
             _require_positive_integer(name, getattr(self, name))
         if self.window not in WINDOWS:
             raise ValueError(f"window {self.window!r} is unknown; use one of {', '.join(WINDOWS)}")
+        if self.padding not in PADDINGS:
+            raise ValueError(f"padding {self.padding!r} is unknown; use one of {PADDINGS}")
+        if not 0 <= self.padded_share <= 1:
+            raise ValueError(f"padded_share {self.padded_share} is not a share, in [0, 1]")
         if not self.std > 0:
             raise ValueError(f"std {self.std} is not positive; measure it with `ast-audio stats`")
 

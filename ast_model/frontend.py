@@ -15,6 +15,7 @@ from torch.nn import functional
 from ast_model.config import WINDOWS, FrontendConfig
 
 LOG_FLOOR = torch.finfo(torch.float32).eps  # Kaldi's floor of mel energies; its log is -15.94
+SILENCE = math.log(LOG_FLOOR)  # log-mel value of samples that are all zero
 FRAMES_AT_ONCE = 1024  # on a CPU: temporaries of 2 MB at 16 kHz, which stay in its cache
 BAND = 32  # mel bins of one matrix product
 
@@ -213,6 +214,7 @@ class Frontend(nn.Module):
         super().__init__()
         self.config = config
         self.fbank = KaldiFbank(config.sample_rate, config.num_mel_bins, config.window)
+        self.fill = SILENCE if config.padding == "silence" else 0.0  # frames after a clip
 
     def forward(
         self, waveforms: Tensor, lengths: Tensor | None = None, num_frames: int | None = None
@@ -238,8 +240,9 @@ class Frontend(nn.Module):
         """`forward` without the normalisation.
 
         The mean of each clip's own samples is subtracted first. Frames beyond `num_frames` are
-        cut at the end. Missing ones are zeros in the log-mel domain, which is louder than most
-        sound: a quirk of the authors' code, which published checkpoints rely on.
+        cut at the end. Missing ones are `config.padding`: zeros in the log-mel domain, which is
+        louder than most sound, are a quirk of the authors' code, which published checkpoints
+        rely on.
         """
         num_frames = self.config.num_frames if num_frames is None else num_frames
         samples = self.fbank.check_clips(waveforms, lengths)
@@ -248,8 +251,12 @@ class Frontend(nn.Module):
         means = [clip[:count].mean() for clip, count in zip(waveforms, samples, strict=True)]
         longest = self.fbank.num_samples(num_frames)
         waveforms = waveforms[:, :longest] - torch.stack(means)[:, None]
-        fbank, _ = self.fbank(waveforms, torch.tensor(samples).clamp(max=longest))
-        return functional.pad(fbank, (0, 0, 0, num_frames - fbank.shape[1]))
+        fbank, clip_frames = self.fbank(waveforms, torch.tensor(samples).clamp(max=longest))
+        fbank = functional.pad(fbank, (0, 0, 0, num_frames - fbank.shape[1]))
+        if not self.fill:
+            return fbank
+        after = torch.arange(num_frames, device=fbank.device) >= clip_frames[:, None]
+        return fbank.masked_fill(after[..., None], self.fill)
 
     def traceable(self, waveforms: Tensor) -> Tensor:
         """`forward` without lengths, checks, or loops over the clips, for `torch.export`.
@@ -267,7 +274,7 @@ class Frontend(nn.Module):
         waveforms = functional.pad(waveforms, (0, longest))[:, :longest]
         log_mel = fbank._log_mel(waveforms.unfold(1, fbank.window_size, fbank.shift))
         after = torch.arange(frames, device=waveforms.device) >= clip_frames
-        return self.normalise(log_mel.masked_fill(after[:, None], 0))
+        return self.normalise(log_mel.masked_fill(after[:, None], self.fill))
 
     def normalise(self, fbank: Tensor) -> Tensor:
         """To mean 0 and standard deviation 0.5, not 1 (authors' code; checkpoints rely on it)."""

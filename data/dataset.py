@@ -17,6 +17,7 @@ from data.audio import load_audio
 from data.augment import Uniforms, clip_generator, mixup, mixup_weight
 from data.cache import ClipCache
 from data.manifest import Clip
+from data.placement import Placement
 from data.waveform_augment import WaveformAugmentation, WaveformAugmenter
 
 
@@ -61,6 +62,8 @@ class ClipDataset(Dataset[Item]):
         mixup_rate: probability of mixing a clip with another one, drawn for each clip.
         seed, epoch: of the clip's random numbers.
         augmentation: of each waveform, before mixup; None for none.
+        placement: where in the input a clip lies, and how often there is none; None leaves clips
+            as they are.
         skip_unreadable: a clip whose file cannot be read becomes an item without samples, and one
             whose mixup partner cannot be read is not mixed; `Item.skipped` names the file. An
             unreadable recording of background noise stops all the same.
@@ -81,6 +84,7 @@ class ClipDataset(Dataset[Item]):
         epoch: int = 0,
         augmentation: WaveformAugmentation | None = None,
         skip_unreadable: bool = False,
+        placement: Placement | None = None,
     ) -> None:
         self.clips = clips
         self.num_classes = num_classes
@@ -93,6 +97,7 @@ class ClipDataset(Dataset[Item]):
         if augmentation and augmentation.active:
             self.augmenter = WaveformAugmenter(augmentation, sample_rate, self.load)
         self.skip_unreadable = skip_unreadable
+        self.placement = placement
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -107,23 +112,32 @@ class ClipDataset(Dataset[Item]):
             partner, weight = int(generator.integers(len(self.clips))), mixup_weight(generator)
         uniforms = generator.random(6, dtype=np.float32)
         noise_seed = int(generator.integers(2**32))
-        # CutMix's are drawn after them: a seed goes on giving the numbers it gave before CutMix.
-        uniforms = np.append(uniforms, generator.random(4, dtype=np.float32))
+        # What came later is drawn after them: a seed goes on giving the numbers it gave before.
+        uniforms = np.append(uniforms, generator.random(4, dtype=np.float32))  # CutMix
         seeds = generator.integers(2**32, size=2).tolist()
+        placement = self.placement
+        is_background = bool(placement) and generator.random() < placement.background_rate
 
         skipped: list[str] = []
         index %= len(self.clips)
-        waveform = self._waveform(index, seeds[0], skipped)
+        waveform = self._waveform(index, seeds[0], skipped, is_background)
         target = self._target(index)
-        if mixed and len(waveform):
+        if is_background:
+            target.fill_(placement.background_target)
+        elif mixed and len(waveform):
             other = self._waveform(partner, seeds[1], skipped)
             if len(other):
                 waveform = mixup(waveform, other, weight)
                 target = weight * target + (1 - weight) * self._target(partner)
         return Item(waveform, target, torch.from_numpy(uniforms), noise_seed, tuple(skipped))
 
-    def _waveform(self, index: int, seed: int, skipped: list[str]) -> Tensor:
-        """The augmented clip; without samples, and its file added to `skipped`, if unreadable."""
+    def _waveform(
+        self, index: int, seed: int, skipped: list[str], is_background: bool = False
+    ) -> Tensor:
+        """The clip, augmented and placed, or the background of its input.
+
+        Without samples, and its file added to `skipped`, if unreadable.
+        """
         path = self.clips[index].path
         try:
             waveform = self.load(path, self.sample_rate)
@@ -132,7 +146,14 @@ class ClipDataset(Dataset[Item]):
                 raise
             skipped.append(str(path))
             return torch.empty(0)
-        return self.augmenter(waveform, seed) if self.augmenter else waveform
+        if self.augmenter:
+            waveform = self.augmenter(waveform, seed)
+        if self.placement is None:
+            return waveform
+        generator = np.random.default_rng(seed)
+        if is_background:
+            return self.placement.background(waveform, generator)
+        return self.placement.place(waveform, generator)
 
     def _target(self, index: int) -> Tensor:
         target = torch.zeros(self.num_classes)

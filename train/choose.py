@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,10 @@ STEPS_AN_EPOCH = 20  # with fewer, batches get smaller
 LEAST_BATCH = 8
 STEPS_FOR_MIXUP = 1000  # mixup slows learning, and pays only where a run is long enough to overfit
 MASKED = 5  # a time mask hides at most a fifth of a clip
+BACKGROUND = 0.15  # of the training examples
+NAMES_OF_BACKGROUND = frozenset(
+    {"background", "background noise", "background_noise", "noise", "silence", "silent", "nothing"}
+)
 
 logger = logging.getLogger(__name__)
 
@@ -162,11 +166,25 @@ def masks(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
 
 def time_shift(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
     """From random weights: anywhere for long sounds, a little for words."""
+    if recipe.placement == "random" and recipe.num_frames < LONG_CLIPS:
+        return Choice({"time_shift_frames": 0}, "clips lie anywhere in the input as it is")
     if is_pretrained(recipe):
         return Choice({"time_shift_frames": 0}, "pretrained weights know sounds wherever they lie")
     if recipe.num_frames >= LONG_CLIPS:
         return Choice({"time_shift_frames": recipe.num_frames // 2}, "a sound may lie anywhere")
     return Choice({"time_shift_frames": recipe.num_frames // 10}, "a word may begin a bit later")
+
+
+def background(recipe: Recipe, classes: Sequence[str]) -> Choice:
+    """Some examples of no class, unless silence or noise is a class itself."""
+    if recipe.placement != "random":
+        return Choice({"background_rate": 0.0}, "every clip lies at the start of the input")
+    own = [name for name in classes if name.strip("_ ").lower() in NAMES_OF_BACKGROUND]
+    if own:
+        return Choice({"background_rate": 0.0}, f"background is a class of these data: {own[0]}")
+    return Choice(
+        {"background_rate": BACKGROUND}, "what lies between the sounds of a recording is no class"
+    )
 
 
 BEFORE_MEASURING = (network, stride, input_length)
@@ -176,17 +194,23 @@ CHOSEN = frozenset(
     {
         *("preset", "patch", "stride", "pooling", "num_frames", "mean", "std"),
         *("batch_size", "epochs", "warmup_epochs", "learning_rate", "layer_decay"),
-        *("mixup_rate", "time_mask", "time_shift_frames"),
+        *("mixup_rate", "time_mask", "time_shift_frames", "background_rate"),
     }
 )
 """The fields that `choose` can choose; a recipe for own data leaves them to it."""
 
 
-def choose(recipe: Recipe, clips: Clips, cache: ClipCache | None = None) -> Recipe:
+def choose(
+    recipe: Recipe,
+    clips: Clips,
+    cache: ClipCache | None = None,
+    classes: Sequence[str] = (),
+) -> Recipe:
     """The recipe with every field of `recipe.from_data` chosen; each choice is logged, and why.
 
     Args:
         clips: the training split. Headers are read, and up to `SAMPLED_CLIPS` clips decoded.
+        classes: their names, by which a class of background is known.
 
     Returns:
         A recipe that leaves nothing to the data. Where no clip can be read, with the values that
@@ -197,6 +221,7 @@ def choose(recipe: Recipe, clips: Clips, cache: ClipCache | None = None) -> Reci
         recipe = _make(recipe, BEFORE_MEASURING, frames, len(clips))
         recipe = _apply(recipe, statistics(recipe, clips, cache))
         recipe = _make(recipe, AFTER_MEASURING, frames, len(clips))
+        recipe = _apply(recipe, background(recipe, classes))
     return replace(recipe, from_data=frozenset())
 
 

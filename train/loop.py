@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -113,8 +113,8 @@ def train(
     workers = default_workers(device) if workers is None else workers
     splits = split_clips(manifest, fold, recipe.seed)
     with open_run(Path(folder), recipe, manifest, splits, checkpoint_minutes) as run:
-        splits = on_main_process(lambda: preflight(recipe, manifest, splits, cache))
-        run.splits = splits
+        splits, padded = on_main_process(lambda: preflight(recipe, manifest, splits, cache))
+        run.splits, run.padded_share = splits, padded
         state = TrainState.create(run, device)
         run.begin(state)
         ddp_model = wrap_ddp(state.model)
@@ -149,10 +149,10 @@ def train_batches(
     state: TrainState, clips: Clips, cache: ClipCache | None, workers: int
 ) -> Iterator[tuple[Batch, int]]:
     """This process's shard of each batch that the epoch has left, and the whole batch's clips."""
-    recipe = state.recipe
+    recipe, num_classes = state.recipe, state.model.config.num_classes
     dataset = ClipDataset(
         clips,
-        state.model.config.num_classes,
+        num_classes,
         state.frontend.config.sample_rate,
         cache,
         recipe.mixup_rate,
@@ -160,13 +160,14 @@ def train_batches(
         state.epoch,
         recipe.waveform_augmentation(),
         recipe.skip_unreadable,
+        recipe.placement_in(state.frontend.fbank.num_samples(recipe.num_frames), num_classes),
     )
     shards = epoch_batches(
         len(clips),
         recipe.batch_size,
         recipe.seed,
         state.epoch,
-        weights=clip_weights(clips, dataset.num_classes) if recipe.balanced_sampling else None,
+        weights=clip_weights(clips, num_classes) if recipe.balanced_sampling else None,
         rank=rank(),
         world_size=world_size(),
     )
@@ -351,15 +352,17 @@ class TrainState:
         device: torch.device,
         model: AST | Baseline,
         steps_per_epoch: int,
+        padded_share: float = 0.0,
     ) -> TrainState:
         """Before the first step of a model, which is on the device."""
+        frontend = Frontend(replace(recipe.frontend_config(), padded_share=padded_share))
         state = cls(
             recipe,
             precision,
             device,
             steps_per_epoch,
             model,
-            frontend=Frontend(recipe.frontend_config()).to(device),
+            frontend=frontend.to(device),
             optimizer=make_optimizer(recipe, model),
             scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
         )
@@ -385,7 +388,9 @@ class TrainState:
         with main_process_first():  # it may fetch the initial weights
             model = empty_model(saved["config"]) if saved else initial_model(recipe, classes)
         steps_per_epoch = -(-len(train) // recipe.batch_size)
-        state = cls.before_training(recipe, precision, device, model.to(device), steps_per_epoch)
+        state = cls.before_training(
+            recipe, precision, device, model.to(device), steps_per_epoch, run.padded_share
+        )
         if recipe.class_weights:
             state.class_weights = inverse_frequency(train, len(classes)).to(device)
         if recipe.skip_unreadable:

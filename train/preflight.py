@@ -27,11 +27,12 @@ logger = logging.getLogger(__name__)
 
 def preflight(
     recipe: Recipe, manifest: Manifest, splits: Splits, cache: ClipCache | None = None
-) -> Splits:
+) -> tuple[Splits, float]:
     """Audit the clips of a run, and log the findings and where the recipe does not fit them.
 
     Returns:
-        The splits, with `skip_unreadable` without the clips whose files are missing or broken.
+        The splits, with `skip_unreadable` without the clips whose files are missing or broken; and
+        how much of the input padding will fill in training, on average.
 
     Raises:
         ValueError: the recipe's loss cannot learn these labels, or the audit found an error.
@@ -68,8 +69,9 @@ def preflight(
     logger.info(input_fit(recipe, frames))
     for misfit in misfits(recipe, frames):
         logger.warning(misfit)
+    padded = padding(recipe, frames) if recipe.placement == "start" else 0.0
     if not recipe.skip_unreadable:
-        return splits
+        return splits, padded
     # A file may be broken behind a sound header. In training that is met when it comes; what is
     # scored has to be the same clips after every epoch.
     readable = {clip.path for clip in found.evaluation}
@@ -80,7 +82,7 @@ def preflight(
     )
     for path in sorted(readable - decodable):
         logger.info(f"unreadable, left out of validation and test: {path}")
-    return replace(splits, train=found.training, validation=validation, test=test)
+    return replace(splits, train=found.training, validation=validation, test=test), padded
 
 
 def input_fit(recipe: Recipe, frames: np.ndarray) -> str:
@@ -89,7 +91,7 @@ def input_fit(recipe: Recipe, frames: np.ndarray) -> str:
     line = (
         f"input of {recipe.num_frames} frames ({seconds_of(recipe.num_frames):.2f} s): "
         f"{(frames <= recipe.num_frames).mean():.0%} of the training clips fit in, "
-        f"{_padding(recipe, frames):.0%} of it is padding"
+        f"{padding(recipe, frames):.0%} of it is padding"
     )
     if suggested == recipe.num_frames:
         return line
@@ -116,10 +118,10 @@ def misfits(recipe: Recipe, frames: np.ndarray) -> list[str]:
             f"a time mask of up to {recipe.time_mask} frames can hide a whole clip: half of them "
             f"have {median} frames or fewer; use --time-mask {fitting}"
         )
-    padding = _padding(recipe, frames)
-    if padding > MOST_PADDING:
+    padded = padding(recipe, frames)
+    if padded > MOST_PADDING:
         length = input_length(recipe, frames, len(frames)).values["num_frames"]
-        found.append(f"{padding:.0%} of the input is padding: use --num-frames {length}")
+        found.append(f"{padded:.0%} of the input is padding: use --num-frames {length}")
     steps = recipe.epochs * -(-len(frames) // recipe.batch_size)
     if steps < FEWEST_STEPS:
         found.append(
@@ -129,7 +131,7 @@ def misfits(recipe: Recipe, frames: np.ndarray) -> list[str]:
     return found
 
 
-def _padding(recipe: Recipe, frames: np.ndarray) -> float:
+def padding(recipe: Recipe, frames: np.ndarray) -> float:
     """Share of the input that the clips do not fill, on average."""
     return 1 - float(np.minimum(frames, recipe.num_frames).mean()) / recipe.num_frames
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ast_model import ASTConfig, FrontendConfig
 from data.corpora import COLUMNS
+from data.placement import Placement
 from data.waveform_augment import WaveformAugmentation
 
 Corpus = Literal[
@@ -214,6 +215,13 @@ class Augmentation:
     noise; hurts where that noise contains the classes."""
     noise_folder: str = ""
     """Folder of recordings for `background_noise_prob`."""
+    placement: Literal["start", "random"] = "start"
+    """Where in the input a clip lies in training. Start: at its beginning, with padding after it, as
+    published. Random: anywhere, with noise or silence around it, so that the model can be trusted
+    in long recordings; short clips are then padded with silence."""
+    background_rate: float = 0.0
+    """Share of training examples that are background alone, to be called no class; needs random
+    placement. Hurts where silence or noise is a class."""
     mixup_rate: float = 0.0
     """Share of clips mixed with another one, on waveforms."""
     cutmix_rate: float = 0.0
@@ -290,7 +298,8 @@ class Recipe(
             _check_type(self.name, name, getattr(self, name), expected)
         for name in ("epochs", "batch_size", "grad_accumulation_steps", "learning_rate"):
             self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("mixup_rate", "cutmix_rate", "label_smoothing", *WAVEFORM_AUGMENTATIONS):
+        rates = ("mixup_rate", "cutmix_rate", "background_rate")
+        for name in (*rates, "label_smoothing", *WAVEFORM_AUGMENTATIONS):
             self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
         for name in ("weight_decay", "warmup_epochs", "warmup_steps", "max_grad_norm"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
@@ -305,6 +314,8 @@ class Recipe(
         span = (first, last) == (0, 0) or 1 <= first <= last <= self.epochs
         span |= "epochs" in self.from_data
         self._require("average_epochs", span, f"(0, 0) or within 1 to {self.epochs}")
+        placed = self.placement == "random" or not self.background_rate
+        self._require("background_rate", placed, "0 unless placement is random")
         both = self.warmup_epochs and self.warmup_steps
         if both and "warmup_epochs" not in self.from_data:
             raise ValueError(f"recipe {self.name}: give warmup_epochs or warmup_steps, not both")
@@ -337,12 +348,20 @@ class Recipe(
     def frontend_config(self) -> FrontendConfig:
         """The front end that this recipe trains behind."""
         names = ("num_frames", "num_mel_bins", "window", "mean", "std")
-        return FrontendConfig(**{name: getattr(self, name) for name in names})
+        padding = "silence" if self.placement == "random" else "zeros"
+        return FrontendConfig(padding=padding, **{name: getattr(self, name) for name in names})
 
     def columns(self) -> dict[str, str]:
         """What `open_corpus` is told of the data's columns."""
         given = {name: getattr(self, name) for name in COLUMNS}
         return {name: value for name, value in given.items() if value}
+
+    def placement_in(self, samples: int, num_classes: int) -> Placement | None:
+        """How training clips lie in an input of so many samples; None: at its start."""
+        if self.placement == "start":
+            return None
+        no_class = 0.0 if self.loss == "bce" else 1 / num_classes
+        return Placement(samples, self.background_rate, no_class)
 
     def waveform_augmentation(self) -> WaveformAugmentation:
         """What is done to waveforms before mixup."""

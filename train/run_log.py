@@ -120,6 +120,7 @@ class Run:
     splits: Splits
     record: RunRecord | None  # of the run to resume
     checkpoint_seconds: float
+    padded_share: float = 0.0  # of the input, in training
     board: SummaryWriter | None = None
     bar: tqdm | None = None
     saved: float = 0.0  # when the last checkpoint was, by the monotonic clock

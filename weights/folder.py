@@ -305,6 +305,8 @@ def _hub_preprocessor(config: FrontendConfig) -> dict[str, Any]:
         "padding_value": 0.0,
         "return_attention_mask": False,
         "window": config.window,
+        "padding": config.padding,
+        "padded_share": config.padded_share,
     }
 
 
@@ -324,6 +326,8 @@ def _read_frontend(file: Path, config: ASTConfig | BaselineConfig) -> FrontendCo
         mean=mean,
         std=std,
         sample_rate=hub["sampling_rate"],
+        padding=hub.get("padding", "zeros"),
+        padded_share=hub.get("padded_share", 0.0),
     )
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ast_model.config import WINDOWS, FrontendConfig
-from ast_model.frontend import FRAMES_AT_ONCE, Frontend, KaldiFbank
+from ast_model.frontend import FRAMES_AT_ONCE, SILENCE, Frontend, KaldiFbank
 
 SILENCE = math.log(torch.finfo(torch.float32).eps)
 
@@ -299,6 +299,23 @@ class TestFrontend:
         assert fbank[1, :4].all()
         assert not fbank[1, 4:].any()
         assert frontend.filterbank(noise(1, 1_000)).shape == (1, 20, 128)
+
+    def test_padding_with_silence_is_what_samples_of_zero_give(self):
+        """Not at the edge of a clip, whose last windows hold samples of both."""
+        frontend = Frontend(replace(self.config, padding="silence"))
+        waveforms = noise(2, 6_000)
+        waveforms -= waveforms[:, :1_000].mean(1, keepdim=True)
+        waveforms[:, 1_000:] = 0
+        lengths = torch.tensor([1_000, 6_000])
+        padded, whole = frontend.filterbank(waveforms, lengths)
+        assert torch.equal(padded[7:], torch.full_like(padded[7:], SILENCE))
+        torch.testing.assert_close(padded[7:], whole[7:], rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            frontend.traceable(waveforms[:, :1_000]),
+            frontend(waveforms[:, :1_000]),
+            rtol=0,
+            atol=1e-4,
+        )
 
     def test_computes_no_frame_that_is_cut(self):
         frontend, seen = Frontend(self.config), []

@@ -89,6 +89,18 @@ def test_a_short_recording_is_padded_as_in_training(classifier):
     assert torch.equal(timeline.probabilities, classifier.probabilities(recording[None]))
 
 
+@pytest.mark.parametrize(
+    ("share", "samples", "warned"), [(0.3, 9_000, 1), (0.3, 4_000, 0), (0.1, 9_000, 0)]
+)
+def test_a_model_of_padded_clips_warns_once_of_long_recordings(share, samples, warned, caplog):
+    config = ASTConfig(num_classes=3, num_frames=26, width=24, heads=3, depth=1)
+    frontend = Frontend(FrontendConfig(num_frames=26, padded_share=share))
+    classifier = AudioClassifier(AST(config).eval(), frontend, CLASSES)
+    for _ in range(2):
+        classifier.timeline(torch.zeros(samples))
+    assert caplog.text.count("30% was padding") == warned
+
+
 def test_only_a_few_windows_are_held(classifier):
     """Blocks are asked for as they are needed, and the scores come before the end."""
     asked, heard_at = [], []

@@ -11,6 +11,7 @@ from data.augment import Uniforms
 from data.cache import ClipCache
 from data.dataset import ClipDataset, collate, load_batches
 from data.manifest import Clip
+from data.placement import Placement
 from data.waveform_augment import WaveformAugmentation
 
 
@@ -277,3 +278,22 @@ def test_an_error_that_cannot_be_sent_arrives_by_name():
 def test_a_negative_number_of_workers_is_refused(clips):
     with pytest.raises(ValueError, match="workers -1 is negative"):
         list(load_batches(ClipDataset(clips, 3), batch_size=3, workers=-1))
+
+
+def test_placed_clips_fill_the_input_and_keep_the_draws_of_others(clips):
+    placement = Placement(9_000, background_rate=0.0, background_target=0.0)
+    plain = ClipDataset(clips, 3, mixup_rate=0.5, seed=1)
+    placed = ClipDataset(clips, 3, mixup_rate=0.5, seed=1, placement=placement)
+    for index in range(8):
+        assert placed[index].waveform.shape == (9_000,)
+        assert torch.equal(placed[index].target, plain[index].target)
+        assert torch.equal(placed[index].uniforms, plain[index].uniforms)
+    assert torch.equal(placed[5].waveform, placed[5].waveform)
+
+
+def test_a_share_of_examples_is_background_whose_target_is_no_class(clips):
+    placement = Placement(9_000, background_rate=0.25, background_target=0.125)
+    dataset = ClipDataset(clips[:1] * 400, 3, mixup_rate=0.5, placement=placement)
+    empty = [item for item in dataset if item.target.tolist() == [0.125] * 3]
+    assert 70 < len(empty) < 130
+    assert max(item.waveform.square().mean().item() for item in empty) < 0.01 / 4

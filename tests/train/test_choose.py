@@ -134,10 +134,24 @@ def test_a_time_mask_is_in_proportion_to_the_clips():
 
 
 def test_sounds_shift_anywhere_words_a_little_pretrained_not_at_all():
+    at_start = replace(FROM_SCRATCH, placement="start", background_rate=0.0)
     long = replace(FROM_SCRATCH, num_frames=500)
     assert values(module.time_shift, long) == {"time_shift_frames": 250}
-    assert values(module.time_shift, FROM_SCRATCH) == {"time_shift_frames": 12}
+    assert values(module.time_shift, at_start) == {"time_shift_frames": 12}
+    assert values(module.time_shift, FROM_SCRATCH) == {"time_shift_frames": 0}  # placed anywhere
     assert values(module.time_shift, FINETUNE) == {"time_shift_frames": 0}
+
+
+def test_background_is_learnt_unless_it_is_a_class_or_clips_lie_at_the_start():
+    at_start = replace(FROM_SCRATCH, placement="start", background_rate=0.0)
+
+    def rate(recipe, classes):
+        return module.background(recipe, classes).values["background_rate"]
+
+    assert rate(FROM_SCRATCH, ["dog", "noisy street"]) == module.BACKGROUND
+    for name in ("silence", "_background_noise_", "Background"):
+        assert rate(FROM_SCRATCH, ["dog", name]) == 0
+    assert rate(at_start, ["dog"]) == 0
 
 
 @pytest.fixture

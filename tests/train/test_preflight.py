@@ -47,6 +47,14 @@ def test_the_input_is_compared_with_the_lengths_of_the_clips():
     assert input_fit(replace(RECIPE, num_frames=80), FRAMES).endswith("0% of it is padding")
 
 
+def test_padding_is_what_clips_at_the_start_leave_empty(recipe, manifest):
+    splits = split_clips(manifest, 1, seed=0)
+    frames = 198  # of 2 s
+    at_start = replace(recipe, num_frames=300)
+    assert preflight(at_start, manifest, splits)[1] == pytest.approx(1 - frames / 300)
+    assert preflight(replace(at_start, placement="random"), manifest, splits)[1] == 0
+
+
 def test_warnings_come_before_training_and_mean_and_std_are_measured(recipe, manifest, caplog):
     caplog.set_level("INFO")
     splits = split_clips(manifest, 1, seed=0)

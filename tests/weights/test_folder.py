@@ -24,8 +24,10 @@ def randomised(model):
 def tiny(multi_label=False, **changes):
     sizes = {"num_classes": 3, "num_frames": 64, "width": 24, "heads": 3, "depth": 2}
     model = randomised(AST(ASTConfig(**sizes | changes)).eval())
-    frontend = Frontend(FrontendConfig(num_frames=64, mean=-5.0, std=3.0))
-    return AudioClassifier(model, frontend, CLASSES, multi_label)
+    front_end = FrontendConfig(
+        num_frames=64, mean=-5.0, std=3.0, padding="silence", padded_share=0.25
+    )
+    return AudioClassifier(model, Frontend(front_end), CLASSES, multi_label)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,6 @@ def run(words: Sequence[str]) -> None:
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     splits = split_clips(manifest, options.fold, recipe.seed)
     cache = options.caching.clip_cache()
-    recipe = choose(recipe, splits.train, cache)
+    recipe = choose(recipe, splits.train, cache, manifest.classes)
     preflight(recipe, manifest, splits, cache)
     print(f"nothing stands in the way of training {recipe.name} on these data")

@@ -40,7 +40,7 @@ def run(words: Sequence[str]) -> None:
     recipe = options.recipe.change(recipe, rest)
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     clips = split_clips(manifest, options.fold, recipe.seed).train
-    recipe = choose(recipe, clips, options.reading.clip_cache())
+    recipe = choose(recipe, clips, options.reading.clip_cache(), manifest.classes)
     clips = evenly(clips, SAMPLED_CLIPS)
     device = choose_device(options.reading.device)
     workers = options.reading.workers

@@ -95,7 +95,8 @@ def chosen(
         begun = (before for folder in folders if (before := chosen_before(recipe, folder)))
         if before := next(begun, None):
             return before
-        return choose(recipe, split_clips(manifest, fold, recipe.seed).train, cache)
+        clips = split_clips(manifest, fold, recipe.seed).train
+        return choose(recipe, clips, cache, manifest.classes)
 
     return on_main_process(choose_once)
 
