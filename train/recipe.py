@@ -216,9 +216,9 @@ class Augmentation:
     noise_folder: str = ""
     """Folder of recordings for `background_noise_prob`."""
     placement: Literal["start", "random"] = "start"
-    """Where in the input a clip lies in training. Start: at its beginning, with padding after it, as
-    published. Random: anywhere, with noise or silence around it, so that the model can be trusted
-    in long recordings; short clips are then padded with silence."""
+    """Where in the input a clip lies in training. Start: at its beginning, padding after it, as
+    published. Random: anywhere, with noise or silence around, so that the model can be trusted in
+    long recordings; short clips are then padded with silence."""
     background_rate: float = 0.0
     """Share of training examples that are background alone, to be called no class; needs random
     placement. Hurts where silence or noise is a class."""

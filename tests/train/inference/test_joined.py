@@ -64,7 +64,7 @@ def test_noise_lies_under_all_of_it_and_the_length_is_kept(manifest):
 
 
 def test_no_clips_or_no_time_is_one_line(manifest):
-    with pytest.raises(ValueError, match="10 clips and 0.1 s make no joined recording"):
+    with pytest.raises(ValueError, match=r"10 clips and 0\.1 s make no joined recording"):
         join_clips(manifest.clips, load_audio, 16_000, 0.1, 0.25)
 
 
