@@ -88,10 +88,11 @@ def preflight(
 def input_fit(recipe: Recipe, frames: np.ndarray) -> str:
     """How the recipe's input fits clips of so many frames (clips,), in a line."""
     suggested = input_length(recipe, frames, len(frames)).values["num_frames"]
+    around = "padding" if recipe.placement == "start" else "background"
     line = (
         f"input of {recipe.num_frames} frames ({seconds_of(recipe.num_frames):.2f} s): "
         f"{(frames <= recipe.num_frames).mean():.0%} of the training clips fit in, "
-        f"{padding(recipe, frames):.0%} of it is padding"
+        f"{padding(recipe, frames):.0%} of it is {around}"
     )
     if suggested == recipe.num_frames:
         return line

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ast_model import ASTConfig
 from weights.folder import PREPROCESSOR, THEIR_WINDOW, unknown_to_transformers
@@ -63,7 +64,8 @@ def verify(folder: str | Path, waveform: Tensor, reference: str | Path | None = 
 
     Args:
         folder: a model folder.
-        waveform: (samples,) mono at the model's sample rate, as `data.load_audio` gives.
+        waveform: (samples,) mono at the model's sample rate, as `data.load_audio` gives; of a model
+            that pads with silence, a short one is padded with zeros first, on both sides.
         reference: the folder that transformers reads, such as the one that `folder` was converted
             from; None for `folder` itself. Where it has no preprocessor_config.json, their feature
             extractor is read from `folder`.
@@ -79,6 +81,8 @@ def verify(folder: str | Path, waveform: Tensor, reference: str | Path | None = 
     folder = Path(folder)
     reference = folder if reference is None else Path(reference)
     classifier = load(folder)
+    if classifier.frontend.config.padding == "silence":  # their extractor pads with zeros only
+        waveform = pad(waveform, (0, max(0, classifier.window_size - len(waveform))))
     transformers = require_transformers(classifier.model.config)
     features = classifier.frontend(waveform[None])
     with _their_side(transformers, reference):

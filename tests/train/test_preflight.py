@@ -40,11 +40,13 @@ def test_layer_decay_suits_pretrained_weights():
 
 
 def test_the_input_is_compared_with_the_lengths_of_the_clips():
+    at_start = replace(RECIPE, placement="start", background_rate=0.0)
+    assert "20% of it is padding" in input_fit(at_start, FRAMES)
     assert input_fit(RECIPE, FRAMES) == (
-        "input of 100 frames (1.01 s): 100% of the training clips fit in, 20% of it is padding; "
+        "input of 100 frames (1.01 s): 100% of the training clips fit in, 20% of it is background; "
         "by the lengths of the clips, --num-frames 80"
     )
-    assert input_fit(replace(RECIPE, num_frames=80), FRAMES).endswith("0% of it is padding")
+    assert input_fit(replace(RECIPE, num_frames=80), FRAMES).endswith("0% of it is background")
 
 
 def test_padding_is_what_clips_at_the_start_leave_empty(recipe, manifest):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,11 +20,13 @@ from train.cli.options import (
     Reading,
     SkipAsInRun,
     Split,
+    at_least,
     one_of,
     parse,
     unless_given,
 )
 from train.inference import evaluate
+from train.inference.joined import THRESHOLD, joined_scores
 from train.inference.report import summary, write_report
 
 
@@ -49,6 +51,10 @@ class EvaluateOptions:
     """Folder for a report: scores.json, per_class.csv, confusion.csv and .png, worst.csv (the most
     confident mistakes), predictions.csv, and predictions.parquet with paths and embeddings for
     Renumics Spotlight (needs pyarrow)."""
+    joined: Annotated[float | None, at_least(0.1), unless_given("clip by clip")] = None
+    """Join clips to a recording of so many minutes with silence between, and score what the model
+    hears in it when: the share of clips that their window names, event F1, and what it calls
+    silence."""
     precision: InferencePrecision = "fp32"
     compile: Compile = False
     json: bool = False
@@ -57,6 +63,8 @@ class EvaluateOptions:
 
 def run(words: Sequence[str]) -> None:
     options = parse(EvaluateOptions, words, "evaluate")
+    if options.joined is not None:
+        return _run_joined(options)
     evaluation = evaluate(
         options.model,
         options.data,
@@ -80,3 +88,34 @@ def run(words: Sequence[str]) -> None:
         print(f"  {name:10} {value:.4f}")
     if options.out:
         print(f"report {options.out}: {', '.join(sorted(p.name for p in options.out.iterdir()))}")
+
+
+def _run_joined(options: EvaluateOptions) -> None:
+    if options.out or options.compile or options.skip_unreadable:
+        raise ValueError(
+            "--joined scores a timeline, without --out, --compile and --skip-unreadable"
+        )
+    selection, scores = joined_scores(
+        options.model,
+        options.data,
+        minutes=options.joined,
+        corpus=options.corpus,
+        fold=options.fold,
+        split=options.split,
+        precision=options.precision,
+        device=options.reading.device,
+        cache=options.reading.clip_cache(),
+    )
+    if options.json:
+        print(json.dumps({name: asdict(row) for name, row in scores.items()}, indent=2))
+        return
+    print(f"{selection.corpus}, {selection.name}, {len(selection.clips)} clips")
+    for name, row in scores.items():
+        print(
+            f"{row.events} clips joined to {row.seconds:.0f} s, {name} between them\n"
+            f"  named      {row.named:.4f}  clips whose window names them\n"
+            f"  event F1   {row.event_f1:.4f}  at a threshold of {THRESHOLD:g}\n"
+            f"  silence    {row.silence_highest:.4f}  highest probability in "
+            f"{row.silent_windows} windows without a clip; {row.silence_heard:.0%} of them reach "
+            f"{THRESHOLD:g}"
+        )

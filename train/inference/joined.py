@@ -19,7 +19,7 @@ from ast_model.timeline import Timeline
 from data import Clips, load_audio
 from data.cache import ClipCache
 from train.device import autocast
-from train.inference.selection import load_trained, select
+from train.inference.selection import Selection, load_trained, select
 
 GAPS = (1.0, 3.0)  # silence between two clips, in windows of the model
 THRESHOLD = 0.5  # least probability of what counts as heard
@@ -158,7 +158,7 @@ def joined_scores(
     precision: str = "fp32",
     device: str = "auto",
     cache: ClipCache | None = None,
-) -> dict[str, JoinedScores]:
+) -> tuple[Selection, dict[str, JoinedScores]]:
     """Join the clips that `evaluate` would score, and score the model's timeline of them.
 
     Args:
@@ -166,7 +166,7 @@ def joined_scores(
         Others: as in `evaluate`.
 
     Returns:
-        Scores by what lies between the clips, the keys of `BACKGROUNDS`.
+        The clips, and scores by what lies between them, the keys of `BACKGROUNDS`.
 
     Raises:
         FileNotFoundError, ValueError: as `evaluate` and `join_clips`.
@@ -182,4 +182,4 @@ def joined_scores(
         joined, events = join_clips(selection.clips, load, rate, 60 * minutes, window, level)
         with autocast(next(classifier.parameters()).device, trained.precision):
             scores[name] = score_timeline(classifier.timeline(joined), events)
-    return scores
+    return selection, scores

@@ -106,8 +106,17 @@ def test_a_clip_is_named_by_the_window_that_holds_most_of_it():
 
 
 def test_a_model_is_scored_over_silence_and_over_noise(run_folder, corpus_folder):
-    scores = joined_scores(run_folder, corpus_folder, minutes=1, device="cpu")
+    selection, scores = joined_scores(run_folder, corpus_folder, minutes=1, device="cpu")
+    assert selection.name == "fold 2"
     assert list(scores) == ["silence", "noise at -50 dB"]
     for found in scores.values():
         assert 0 < found.seconds <= 60 and found.events > 0 and found.silent_windows > 0
         assert 0 <= found.named <= 1 and 0 <= found.silence_highest <= 1
+
+
+def test_evaluate_prints_the_scores_of_a_joined_recording(run_command, run_folder, corpus_folder):
+    words = ["evaluate", str(run_folder), "--data", str(corpus_folder), "--no-use-cache"]
+    code, out, _ = run_command(*words, "--joined", "1")
+    assert code == 0
+    assert "clips joined to" in out and "noise at -50 dB between them" in out
+    assert out.count("event F1") == 2
