@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
+from weights.folder import write_folder
 
 CLASSES = ("dog", "rain", "sea waves")
 
@@ -96,6 +97,36 @@ def test_transformers_own_folder_loads(tmp_path):
 def test_a_model_that_transformers_cannot_run_names_its_own_architecture(tmp_path):
     weights.save(tmp_path, tiny(distilled=False))
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["AST"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "window", "expected"),
+    [
+        ({}, "hanning", None),
+        ({}, "hamming", "runs this model, but its ASTFeatureExtractor has no hamming window"),
+        ({"distilled": False}, "hanning", "cannot run this model, which has no DIST token;"),
+        ({"pooling": "patches"}, "hanning", "which has a head on the mean of the patch tokens;"),
+        ({"patch": (128, 2)}, "hanning", "which has patches of 128 x 2;"),
+        (
+            {"patch": (128, 2), "distilled": False, "pooling": "patches"},
+            "hamming",
+            "patches of 128 x 2 and no DIST token and a head on the mean of the patch tokens;",
+        ),
+    ],
+)
+def test_saving_says_what_transformers_cannot_do_with_the_model(
+    tmp_path, caplog, changes, window, expected
+):
+    saved = tiny(**changes)
+    saved = AudioClassifier(saved.model, Frontend(FrontendConfig(64, window=window)), saved.classes)
+    saved.save_pretrained(tmp_path / "model")
+    assert len(caplog.messages) == (expected is not None)
+    if expected:
+        assert caplog.messages[0].startswith(f"{tmp_path / 'model'}: transformers ")
+        assert expected in caplog.messages[0]
+    caplog.clear()
+    write_folder(tmp_path / "model", saved)  # as a training run does, after every epoch
+    assert not caplog.messages
 
 
 def test_saving_over_a_model_replaces_it_and_leaves_nothing_else(tmp_path):

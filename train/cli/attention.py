@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from train.cli.options import TO_FILE, Device, Model, parse, positional
+from train.cli.options import TO_FILE, Device, InferencePrecision, Model, parse, positional
 from train.inference import attention
 
 
@@ -26,6 +26,7 @@ class AttentionOptions:
     """rollout: attention followed through all layers; last: of the last layer alone."""
     at: float = 0.0
     """Seconds into the recording where the window begins that is looked at."""
+    precision: InferencePrecision = "fp32"
     device: Device = "auto"
 
 
@@ -36,6 +37,7 @@ def run(words: Sequence[str]) -> None:
         options.file,
         kind=options.kind,
         at=options.at,
+        precision=options.precision,
         device=options.device,
         out=options.out,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from train.device import autocast
 from train.inference.models import load_model
 from train.inference.recordings import Recordings, find_recordings
 from train.inference.spectrogram import attention_figure
@@ -35,16 +36,18 @@ def attention(
     *,
     kind: str = "rollout",
     at: float = 0.0,
+    precision: str = "fp32",
     device: str = "auto",
     out: Path | None = None,
 ) -> Attention:
-    """The attention of a model over one window of a recording, in float32.
+    """The attention of a model over one window of a recording.
 
     Args:
         model: run folder (its `last/`), or what `weights.load` takes; an AST.
         file: the recording.
         kind: rollout (followed through all layers) or last (of the last layer alone).
         at: seconds into the recording where the window begins.
+        precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
         device: auto (GPU where there is one), cpu, cuda or cuda:N.
         out: a PNG file to draw it in, over the window's spectrogram; None draws nothing.
 
@@ -58,15 +61,16 @@ def attention(
     if file.is_dir():
         raise ValueError(f"{file} is a folder; name one audio file")
     files = find_recordings(file)  # before a model is fetched
-    classifier, _ = load_model(model, device)
+    classifier, precision = load_model(model, device, precision)
     recordings = Recordings(files, classifier)
     rate, seconds = recordings.sample_rate, recordings.seconds[file]
     if not 0 <= at < seconds:
         raise ValueError(f"--at {at:g} is not within {file}, 0 to {seconds:g} s")
     waveform = excerpt(recordings.stream(file), round(at * rate), classifier.window_size)
     recordings.require_length(file, waveform)
-    ((label, probability),) = classifier.classify(waveform, top_k=1)
-    patches = classifier.attention_map(waveform[None], kind=kind)[0].cpu()
+    with autocast(next(classifier.parameters()).device, precision):
+        ((label, probability),) = classifier.classify(waveform, top_k=1)
+        patches = classifier.attention_map(waveform[None], kind=kind)[0].cpu()
     if out:
         title = f"{file.name}: {label} {probability:.1%} ({TITLES[kind]})"
         save_figure(attention_figure(classifier, waveform, patches, at, title), out)

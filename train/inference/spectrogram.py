@@ -19,7 +19,7 @@ from ast_model.timeline import Timeline, likeliest
 from train.plots import VERMILION
 
 MOST_COLUMNS = 2048  # of a spectrogram, more than a figure has pixels
-CLASSES_DRAWN = 8
+CLASSES_DRAWN = 16  # in a timeline, all of a model that has no more
 LOW_FREQUENCY = 20.0  # Hz, where KaldiFbank's lowest filter begins
 TICKS = (250, 500, 1000, 2000, 4000, 8000, 16_000)  # Hz
 TIME_STEPS = (15, 30, 60, 120, 300, 600, 1800, 3600)  # seconds between two ticks
@@ -80,8 +80,8 @@ class SpectrogramStream:
 def timeline_figure(spectrogram: SpectrogramStream, timeline: Timeline, title: str) -> Figure:
     """The recording's spectrogram, and below it the probabilities of its classes over time.
 
-    The classes are those of the highest probabilities in any window. Where windows overlap, each
-    is drawn up to half way to the next.
+    Of many classes, those of the highest probabilities in any window are drawn, and a line says so.
+    Where windows overlap, each is drawn up to half way to the next.
     """
     best = likeliest(timeline.probabilities.amax(0), timeline.classes, CLASSES_DRAWN)
     figure = Figure(figsize=(12, 4.6 + 0.3 * len(best)), layout="constrained")
@@ -92,6 +92,9 @@ def timeline_figure(spectrogram: SpectrogramStream, timeline: Timeline, title: s
     above.set_title(title, parse_math=False)
     figure.colorbar(drawn, ax=above, pad=0.01).set_label("log-mel energy")
     cells = _draw_classes(below, timeline, [name for name, _ in best])
+    if len(best) < len(timeline.classes):
+        chosen = f"{len(best)} of {len(timeline.classes)} classes: those with the highest"
+        below.set_title(f"{chosen} probability in any window", loc="left", fontsize=10)
     figure.colorbar(cells, ax=below, pad=0.01, ticks=(0, 0.5, 1)).set_label("probability")
     _time_axis(below, 0, end)
     return figure
@@ -104,7 +107,7 @@ def _draw_classes(axes: Axes, timeline: Timeline, names: list[str]):
     centres = (starts + ends) / 2
     edges = np.concatenate([starts[:1], (centres[1:] + centres[:-1]) / 2, ends[-1:]])
     cells = axes.pcolormesh(edges, np.arange(len(rows) + 1), values, cmap="Blues", vmin=0, vmax=1)
-    labels = [name if len(name) <= 28 else f"{name[:27]}…" for name in names]
+    labels = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]
     axes.set_yticks(np.arange(len(rows)) + 0.5, labels, parse_math=False)
     axes.hlines(np.arange(1, len(rows)), edges[0], edges[-1], color="#D8D8D8", linewidth=0.6)
     axes.tick_params(axis="y", length=0)

@@ -25,6 +25,21 @@ def test_the_map_is_that_of_the_classifier_for_the_window(model_folder, classifi
     assert (found.path, found.start) == (sounds / "long.wav", 2)
 
 
+@pytest.mark.precision
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_lower_precision_is_close(run_command, model_folder, sounds, tmp_path, precision):
+    exact, rough = (
+        attention(model_folder, sounds / "a.wav", precision=name, device="cpu")
+        for name in ("fp32", precision)
+    )
+    assert not torch.equal(exact.patches, rough.patches)
+    assert torch.allclose(exact.patches, rough.patches, rtol=0.1)
+    words = ("attention", model_folder, sounds / "a.wav", "--out", tmp_path / "map.png")
+    out = run_command(*words, "--precision", precision, "--device", "cpu")[1]
+    assert f"; CPU, {precision}\n" in out
+    assert out.endswith(f"{rough.label} {rough.probability:.1%}\n")
+
+
 def test_the_command_draws_a_png_and_names_the_class(run_command, model_folder, sounds, tmp_path):
     words = ("--out", tmp_path / "map.png", "--device", "cpu")
     code, out, err = run_command("attention", model_folder, sounds / "short.wav", *words)

@@ -64,13 +64,15 @@ def timeline(windows, classes=3, hop=2.5):
     return Timeline(starts, starts + 5, probabilities, names, True)
 
 
-def test_the_timeline_shows_the_likeliest_classes_in_their_windows(tmp_path):
+def test_the_timeline_of_many_classes_shows_the_likeliest_in_their_windows(tmp_path):
     shown = timeline(4, classes=30)
     figure = timeline_figure(stream(torch.randn(200_000)), shown, "a $title")
     above, below = figure.axes[:2]
     drawn = [label.get_text() for label in below.get_yticklabels()]
     peaks = shown.probabilities.amax(0)
-    assert drawn == [shown.classes[index] for index in peaks.argsort(descending=True)[:8]]
+    assert drawn == [shown.classes[index] for index in peaks.argsort(descending=True)[:16]]
+    line = "16 of 30 classes: those with the highest probability in any window"
+    assert below.get_title("left") == line
     cells = below.collections[0]
     first = shown.probabilities[:, shown.classes.index(drawn[0])]
     assert np.allclose(cells.get_array()[0], first)
@@ -78,6 +80,12 @@ def test_the_timeline_shows_the_likeliest_classes_in_their_windows(tmp_path):
     assert above.get_xlim() == (0, 12.5)
     save_figure(figure, tmp_path / "timeline.png")
     assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_timeline_shows_every_class_of_a_model_of_few():
+    below = timeline_figure(stream(torch.randn(16_000)), timeline(4, classes=16), "t").axes[1]
+    assert len(below.get_yticklabels()) == 16
+    assert below.get_title("left") == ""
 
 
 @pytest.mark.parametrize(("windows", "label"), [(1, "time (s)"), (240, "time (min:s)")])
