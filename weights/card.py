@@ -44,6 +44,11 @@ model = ASTForAudioClassification.from_pretrained("FOLDER").eval()
 logits = model(**extractor(waveform, sampling_rate={rate}, return_tensors="pt")).logits
 ```"""
 
+THEIR_USE_PADDED = """\
+A `waveform` shorter than {samples} samples has to be padded with zeros to that length first: this
+model was trained with silence around short clips, and `ASTFeatureExtractor` pads the spectrogram
+with another value."""
+
 THEIR_USE_WITH_OUR_FRONTEND = """\
 With `transformers`, the filterbank has to come from `ast-audio`: this model was trained with a
 {window} window, and `ASTFeatureExtractor` has only Hann's, so that its features differ.
@@ -158,6 +163,7 @@ def _architecture(classifier: AudioClassifier) -> str:
         "sample rate": f"{frontend.sample_rate} Hz",
         "mel bins": config.num_mel_bins,
         "window": frontend.window,
+        "after short clips": "silence" if frontend.padding == "silence" else "zeros (log-mel)",
         "mean, std": f"{frontend.mean}, {frontend.std}",
         "classes": f"{len(classifier.classes)}, {kind}: {classes}{more}",
     }
@@ -211,7 +217,10 @@ def _use(classifier: AudioClassifier) -> list[str]:
         theirs = NO_USE_OF_THEIRS
     else:
         theirs = THEIR_USE if frontend.window == THEIR_WINDOW else THEIR_USE_WITH_OUR_FRONTEND
+        if theirs is THEIR_USE and frontend.padding == "silence":
+            theirs += f"\n\n{THEIR_USE_PADDED}"
     known = {"rate": frontend.sample_rate, "window": frontend.window}
+    known["samples"] = classifier.window_size
     known["unknown"] = " and ".join(unknown)
     return [text.format(**known) for text in (OUR_USE, theirs)]
 

@@ -199,6 +199,11 @@ def limit_in_transformers(classifier: AudioClassifier) -> str | None:
             "AudioClassifier.from_pretrained loads it"
         )
     window = classifier.frontend.config.window
+    if window == THEIR_WINDOW and classifier.frontend.config.padding == "silence":
+        return (
+            "transformers runs this model, but its ASTFeatureExtractor pads short clips otherwise: "
+            f"give it waveforms padded with zeros to {classifier.window_size} samples"
+        )
     if window == THEIR_WINDOW:
         return None
     return (

@@ -26,8 +26,9 @@ SCORE = Score(
 def classifier(tiny):
     """`classifier(classes, window, multi_label, **changes of the architecture)`."""
 
-    def make(classes=CLASSES, window="hanning", multi_label=False, **changes):
-        frontend = Frontend(FrontendConfig(64, window=window, mean=-5.5, std=3.0))
+    def make(classes=CLASSES, window="hanning", multi_label=False, padding="zeros", **changes):
+        config = FrontendConfig(64, window=window, mean=-5.5, std=3.0, padding=padding)
+        frontend = Frontend(config)
         return AudioClassifier(tiny(**changes), frontend, classes, multi_label).eval()
 
     return make
@@ -172,3 +173,30 @@ def test_no_name_breaks_the_card(name, clazz, corpus, metric):
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 3 for row in rows)
     assert not re.search(r"(?<!\\)(?:\\\\)*[<\[]", text.split("```json")[0])
+
+
+def test_a_model_that_pads_with_silence_agrees_with_transformers_as_its_card_says(
+    classifier, tmp_path, caplog
+):
+    transformers = pytest.importorskip("transformers")
+    ours = classifier(padding="silence")
+    card = model_card(ours, "mine")
+    assert f"shorter than {ours.window_size} samples has to be padded with zeros" in card
+    assert "| after short clips | silence |" in card
+    ours.save_pretrained(tmp_path / "model")
+    assert f"padded with zeros to {ours.window_size} samples" in caplog.text
+    extractor = transformers.ASTFeatureExtractor.from_pretrained(tmp_path / "model")
+    clip = 0.1 * torch.randn(3_000, generator=torch.Generator().manual_seed(0))
+
+    def theirs(waveform):
+        found = extractor(waveform.numpy(), sampling_rate=16_000, return_tensors="pt")
+        return found.input_values[0]
+
+    padded = torch.nn.functional.pad(clip - clip.mean(), (0, ours.window_size - len(clip)))
+    assert (theirs(padded) - ours.frontend(padded[None])[0]).abs().max() < 1e-3
+    inside = 1 + (len(clip) - 400) // 160  # frames before the edge, where the two differ by nature
+    edge = inside + 3
+    short = ours.frontend(clip[None])[0]
+    assert (theirs(padded)[:inside] - short[:inside]).abs().max() < 1e-3
+    assert (theirs(padded)[edge:] - short[edge:]).abs().max() < 1e-3
+    assert (theirs(clip)[edge:] - short[edge:]).abs().max() > 0.5
