@@ -73,6 +73,18 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=precision in ("fp16", "bf16"))
 
 
+def round_weights(model: nn.Module, precision: str) -> None:
+    """Keep the weights of matrix products in the 16 bits that `autocast` rounds them to.
+
+    For inference in bf16 or fp16: the same numbers, without rounding all weights again for every
+    batch, and in half the memory.
+    """
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision)
+    for module in model.modules() if dtype else ():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.to(dtype)
+
+
 def compile_in_place(*models: nn.Module) -> None:
     """Compile models at their next call; `state_dict`, saving and copies stay as they are.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ast_model import AST, ASTConfig
 from ast_model.quantise import quantise
-from train.device import autocast
+from train.device import autocast, round_weights
 from train.experiments.cost import count_flops
 
 Work = Callable[[], object]
@@ -49,10 +49,11 @@ def flops(make: Callable[..., nn.Module], preset: str, frames: int) -> int:
 def our_inference(
     preset: str, frames: int, batch: int, device: str, precision: str, compiled: bool = False
 ) -> Work:
-    """As `ast-audio evaluate --precision` computes, which casts the weights to bf16 only once."""
+    """As `ast-audio evaluate --precision` computes."""
     model = ours(preset, frames, device).eval()
     if precision == "int8":
         quantise(model)
+    round_weights(model, precision)
     if compiled:
         model.compile()
     fbank = torch.randn(batch, frames, 128, device=device)

@@ -10,9 +10,16 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 import weights
-from ast_model import AST
+from ast_model import AST, ASTConfig
+from ast_model.baseline import Baseline, BaselineConfig
 from train import loop
-from train.device import autocast, choose_device, choose_precision, compile_in_place
+from train.device import (
+    autocast,
+    choose_device,
+    choose_precision,
+    compile_in_place,
+    round_weights,
+)
 from train.evaluation import predict_logits
 from train.loop import train
 
@@ -183,3 +190,20 @@ def test_eight_bit_integers_are_not_compiled(run_command):
     code, _, err = run_command("predict", "model", "a.wav", "--compile", "--precision", "int8")
     assert (code, err.count("\n")) == (2, 1)
     assert "leave out --compile, or --precision int8" in err
+
+
+@torch.no_grad()
+def test_rounded_weights_give_the_numbers_of_autocast_and_half_the_bytes():
+    config = ASTConfig(num_classes=3, num_frames=64, width=24, heads=3, depth=2)
+    models = [AST(config).eval(), Baseline(BaselineConfig("efficientnet_lite0", 3, 64, 128)).eval()]
+    fbank = torch.randn(2, 64, 128, generator=torch.Generator().manual_seed(0))
+    for model in models:
+        with autocast(CPU, "bf16"):
+            expected = model(fbank)
+        before = sum(tensor.nbytes for tensor in model.parameters())
+        round_weights(model, "fp32")
+        assert sum(tensor.nbytes for tensor in model.parameters()) == before
+        round_weights(model, "bf16")
+        assert sum(tensor.nbytes for tensor in model.parameters()) < 0.7 * before
+        with autocast(CPU, "bf16"):
+            assert torch.equal(model(fbank), expected)

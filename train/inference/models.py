@@ -10,7 +10,13 @@ import torch
 import weights
 from ast_model import AudioClassifier
 from ast_model.quantise import quantise
-from train.device import choose_device, choose_precision, compile_in_place, require_compiler
+from train.device import (
+    choose_device,
+    choose_precision,
+    compile_in_place,
+    require_compiler,
+    round_weights,
+)
 from train.run_folder import RECIPE, RunRecord, read_metrics, read_run
 from weights.loading import locate
 
@@ -63,6 +69,7 @@ def load_model(
     logger.info(f"model {_described(source, path, run, classifier)}; {name}, {precision}")
     if precision == "int8":
         quantise(classifier.model)
+    round_weights(classifier.model, precision)
     if compile:
         compile_in_place(classifier.model)
     return classifier, precision
