@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.fft import irfft, next_fast_len
 from torch import Tensor
 
 OVERHANG = 0.2  # of a clip, at most, that lies outside the input
@@ -60,11 +61,13 @@ class Placement:
         level, slope = generator.uniform(QUIETEST, loudest), generator.uniform(0, STEEPEST)
         if is_silent:
             return torch.zeros(self.samples)
-        spectrum = np.fft.rfft(generator.standard_normal(self.samples, np.float32))
-        spectrum *= np.maximum(np.arange(len(spectrum)), 1) ** (-slope / 2)
-        noise = np.fft.irfft(spectrum, self.samples)
-        noise *= 10 ** (level / 20) / np.sqrt(np.mean(noise**2))
-        return torch.from_numpy(noise.astype(np.float32))
+        size = next_fast_len(self.samples, real=True)
+        frequencies = np.arange(1, size // 2 + 2, dtype=np.float32)
+        spectrum = generator.standard_normal((len(frequencies), 2), np.float32)
+        spectrum *= (frequencies ** np.float32(-slope / 2))[:, None]
+        noise = irfft(spectrum.view(np.complex64)[:, 0], size)[: self.samples]
+        noise *= 10 ** (level / 20) / np.sqrt(np.square(noise).mean())
+        return torch.from_numpy(noise)
 
 
 def _lay(waveform: Tensor, start: int, canvas: Tensor) -> Tensor:
