@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
-from data.audio import Header, read_header
 from data.duplicates import equal_files
+from data.file_table import FileTable, look_at, salted
+from data.headers import read_headers
 from data.manifest import Clip, Clips, Manifest
 from data.statistics import Statistics
 
@@ -28,7 +29,7 @@ LISTENED = 200  # clips, evenly taken, of which the loudness is measured
 NEAR_SILENCE = -60  # dB below full scale, root mean square
 FULL_SCALE, CLIPPED_SAMPLES = 0.99, 10  # a clip with so many samples at full scale is clipped
 
-HEADER = np.dtype([(field, np.int64) for field in Header._fields])
+LOUDNESS = "loudness"  # file of the table that keeps it
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def audit(
     measure: Callable[[Sequence[Clip]], Statistics | None] | None = None,
     expected: tuple[float, float] | None = None,
     skip_unreadable: bool = False,
-    digests: Path | None = None,
+    kept: Path | None = None,
     load: Callable[[Path, int], Tensor] | None = None,
 ) -> Audit:
     """Whether these clips can be trained on, and the others tell how good the result is.
@@ -87,15 +88,17 @@ def audit(
         expected: the recipe's mean and standard deviation, to compare with.
         skip_unreadable: missing and unreadable files become a note instead of an error; training
             and evaluation of the result are without them in either case.
-        digests: file that keeps what was read to compare files; None keeps nothing.
+        kept: folder that keeps what was read, so that a later audit reads only files that have
+            changed since; None keeps nothing.
         load: decodes a file at a sample rate; called for up to `LISTENED` training clips, to tell
             how loud they are, unless there are errors. None: loudness is left out.
     """
     every = Clips.of(training) + Clips.of(evaluation)
-    headers, failures = _read_headers(every)
+    files = look_at(every)
+    headers, failures = read_headers(every, files, kept)
     readable = headers["samples"] > 0
     num_trained = int(readable[: len(training)].sum())
-    clips, headers = every[readable], headers[readable]
+    clips, headers, files = every[readable], headers[readable], files[readable]
     training, evaluation = clips[:num_trained], clips[num_trained:]
     seconds = headers["samples"] / headers["sample_rate"]
     remedy = (
@@ -106,10 +109,10 @@ def audit(
         *([] if skip_unreadable else lost),
         *_short_clips(clips, seconds),
         *_untrained_classes(manifest, training),
-        *_duplicates(training, evaluation, *np.split(headers["size"], [num_trained]), digests),
+        *_duplicates(training, evaluation, *np.split(files, [num_trained]), kept),
     ]
     measured = measure(training) if measure and not errors else None
-    levels = _levels(training, load, sample_rate) if load and not errors else []
+    levels = _levels(training, files, load, sample_rate, kept) if load and not errors else []
     notes = [
         *(lost if skip_unreadable else []),
         *_small_classes(manifest, training),
@@ -134,18 +137,6 @@ def audit(
     training_seconds = seconds[:num_trained]
     found = tuple(facts), tuple(notes), tuple(errors), unreadable
     return Audit(*found, training, evaluation, training_seconds)
-
-
-def _read_headers(clips: Clips) -> tuple[np.ndarray, dict[Path, Exception]]:
-    """The headers, (clips,) HEADER, and the reason for each file that has none but zeros."""
-    headers = np.zeros(len(clips), HEADER)
-    failures = {}
-    for row, clip in enumerate(tqdm(clips, "audit", unit="file", leave=False, disable=None)):
-        try:
-            headers[row] = read_header(clip.path)
-        except (OSError, ValueError) as error:
-            failures[clip.path] = error
-    return headers, failures
 
 
 def _lost_clips(
@@ -190,11 +181,11 @@ def _classes_of(clips: Clips) -> set[int]:
 def _duplicates(
     training: Clips,
     evaluation: Clips,
-    training_sizes: np.ndarray,
-    evaluation_sizes: np.ndarray,
-    digests: Path | None,
+    training_files: np.ndarray,
+    evaluation_files: np.ndarray,
+    kept: Path | None,
 ) -> list[str]:
-    pairs = equal_files(evaluation, training, evaluation_sizes, training_sizes, digests)
+    pairs = equal_files(evaluation, training, evaluation_files, training_files, kept)
     if not pairs:
         return []
     return [
@@ -287,18 +278,34 @@ class _Level(NamedTuple):
     clipped: bool
 
 
-def _levels(clips: Clips, load: Callable[[Path, int], Tensor], sample_rate: int) -> list[_Level]:
+def _levels(
+    clips: Clips,
+    files: np.ndarray,
+    load: Callable[[Path, int], Tensor],
+    sample_rate: int,
+    kept: Path | None,
+) -> list[_Level]:
     """Of up to `LISTENED` clips, those that can be decoded."""
-    levels = []
-    for clip in clips[:: -(-len(clips) // LISTENED)]:
+    rows = np.arange(0, len(clips), max(1, -(-len(clips) // LISTENED)))
+    clips, keys = clips[rows], files["key"][rows]
+
+    def level(row: int) -> tuple[float, bool, bool] | None:
         try:
-            waveform = load(clip.path, sample_rate)
+            waveform = load(clips[row].path, sample_rate)
         except (OSError, ValueError):  # met again where it is trained on
-            continue
+            return None
         power = max(float(waveform.square().mean()), 1e-12)
         clipped = int((waveform.abs() >= FULL_SCALE).sum()) >= CLIPPED_SAMPLES
-        levels.append(_Level(clip.path, 10 * math.log10(power), clipped))
-    return levels
+        return 10 * math.log10(power), clipped, True
+
+    fields = [("decibels", "<f8"), ("clipped", "?"), ("heard", "?")]
+    table = FileTable(kept / LOUDNESS if kept else None, fields)
+    found = table.values(salted(keys, sample_rate), level, "loudness")
+    return [
+        _Level(clip.path, float(row["decibels"]), bool(row["clipped"]))
+        for clip, row in zip(clips, found, strict=True)
+        if row["heard"]
+    ]
 
 
 def _loudness(levels: list[_Level]) -> list[str]:
@@ -348,14 +355,19 @@ def _durations(clips: Clips, seconds: np.ndarray) -> list[str]:
     if not clips:
         return []
     total, shortest, longest = seconds.sum(), seconds.min(), seconds.max()
-    short = min(clip.path for clip in clips[seconds == shortest])
-    long = max(clip.path for clip in clips[seconds == longest])
+    short = min(clips[seconds == shortest].paths(), key=_parts)
+    long = max(clips[seconds == longest].paths(), key=_parts)
     return [
         f"duration {timedelta(seconds=round(total))} (h:mm:ss) in total, "
-        f"shortest {shortest:.2f} s ({short.name}), longest {longest:.2f} s ({long.name})",
+        f"shortest {shortest:.2f} s ({_parts(short)[-1]}), longest {longest:.2f} s "
+        f"({_parts(long)[-1]})",
         "a clip in twenty lasts less than {:.2f} s, half less than {:.2f} s, one in twenty more "
         "than {:.2f} s".format(*np.percentile(seconds, [5, 50, 95])),
     ]
+
+
+def _parts(path: str) -> list[str]:
+    return path.split(os.sep)  # noqa: PTH206 - a Path for each of millions takes long
 
 
 def _sample_rates(headers: np.ndarray) -> list[str]:

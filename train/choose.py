@@ -19,7 +19,7 @@ import numpy as np
 
 from data import Clips
 from data.cache import ClipCache
-from train.measure import SAMPLED_CLIPS, clip_frames, evenly, measure_statistics, seconds_of
+from train.measure import SAMPLED_CLIPS, clip_frames, sampled_statistics, seconds_of
 from train.recipe import Recipe
 from train.run_folder import RECIPE, read_recipe
 
@@ -216,7 +216,7 @@ def choose(
         A recipe that leaves nothing to the data. Where no clip can be read, with the values that
         it had: the audit stops such a run.
     """
-    frames = clip_frames(clips) if recipe.from_data else np.array([])
+    frames = clip_frames(clips, cache) if recipe.from_data else np.array([])
     if len(frames):
         recipe = _make(recipe, BEFORE_MEASURING, frames, len(clips))
         recipe = _apply(recipe, statistics(recipe, clips, cache))
@@ -229,10 +229,11 @@ def statistics(recipe: Recipe, clips: Clips, cache: ClipCache | None) -> Choice:
     """Mean and standard deviation of the training split, at the recipe's length."""
     if not recipe.from_data & {"mean", "std"}:
         return Choice({}, "")
-    sample = evenly(clips, SAMPLED_CLIPS)
-    measured = measure_statistics(recipe, sample, cache, skip_unreadable=True)
+    measured = sampled_statistics(recipe, clips, cache)
     values = {"mean": round(measured.mean, 4), "std": round(measured.std, 4)}
-    return Choice(values, f"measured on {len(sample)} training clips, without padding")
+    return Choice(
+        values, f"measured on {min(len(clips), SAMPLED_CLIPS)} training clips, without padding"
+    )
 
 
 def chosen_before(recipe: Recipe, folder: Path) -> Recipe | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,13 +11,15 @@ from tqdm import tqdm
 
 from ast_model import Frontend
 from data import Clip, Clips
-from data.audio import read_header
 from data.cache import ClipCache
 from data.dataset import ClipDataset, load_batches
+from data.file_table import FileTable, key_of, look_at
+from data.headers import read_headers
 from data.statistics import Statistics, moments
 from train.recipe import Recipe
 
 SAMPLED_CLIPS = 1000  # of many: their mean is within 0.1 of that of all
+STATISTICS = "statistics"  # file of the table, in the cache's folder, that keeps them
 BATCH = 20
 WINDOW, HOP = 0.025, 0.010  # seconds, of the filterbank
 
@@ -39,15 +42,36 @@ def seconds_of(frames: int) -> float:
     return WINDOW + HOP * (frames - 1)
 
 
-def clip_frames(clips: Clips) -> np.ndarray:
-    """Frames of each clip (clips that can be read,), int64; only headers are read."""
-    seconds = []
-    for clip in clips:
-        try:
-            seconds.append(read_header(clip.path).seconds)
-        except (OSError, ValueError):  # the audit lists them
-            continue
-    return frames_of(np.array(seconds))
+def clip_frames(clips: Clips, cache: ClipCache | None = None) -> np.ndarray:
+    """Frames of each clip (clips that can be read,), int64; only headers are read.
+
+    Args:
+        cache: in its folder, headers are kept.
+    """
+    headers, _ = read_headers(clips, look_at(clips), cache.folder if cache else None)
+    headers = headers[headers["samples"] > 0]  # the audit lists the others
+    return frames_of(headers["samples"] / headers["sample_rate"])
+
+
+def sampled_statistics(recipe: Recipe, clips: Clips, cache: ClipCache | None) -> Statistics:
+    """`measure_statistics` of at most `SAMPLED_CLIPS` clips, those that can be read.
+
+    Args:
+        cache: of decoded clips; in its folder, the result is kept as long as the files stay.
+
+    Raises:
+        ValueError: none can be read.
+    """
+    clips = evenly(clips, SAMPLED_CLIPS)
+
+    def measured(_: int) -> Statistics:
+        return measure_statistics(recipe, clips, cache, skip_unreadable=True)
+
+    about = replace(recipe.frontend_config(), mean=0.0, std=1.0), recipe.num_frames
+    fields = [(name, "<f8") for name in Statistics._fields]
+    table = FileTable(cache.folder / STATISTICS if cache else None, fields)
+    (row,) = table.values(key_of(look_at(clips)["key"], *about), measured, "mean, std").tolist()
+    return Statistics(*row[1:])
 
 
 def measure_statistics(

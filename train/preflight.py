@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from data import Clip, Clips, Manifest, load_audio
 from data.audit import audit
 from data.cache import ClipCache
+from data.file_table import FileTable, look_at, salted
 from data.splits import Splits
 from data.statistics import Statistics
 from train.choose import input_length, is_pretrained, masks
-from train.measure import SAMPLED_CLIPS, evenly, frames_of, measure_statistics, seconds_of
+from train.measure import frames_of, sampled_statistics, seconds_of
 from train.recipe import Recipe
 
 MOST_PADDING = 0.5  # of the input, on average
 FEWEST_STEPS = 100
-DIGESTS = "digests"  # file in the cache's folder: of files that the audit compared
+DECODABLE = "decodable"  # file of a table in the cache's folder: of files that were decoded once
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +44,9 @@ def preflight(
         )
     rate = recipe.frontend_config().sample_rate
 
-    def sampled_statistics(clips: Sequence[Clip]) -> Statistics | None:
-        sample = evenly(Clips.of(clips), SAMPLED_CLIPS)
+    def statistics(clips: Sequence[Clip]) -> Statistics | None:
         try:
-            return measure_statistics(recipe, sample, cache, skip_unreadable=True)
+            return sampled_statistics(recipe, Clips.of(clips), cache)
         except ValueError:  # none of them can be read
             return None
 
@@ -56,10 +55,10 @@ def preflight(
         splits.train,
         splits.validation + splits.test,
         rate,
-        sampled_statistics,
+        statistics,
         (recipe.mean, recipe.std),
         recipe.skip_unreadable,
-        cache.folder / DIGESTS if cache else None,
+        cache.folder if cache else None,
         cache.load if cache else load_audio,
     )
     for line in found.lines():
@@ -74,14 +73,14 @@ def preflight(
         return splits, padded
     # A file may be broken behind a sound header. In training that is met when it comes; what is
     # scored has to be the same clips after every epoch.
-    readable = {clip.path for clip in found.evaluation}
-    decodable = {path for path in readable if decodes(path, rate, cache)}
+    sound = decodable(found.evaluation, rate, cache)
+    for path in sorted(set(found.evaluation[~sound].paths())):
+        logger.info(f"unreadable, left out of validation and test: {path}")
+    paths = set(found.evaluation[sound].paths())
     validation, test = (
-        Clips.of(clip for clip in split if clip.path in decodable)
+        split[np.fromiter((path in paths for path in split.paths()), bool)]
         for split in (splits.validation, splits.test)
     )
-    for path in sorted(readable - decodable):
-        logger.info(f"unreadable, left out of validation and test: {path}")
     return replace(splits, train=found.training, validation=validation, test=test), padded
 
 
@@ -137,10 +136,21 @@ def padding(recipe: Recipe, frames: np.ndarray) -> float:
     return 1 - float(np.minimum(frames, recipe.num_frames).mean()) / recipe.num_frames
 
 
-def decodes(path: Path, sample_rate: int, cache: ClipCache | None) -> bool:
-    """Whether a file can be decoded, which its header alone does not tell."""
-    try:
-        (cache.load if cache else load_audio)(path, sample_rate)
-    except (OSError, ValueError):
-        return False
-    return True
+def decodable(clips: Clips, sample_rate: int, cache: ClipCache | None) -> np.ndarray:
+    """Which files can be decoded, which headers alone do not tell: (clips,) bool.
+
+    Args:
+        cache: of decoded clips; in its folder, what is found out is kept.
+    """
+    load = cache.load if cache else load_audio
+
+    def decodes(row: int) -> tuple[bool] | None:
+        try:
+            load(clips[row].path, sample_rate)
+        except (OSError, ValueError):
+            return None
+        return (True,)
+
+    table = FileTable(cache.folder / DECODABLE if cache else None, [("sound", "?")])
+    keys = salted(look_at(clips)["key"], sample_rate)
+    return table.values(keys, decodes, "decode")["sound"]

@@ -12,11 +12,12 @@ import soundfile
 from data.clips import Clip, Clips
 from data.duplicates import (
     BLOCK,
-    DigestCache,
     content_digest,
+    digests,
     equal_files,
     middle_digest,
 )
+from data.file_table import look_at
 
 SAMPLES = 40_000  # 80,044 bytes of WAV
 
@@ -51,8 +52,7 @@ def wav(path: Path, seed: int, samples: int = SAMPLES) -> Path:
 
 def compare(first: list[Path], second: list[Path]) -> list[tuple[Path, Path]]:
     sides = [Clips.of(Clip(path, (0,)) for path in side) for side in (first, second)]
-    sizes = [np.array([path.stat().st_size for path in side]) for side in (first, second)]
-    return equal_files(*sides, *sizes, digests=first[0].parent / "digests")
+    return equal_files(*sides, *map(look_at, sides), first[0].parent)
 
 
 @pytest.fixture
@@ -119,69 +119,19 @@ def test_a_changed_file_is_read_again(files, bytes_read):
     assert bytes_read[first[1].name] == 0
 
 
-def test_without_a_file_for_digests_nothing_is_kept(files, tmp_path):
+def test_without_a_folder_for_digests_nothing_is_kept(files, tmp_path):
     before = set(tmp_path.iterdir())
-    assert len(set(digests(DigestCache(None), *files[0]))) == 5
+    clips = Clips.of(Clip(path, (0,)) for path in files[0])
+    assert len(set(digests(clips, look_at(clips)["key"], content_digest).tolist())) == 5
     assert set(tmp_path.iterdir()) == before
 
 
-def digests(cache: DigestCache, *paths: Path) -> list[int]:
-    return cache.digests(Clips.of(Clip(path, (0,)) for path in paths), content_digest).tolist()
-
-
-@pytest.mark.parametrize("damage", ["cut", "flipped", "text", "empty", "a folder"])
-def test_a_damaged_cache_costs_reading_alone(files, tmp_path, damage):
-    path = tmp_path / "digests"
-    expected = digests(DigestCache(path), *files[0])
-    content = bytearray(path.read_bytes())
-    if damage == "a folder":
-        path.unlink()
-        path.mkdir()
-    else:
-        content[-3] ^= 1
-        kinds = {"cut": content[:-8], "flipped": content, "text": b"no digests", "empty": b""}
-        path.write_bytes(kinds[damage])
-    assert digests(DigestCache(path), *files[0]) == expected
-
-
-def test_a_cache_that_cannot_be_written_is_told_and_does_without(files, tmp_path, caplog):
-    (tmp_path / "file").touch()
-    cache = DigestCache(tmp_path / "file" / "digests")
-    assert len(set(digests(cache, *files[0]))) == 5
-    assert "compared anew the next time" in caplog.text
-
-
-def test_a_failed_write_leaves_the_entries_of_before(files, tmp_path, monkeypatch, bytes_read):
-    path = tmp_path / "digests"
-    digests(DigestCache(path), *files[0])
-    before = path.read_bytes()
-
-    def full_disk(path, content):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
-    digests(DigestCache(path), *files[1])
-    assert path.read_bytes() == before
-    assert [file for file in tmp_path.iterdir() if "digests" in file.name] == [path]
-
-
-def test_the_cache_is_bounded_and_drops_what_was_added_first(files, tmp_path, bytes_read):
-    path = tmp_path / "digests"
-    for file in files[1]:
-        digests(DigestCache(path, max_entries=4), file)
-    assert path.stat().st_size < 4 * 16 + 50
-    bytes_read.clear()
-    digests(DigestCache(path, max_entries=4), *files[1])
-    read = [file for file in files[1] if bytes_read[file.name]]
-    assert read == files[1][:-4]
-
-
 def test_block_and_content_of_a_file_are_kept_apart(files, tmp_path):
-    cache = DigestCache(tmp_path / "digests")
     clips = Clips.of([Clip(files[0][0], (0,))])
-    blocks = cache.digests(clips, middle_digest)
-    assert cache.digests(clips, content_digest) != blocks
-    assert cache.digests(clips, middle_digest) == blocks
+    keys = look_at(clips)["key"]
+    blocks = digests(clips, keys, middle_digest, tmp_path)
+    assert digests(clips, keys, content_digest, tmp_path) != blocks
+    assert digests(clips, keys, middle_digest, tmp_path) == blocks
 
 
 def test_small_and_empty_files_are_compared(tmp_path):

@@ -1,12 +1,18 @@
 """Where a recipe does not fit the data, in a line each, before anything is trained."""
 
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
+from data.cache import ClipCache
+from data.corpora import esc50
 from data.splits import split_clips
+from train.choose import choose
 from train.preflight import input_fit, misfits, preflight
 from train.recipes.finetune import FROM_SCRATCH
 
@@ -65,3 +71,58 @@ def test_warnings_come_before_training_and_mean_and_std_are_measured(recipe, man
     assert [line.split()[0] for line in warnings] == ["layer_decay", "4"]  # 4 optimiser steps
     assert "loudness of 32 training clips" in caplog.text
     assert "padding included" in caplog.text
+
+
+@pytest.fixture
+def nothing_is_read(monkeypatch):
+    """From when it is called, no audio file and no decoded clip can be read."""
+
+    def forbid():
+        def read(*_, **__):
+            raise AssertionError("a file was read")
+
+        monkeypatch.setattr("data.audio.soundfile.SoundFile", read)
+        path_open = Path.open
+        monkeypatch.setattr(
+            Path,
+            "open",
+            lambda path, *words, **named: (read if path.suffix == ".wav" else path_open)(
+                path, *words, **named
+            ),
+        )
+        monkeypatch.setattr("data.cache._read", read)
+
+    return forbid
+
+
+@pytest.mark.parametrize("skip_unreadable", [True, False])
+def test_the_second_start_reads_no_audio_and_finds_the_same(
+    recipe, manifest, tmp_path, caplog, nothing_is_read, skip_unreadable
+):
+    caplog.set_level("INFO")
+    cache, splits = ClipCache(tmp_path / "cache"), split_clips(manifest, 1, seed=0)
+    recipe = replace(recipe, skip_unreadable=skip_unreadable)
+    recipe = replace(recipe, from_data=frozenset({"mean", "std", "num_frames"}))
+    chosen = choose(recipe, splits.train, cache)
+    left = preflight(chosen, manifest, splits, cache)
+    first = [record.message for record in caplog.records]
+    caplog.clear()
+    nothing_is_read()
+    assert choose(recipe, splits.train, cache) == chosen
+    assert preflight(chosen, manifest, splits, cache) == left
+    assert [record.message for record in caplog.records] == first
+
+
+def test_a_file_that_has_changed_is_read_again(recipe, corpus_folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    manifest = esc50(shutil.copytree(corpus_folder, tmp_path / "corpus"))
+    cache, splits = ClipCache(tmp_path / "cache"), split_clips(manifest, 1, seed=0)
+    preflight(recipe, manifest, splits, cache)
+    assert "clips at 8000 Hz" not in caplog.text
+    path, generator = splits.train[0].path, np.random.default_rng(0)
+    soundfile.write(path, 0.1 * generator.standard_normal(8000), 8000)
+    preflight(recipe, manifest, splits, cache)
+    assert "1 clips are recorded at 8000 Hz" in caplog.text
+    path.write_bytes(splits.validation[0].path.read_bytes())
+    with pytest.raises(ValueError, match="1 validation and test clips are trained on as well"):
+        preflight(recipe, manifest, splits, cache)

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from ast_model import AST
-from data import Clips
 from data.cache import ClipCache
 from train.evaluation import default_workers, predict_logits
 from train.inference.selection import Selection, Trained, load_trained, select
 from train.metrics import evaluate_scores, to_probabilities
-from train.preflight import decodes
+from train.preflight import decodable
 
 logger = logging.getLogger(__name__)
 
@@ -127,11 +126,10 @@ def _readable(
 ) -> tuple[Selection, tuple[Path, ...]]:
     """The selection without clips whose files cannot be decoded, and those files."""
     clips = selection.clips
-    broken = {clip.path for clip in clips if not decodes(clip.path, sample_rate, cache)}
-    if not broken:
+    sound = decodable(clips, sample_rate, cache)
+    if sound.all():
         return selection, ()
-    files = tuple(sorted(broken))
-    rest = Clips.of(clip for clip in clips if clip.path not in broken)
+    rest, files = clips[sound], tuple(sorted({clip.path for clip in clips[~sound]}))
     if not rest:
         raise ValueError(f"none of {len(clips)} clips can be read; the first: {files[0]}")
     listed = "".join(f"\n  {path}" for path in files)
