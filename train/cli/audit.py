@@ -35,7 +35,7 @@ def run(words: Sequence[str]) -> None:
     recipe, fold, rest = find_recipe("audit", words)
     default = AuditOptions(tyro.MISSING, RecipeOptions.of(recipe), Caching(), fold)
     options = parse(AuditOptions, rest, f"audit {words[0]}", default, recipe.from_data)
-    recipe = options.recipe.change(recipe, rest)
+    recipe = options.recipe.change(recipe)
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     splits = split_clips(manifest, options.fold, recipe.seed)
     cache = options.caching.clip_cache()

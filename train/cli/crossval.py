@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> None:
     recipe, _, rest = find_recipe("crossval", words)
     default = CrossvalOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading())
     options = parse(CrossvalOptions, rest, f"crossval {words[0]}", default, recipe.from_data)
-    recipe = options.recipe.change(recipe, rest)
+    recipe = options.recipe.change(recipe)
     folder = options.out or RUNS / recipe.name
     with main_process_first():  # that makes the synthetic data
         manifest = open_or_make_corpus(recipe, options.data)

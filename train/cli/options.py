@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import io
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
-import tyro
 from tyro.conf import DisallowNone, OmitArgPrefixes, Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
@@ -19,6 +14,7 @@ from data import Manifest, synthetic
 from data.cache import ClipCache
 from data.corpora import open_corpus
 from train.cli import COMMANDS, PROGRAM
+from train.cli.parsing import NO_OPTION, Options, number, one_word, read_options
 from train.device import require_compiler
 from train.recipe import (
     GROUPS,
@@ -37,8 +33,6 @@ from train.recipe import (
 from train.recipes import RECIPES
 from train.run_folder import read_recipe
 
-Options = TypeVar("Options")
-
 OF_ONE_FOLD = ("train", "audit", "stats")  # commands that take a recipe and --fold
 
 
@@ -52,36 +46,22 @@ def unless_given(behaviour: str, metavar: str | None = None) -> Any:
     return arg(help_behavior_hint=f"(default: {behaviour})", metavar=metavar)
 
 
-def _one_word(
-    read: Callable[[str], Any], metavar: str, choices: tuple[str, ...] | None = None
-) -> PrimitiveConstructorSpec[Any]:
-    """How an option of one word is read, whose default may be None."""
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=metavar,
-        instance_from_str=lambda words: read(words[0]),
-        is_instance=lambda value: True,
-        str_from_instance=lambda value: [str(value)],
-        choices=choices,
-    )
-
-
 def one_of(choices: Any) -> PrimitiveConstructorSpec[str]:
     """For an option that is one of these words, or None; tyro would list None as a word."""
     words = get_args(choices)
-    return _one_word(str, f"{{{','.join(words)}}}", words)
+    return one_word(str, f"{{{','.join(words)}}}", words)
 
 
 def at_least(least: float) -> PrimitiveConstructorSpec[float]:
     """For a number, of the type of the least that it may be; or None."""
 
     def read(word: str) -> float:
-        number = type(least)(word)
-        if not number >= least:
+        value = number(word, type(least))
+        if value < least:
             raise ValueError(f"{word} is too small; use at least {least:g}")
-        return number
+        return value
 
-    return _one_word(read, type(least).__name__.upper())
+    return one_word(read, type(least).__name__.upper())
 
 
 def _folder(word: str) -> Path:
@@ -101,8 +81,8 @@ def _file(word: str) -> Path:
 
 
 PositiveInt = Annotated[int, at_least(1)]
-TO_FOLDER = _one_word(_folder, "PATH")  # to write to; what cannot be one is refused at once
-TO_FILE = _one_word(_file, "PATH")
+TO_FOLDER = one_word(_folder, "PATH")  # to write to; what cannot be one is refused at once
+TO_FILE = one_word(_file, "PATH")
 MODEL_HELP = (
     "Run folder (its last epoch is taken), RUN/best, model folder, hub id, AST or SSAST .pth, or "
     "the name of a published one (audioset_10_10_0.4593)."
@@ -205,6 +185,7 @@ class RecipeOptions:
     averaging: OmitArgPrefixes[Averaging]
     augmentation: OmitArgPrefixes[Augmentation]
     execution: OmitArgPrefixes[Execution]
+    given: frozenset[str] = field(default=frozenset(), metadata=NO_OPTION)
 
     @classmethod
     def of(cls, recipe: Recipe) -> RecipeOptions:
@@ -215,25 +196,14 @@ class RecipeOptions:
         )
         return cls(recipe.name, *groups)
 
-    def change(self, recipe: Recipe, words: Sequence[str] = ()) -> Recipe:
-        """The recipe with these values.
-
-        Args:
-            words: of the command line; a field that is named there is not left to the data.
-        """
-        name, *groups = (getattr(self, field.name) for field in fields(self))
-        values = {key: value for group in groups for key, value in vars(group).items()}
-        still_open = recipe.from_data - _named(words)
-        return replace(recipe, name=name, **values, from_data=still_open)
+    def change(self, recipe: Recipe) -> Recipe:
+        """The recipe with these values; what was given is not left to the data."""
+        groups = [vars(each) for each in vars(self).values() if is_dataclass(each)]
+        values = {name: value for group in groups for name, value in group.items()}
+        return replace(recipe, name=self.name, **values, from_data=recipe.from_data - self.given)
 
 
-def _named(words: Sequence[str]) -> set[str]:
-    """The options among these words, as fields: `--no-noise`, `--batch-size=8`."""
-    options = (word[2:].partition("=")[0] for word in words if word.startswith("--"))
-    return {option.removeprefix("no-").replace("-", "_") for option in options}
-
-
-OfRecipe = Annotated[OmitArgPrefixes[RecipeOptions], arg(name="")]
+OfRecipe = RecipeOptions
 
 
 def find_recipe(command: str, words: Sequence[str]) -> tuple[Recipe, int | None, list[str]]:
@@ -294,40 +264,8 @@ def parse(
     default: Options | None = None,
     from_data: Iterable[str] = (),
 ) -> Options:
-    """tyro's parser, its boxed complaint folded into one line.
-
-    Args:
-        kind: a dataclass whose fields are the options.
-        default: an instance that gives the options' defaults.
-        from_data: fields whose default the data decide, whatever `default` holds; `--help` says so.
-
-    Raises:
-        ValueError: the words do not fit, or --compile has no compiler.
-        SystemExit: `--help` was asked for, and is printed.
-    """
-    complaint = io.StringIO()
-    known: dict[str, Any] = {} if default is None else {"default": default}
-    if from_data:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(from_data))
-        chosen = f"Chosen by the data, unless given, whatever is listed below: {options}."
-        known["description"] = f"{inspect.cleandoc(kind.__doc__)}\n\n{chosen}"
-    try:
-        with contextlib.redirect_stderr(complaint):
-            options = tyro.cli(kind, args=words, prog=f"{PROGRAM} {command}", **known)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ValueError(_folded(complaint.getvalue())) from None
+    """The options of a command, as `read_options`; --compile is refused without a compiler."""
+    options = read_options(kind, words, command, default, from_data)
     if getattr(options, "compile", False):
         require_compiler(getattr(options, "precision", "auto"))
     return options
-
-
-def _folded(box: str) -> str:
-    """The words inside the frame that tyro draws around an error, a rule in it as a semicolon.
-
-    Where the terminal has no box characters, the frame is a title and rules of hyphens.
-    """
-    lines = (line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:-1])
-    text = " ".join(";" if set(line) <= set("─-") else line for line in lines if line)
-    return re.sub(r"\s+;", ";", text.strip("; "))

@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> None:
     recipe, fold, rest = find_recipe("stats", words)
     default = StatsOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading(), fold)
     options = parse(StatsOptions, rest, f"stats {words[0]}", default, recipe.from_data)
-    recipe = options.recipe.change(recipe, rest)
+    recipe = options.recipe.change(recipe)
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     clips = split_clips(manifest, options.fold, recipe.seed).train
     recipe = choose(recipe, clips, options.reading.clip_cache(), manifest.classes)

@@ -60,7 +60,7 @@ def run(words: Sequence[str]) -> None:
     recipe, fold, rest = find_recipe("train", words)
     default = TrainOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading(), fold)
     options = parse(TrainOptions, rest, f"train {words[0]}", default, recipe.from_data)
-    recipe = options.recipe.change(recipe, rest)
+    recipe = options.recipe.change(recipe)
     with main_process_first():  # that makes the synthetic data
         manifest = open_or_make_corpus(recipe, options.data)
     fold = manifest.folds[0] if options.fold is None and manifest.folds else options.fold
@@ -105,11 +105,17 @@ def describe_results(folder: Path) -> str:
     """The final scores of a finished run, and where everything is."""
     results = read_results(folder)
     name, lines = results["validation_split"], []
-    for split, scores in ((name, results["validation"]), ("test", results.get("test", {}))):
-        for model, row in scores.items():
-            epoch = f" (epoch {row['epoch']:.0f})" if "epoch" in row else ""
+    epochs = {model: row["epoch"] for model, row in results["validation"].items() if "epoch" in row}
+    for split in ("validation", "test"):
+        clips = results.get("clips", {}).get(split)
+        heading = name if split == "validation" else split
+        heading += "" if clips is None else f" ({clips} clips)"
+        for model, row in results.get(split, {}).items():
+            epoch = f" (epoch {epochs[model]:.0f})" if model in epochs else ""
             scored = f"accuracy {row['accuracy']:.4f}, mAP {row['mAP']:.4f}"
-            lines.append(f"{split}: {model}{epoch}: {scored}")
-    if "test" not in results:
+            lines.append(f"{heading}: {model}{epoch}: {scored}")
+    if "test" in results:
+        lines.append(f"best is chosen on {name}, so it flatters there; quote it on test")
+    else:
         lines.append(f"best is chosen on {name}, so it flatters; quote the last")
     return "\n".join([*lines, f"model {folder / 'last'}", f"plots {folder / 'plots'}"])

@@ -4,9 +4,13 @@ import re
 from dataclasses import fields, replace
 
 import pytest
+import tyro
 
 from train.cli import COMMANDS
-from train.cli.options import RecipeOptions
+from train.cli.cost import CostOptions
+from train.cli.options import Reading, RecipeOptions, parse
+from train.cli.parsing import documented
+from train.cli.train import TrainOptions
 from train.recipe import Recipe
 from train.recipes import RECIPES
 
@@ -48,7 +52,7 @@ def test_a_recipes_fields_are_shown_by_subject_with_its_values(run_command):
     titles = re.findall(r"^\W*([a-z-]+) options ", out, re.MULTILINE)
     assert titles == [
         "data", "initial-weights", "network", "front-end", "optimisation", "loss", "averaging",
-        "augmentation", "execution", "reading",
+        "augmentation", "execution", "reading", "other",
     ]  # fmt: skip
     for field in fields(Recipe):
         if field.name not in ("summary", "from_data"):
@@ -70,9 +74,13 @@ def test_help_says_what_the_data_decide(command, run_command):
 
 
 def test_an_option_that_is_named_is_not_left_to_the_data():
-    recipe = replace(RECIPES["from_scratch"], from_data=frozenset({"epochs", "noise", "mean"}))
-    words = ["--data", "x", "--epochs", "40", "--no-noise", "--batch_size=8"]
-    assert RecipeOptions.of(recipe).change(recipe, words).from_data == {"mean"}
+    recipe = replace(
+        RECIPES["from_scratch"], from_data=frozenset({"epochs", "noise", "mean", "learning_rate"})
+    )
+    words = ["--data", "x", "--epoch", "40", "--no-noise", "--batch_size=8", "--lr", "1e-3"]
+    default = TrainOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading())
+    options = parse(TrainOptions, words, "train from_scratch", default).recipe
+    assert options.change(recipe).from_data == {"mean"}
     assert RecipeOptions.of(recipe).change(recipe).from_data == recipe.from_data
 
 
@@ -129,18 +137,76 @@ def test_a_folder_in_place_of_the_file_to_write_is_refused_before_the_work(fails
 
 def test_the_choices_of_an_option_without_a_default_are_its_words(fails):
     message = fails("evaluate", "run", "--data", "x", "--split", "foo")
-    assert "'foo'" in message and "'validation'" in message
+    assert message == "--split 'foo' is unknown; use one of validation, train, test, all"
     assert "None" not in message
 
 
 def test_bad_words_are_named(fails, corpus_folder):
-    assert "recipe 'esc51' is unknown; use one of demo" in fails("train", "esc51", "--data", "x")
-    assert "recipe file no.json does not exist" in fails("train", "no.json", "--data", "x")
     assert "the recipe comes first" in fails("train", "--data", "x")
-    assert "--learning-rat" in fails("train", "demo", "--data", "x", "--learning-rat", "1")
-    assert "--data" in fails("train", "demo")
+    assert "recipe file no.json does not exist" in fails("train", "no.json", "--data", "x")
     message = fails("train", "demo", "--data", corpus_folder, "--epochs", "many")
-    assert "--epochs" in message
-    assert "'many'" in message
-    assert "epochs is 0, must be above 0" in fails("train", "demo", "--data", "x", "--epochs", "0")
+    assert message == "--epochs: 'many' is not a whole number"
     assert "preset 'huge' is unknown" in fails("train", "demo", "--data", "x", "--preset", "huge")
+
+
+OF_DEMO = ("train", "demo", "--data", "x")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--batchsize", "8"), "no option --batchsize; did you mean --batch-size?"),
+        (("-epochs", "8"), "no option -epochs; did you mean --epochs?"),
+        (("—epochs", "8"), "no option —epochs; did you mean --epochs?"),
+        (("epochs=8",), "'epochs=8' belongs to no option; did you mean --epochs?"),
+        (("--lr-decay", "8"), "did you mean --lr-decay-from, --lr-decay-every or --layer-decay?"),
+        (("--top-k", "8"), "no option --top-k; `ast-audio train demo --help` explains the options"),
+        (("--noise", "yes"), "--noise takes no value: give --noise or --no-noise alone"),
+        (("--epochs",), "--epochs needs a value"),
+        (("--patch", "16"), "--patch needs 2 values"),
+        (("--patch", "16", "a"), "--patch: 'a' is not a whole number"),
+        (("--mean", "1,5"), "--mean: '1,5' is not a number"),
+        (("--lr", "nan"), "--learning-rate: 'nan' is not a number"),
+        (("--precision", "fp23"), "--precision 'fp23' is unknown; use one of fp32, "),
+        (("--corpus", "tables"), "--corpus 'tables' is unknown; use one of table, "),
+    ],
+)
+def test_a_word_that_is_wrong_is_named_with_what_is_near(fails, words, said):
+    assert said in fails(*OF_DEMO, *words)
+
+
+def test_an_option_that_is_missing_is_named(fails, tmp_path):
+    assert fails("train", "demo").startswith("--data PATH is missing")
+    message = fails("evaluate", "run", tmp_path)
+    assert message == f"--data PATH is missing; did you mean --data {tmp_path}?"
+    assert fails("convert").startswith("MODEL and DESTINATION are missing")
+    assert "--model is no option: give its value alone" in fails("predict", "--model", "run")
+
+
+def test_what_begins_one_option_is_taken_as_it_and_said(run_command, tmp_path):
+    code, _, err = run_command("runs", tmp_path / "none", "--dif=a")
+    assert code == 2
+    assert err.startswith("note: --dif is taken as --diff\n")
+    options = parse(CostOptions, ["--classe", "8", "--lr=0.5"], "cost", of_demo(CostOptions))
+    assert (options.classes, options.recipe.change(RECIPES["demo"]).learning_rate) == (8, 0.5)
+
+
+def of_demo(kind):
+    return kind(RecipeOptions.of(RECIPES["demo"]))
+
+
+def test_help_of_a_recipe_begins_with_what_is_used_most(run_command):
+    _, out, _ = run_command("train", "finetune", "--help")
+    first = out.partition("data options")[0]
+    assert re.findall(r"^\W*(--[a-z][a-z-]+)", first, re.MULTILINE) == [
+        "--data", "--corpus", "--out", "--fold", "--init-from", "--preset", "--epochs",
+        "--batch-size", "--learning-rate", "--num-frames", "--seed", "--device",
+    ]  # fmt: skip
+    assert "Or --lr." in first
+    assert out.count("--epochs INT") == 1
+
+
+def test_help_is_not_broken_where_the_source_is_and_names_options(run_command):
+    assert "There is one after every epoch, too." in documented(TrainOptions)["checkpoint_minutes"]
+    words = " ".join(run_command("train", "finetune", "--help")[1].replace("│", " ").split())
+    assert "after epoch --lr-decay-from and after every --lr-decay-every further ones" in words
