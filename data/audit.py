@@ -18,6 +18,7 @@ from data.duplicates import equal_files
 from data.file_table import FileTable, look_at, salted
 from data.headers import read_headers
 from data.manifest import Clip, Clips, Manifest
+from data.splits import Splits
 from data.statistics import Statistics
 
 WINDOW_SECONDS = 0.025  # one frame of the filterbank: a shorter clip has none
@@ -41,7 +42,7 @@ class Audit:
     errors: tuple[str, ...]
     unreadable: dict[Path, str]  # file and reason; missing files are among them
     training: Clips  # the clips that can be read
-    evaluation: Clips
+    evaluation: Clips  # of validation and test
     training_seconds: np.ndarray  # (training clips,)
 
     def lines(self) -> list[str]:
@@ -62,8 +63,7 @@ class Audit:
 
 def audit(
     manifest: Manifest,
-    training: Sequence[Clip],
-    evaluation: Sequence[Clip],
+    splits: Splits,
     sample_rate: int = 16_000,
     measure: Callable[[Sequence[Clip]], Statistics | None] | None = None,
     expected: tuple[float, float] | None = None,
@@ -80,8 +80,7 @@ def audit(
 
     Args:
         manifest: where the clips are from; gives the names of the classes.
-        training: what is trained on.
-        evaluation: validation and test clips. May be empty.
+        splits: what is trained on, and validation and test clips, which may be none.
         sample_rate: of the model, in Hz.
         measure: gives mean and standard deviation of the log-mel values of clips, or None; called
             with the training clips unless there are errors.
@@ -93,11 +92,13 @@ def audit(
         load: decodes a file at a sample rate; called for up to `LISTENED` training clips, to tell
             how loud they are, unless there are errors. None: loudness is left out.
     """
-    every = Clips.of(training) + Clips.of(evaluation)
+    every = splits.train + splits.validation + splits.test
     files = look_at(every)
     headers, failures = read_headers(every, files, kept)
     readable = headers["samples"] > 0
-    num_trained = int(readable[: len(training)].sum())
+    ends = np.cumsum([len(splits.train), len(splits.validation)])
+    counts = [int(some.sum()) for some in np.split(readable, ends)]  # of each split
+    num_trained = counts[0]
     clips, headers, files = every[readable], headers[readable], files[readable]
     training, evaluation = clips[:num_trained], clips[num_trained:]
     seconds = headers["samples"] / headers["sample_rate"]
@@ -125,8 +126,7 @@ def audit(
         *_wrong_statistics(measured, expected),
     ]
     facts = [
-        f"{manifest.name}: {len(training)} training clips, {len(evaluation)} validation and test "
-        f"clips, {len(manifest.classes)} classes",
+        f"{manifest.name}: {_by_split(counts, splits)}, {len(manifest.classes)} classes",
         *_clips_by_class(manifest, training),
         *_durations(clips, seconds),
         *_sample_rates(headers),
@@ -137,6 +137,16 @@ def audit(
     training_seconds = seconds[:num_trained]
     found = tuple(facts), tuple(notes), tuple(errors), unreadable
     return Audit(*found, training, evaluation, training_seconds)
+
+
+def _by_split(counts: Sequence[int], splits: Splits) -> str:
+    """How many clips each split has, in words."""
+    names = ("training", "validation", "test")
+    named = [f"{count:,} {name}" for count, name in zip(counts, names, strict=True) if count]
+    *first, last = named or ["no"]
+    known = {"validation": "", "test": " (validated on the test split)"}
+    remark = known.get(splits.validation_name, f" ({splits.validation_name})")
+    return f"{', '.join(first)}{' and ' if first else ''}{last} clips{remark}"
 
 
 def _lost_clips(

@@ -52,8 +52,7 @@ def preflight(
 
     found = audit(
         manifest,
-        splits.train,
-        splits.validation + splits.test,
+        splits,
         rate,
         statistics,
         (recipe.mean, recipe.std),

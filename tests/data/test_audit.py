@@ -11,8 +11,8 @@ from data.audio import load_audio
 from data.audit import audit
 from data.corpora.esc50 import esc50
 from data.corpora.folder import folder
-from data.manifest import Clip, Manifest
-from data.splits import stratified_split
+from data.manifest import Clip, Clips, Manifest
+from data.splits import Splits, split_clips, stratified_split
 from data.statistics import Statistics
 
 CLASSES = ("cow", "owl")
@@ -35,9 +35,13 @@ def splits(tmp_path) -> tuple[list[Clip], list[Clip]]:
     return [clip for clip in clips if clip not in evaluation], evaluation
 
 
+def split(training, validation, test=(), name="validation"):
+    return Splits(*map(Clips.of, (training, validation, test)), None, name)
+
+
 def run(training, evaluation, **arguments):
     manifest = Manifest("farm", (*training, *evaluation), CLASSES)
-    found = audit(manifest, training, evaluation, **arguments)
+    found = audit(manifest, split(training, evaluation), **arguments)
     assert all("\n" not in line for line in found.lines())
     return found
 
@@ -46,7 +50,7 @@ def test_sound_data_have_facts_only(splits):
     found = run(*splits)
     assert (found.notes, found.errors, found.unreadable) == ((), (), {})
     assert found.facts == (
-        "farm: 24 training clips, 4 validation and test clips, 2 classes",
+        "farm: 24 training and 4 validation clips, 2 classes",
         "training clips by class: 12 of each",
         "duration 0:00:03 (h:mm:ss) in total, shortest 0.10 s (0-0.wav), longest 0.10 s (1-9.wav)",
         "a clip in twenty lasts less than 0.10 s, half less than 0.10 s, one in twenty more than "
@@ -55,6 +59,23 @@ def test_sound_data_have_facts_only(splits):
     )
     assert (found.training, found.evaluation) == tuple(map(tuple, splits))
     found.require_sound()
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "name", "expected"),
+    [
+        (2, 2, "validation", "24 training, 2 validation and 2 test clips, 2 classes"),
+        (4, 0, "fold 3", "24 training and 4 validation clips (fold 3), 2 classes"),
+        (4, 0, "test", "24 training and 4 validation clips (validated on the test split), 2"),
+        (0, 0, "validation", "24 training clips, 2 classes"),
+    ],
+)
+def test_clips_are_counted_by_split(splits, validation, test, name, expected):
+    training, evaluation = splits
+    parts = evaluation[:validation], evaluation[4 - test :] if test else []
+    manifest = Manifest("farm", (*training, *evaluation), CLASSES)
+    (first, *_) = audit(manifest, split(training, *parts, name)).facts
+    assert first.startswith(f"farm: {expected}")
 
 
 def test_the_shortest_and_the_longest_clip_of_either_split_are_named(splits, tmp_path):
@@ -221,7 +242,7 @@ def test_clips_are_counted_by_class_and_by_length(splits, tmp_path):
     assert found.facts[1] == "training clips by class: owl 13, cow 12"
     assert found.training_seconds.tolist() == [0.1] * 24 + [10.0]
     many = Manifest("many", tuple(training), tuple(f"class {n:02}" for n in range(20)))
-    counted = audit(many, training, []).facts[1]
+    counted = audit(many, split(training, [])).facts[1]
     assert counted.startswith("training clips by class: class 01 13, class 00 12, class 02 0")
     assert counted.endswith(", …, class 15 0, class 16 0, class 17 0, class 18 0, class 19 0")
 
@@ -294,15 +315,15 @@ def test_the_first_error_is_raised_with_the_number_of_the_others(splits):
 
 def test_a_long_list_of_names_is_cut(splits):
     manifest = Manifest("nine", tuple(splits[0]), (*CLASSES, *"abcdefg"))
-    (error,) = audit(manifest, *splits).errors
+    (error,) = audit(manifest, split(*splits)).errors
     assert "7 of 9 classes have no training clips ('a', 'b', 'c', 'd', 'e' and 2 more)" in error
 
 
 def test_real_recordings_are_sound(recordings):
     esc10 = esc50(recordings / "esc10", "esc10")
     digits = stratified_split(folder(recordings / "spoken_digits"))
-    first = audit(esc10, *esc10.split(1))
-    second = audit(digits, digits.in_split("train"), digits.in_split("test"))
+    first = audit(esc10, split_clips(esc10, 1, seed=0))
+    second = audit(digits, split_clips(digits, None, seed=0))
     assert (first.errors, first.notes, second.errors) == ((), (), ())
     assert "duration 0:33:23" in first.facts[2]
-    assert "1800 clips are recorded at 8000 Hz" in second.notes[0]
+    assert "2000 clips are recorded at 8000 Hz" in second.notes[0]
