@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,21 @@ def test_a_segments_table_is_read(module, tmp_path, form):
     bench.write_table(tmp_path / "segments.csv", 20)
     (row,) = bench.measure_reading(form, 20, tmp_path / "segments.csv")
     assert (row["what"], sorted(row)) == ("read", ["bytes", "peak", "seconds", "what"])
+
+
+@pytest.mark.slow
+def test_an_epoch_of_finetuning_is_trained_on_both_sides(module, recordings, capsys):
+    pytest.importorskip("accelerate")
+    bench = module("bench_finetuning")
+    manifest = data.esc50(recordings / "esc10", "esc10")
+    by_class = manifest.clips.targets()[0].argsort(kind="stable")
+    manifest = replace(manifest, clips=manifest.clips[by_class[::8]])
+    (row,) = bench.our_epoch(manifest, "tiny224", 64, "fp32")()
+    assert row["epoch"] == 1 and 0 <= row["accuracy"] <= 1
+    result = bench.their_epoch(manifest, "tiny224", 64, "fp32")()
+    assert result.metrics["epoch"] == 1
+    assert result.global_step == -(-len(manifest.split(1)[0]) // bench.BATCH)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from tyro.conf import Positional
 from train.cli.options import TO_FOLDER, parse, unless_given
 
 FOLDER = Path(__file__).parents[2] / "tests" / "benchmarks"
-Benchmark = Literal["frontend", "inference", "training", "files", "manifest", "gpu"]
+Benchmark = Literal["frontend", "inference", "training", "files", "finetuning", "manifest", "gpu"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class BenchOptions:
     names: Positional[tuple[Benchmark, ...]] = ("frontend", "inference", "training", "files")
     """Which benchmarks; manifest is the memory of 2,000,000 clips, gpu needs one."""
     data: Annotated[Path | None, unless_given("none: its recordings are left out", "PATH")] = None
-    """Folder of ESC-10 or ESC-50, for the benchmark `files`."""
+    """Folder of ESC-10 or ESC-50, for the benchmarks `files` and `finetuning`."""
     rounds: Annotated[int | None, unless_given("the benchmark's own", "INT")] = None
     """Rounds that count."""
     threads: int = 2
@@ -46,6 +46,8 @@ def run(words: Sequence[str]) -> None:
             f"there is no {FOLDER}: the benchmarks are in the repository, not in the installed "
             "package; clone it and install it with pip install -e"
         )
+    if "finetuning" in options.names and options.data is None:
+        raise ValueError("the benchmark finetuning trains on recordings: give ESC-10 with --data")
     if "files" in options.names and options.data is None:
         print("files: without --data FOLDER, ESC-10's recordings are left out", flush=True)
     for name in options.names:
@@ -62,7 +64,7 @@ def _arguments(name: str, options: BenchOptions) -> list[str]:
         words += ["--out", str(options.out / f"{name}.json")]
     if name == "manifest":
         return words
-    if options.data and name == "files":
+    if options.data and name in ("files", "finetuning"):
         words += ["--data", str(options.data)]
     if options.rounds:
         words += ["--rounds", str(options.rounds)]

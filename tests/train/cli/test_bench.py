@@ -43,6 +43,7 @@ def test_without_recordings_it_says_what_is_left_out(scripts, run_command):
 def test_a_benchmark_that_fails_is_named(scripts, fails):
     (scripts / "bench_files.py").write_text("raise SystemExit(1)")
     assert fails("bench", "files", "--data", "clips").startswith("benchmark files failed")
+    assert "give ESC-10 with --data" in fails("bench", "finetuning")
 
 
 def test_without_the_repository_it_says_where_the_benchmarks_are(tmp_path, monkeypatch, fails):
