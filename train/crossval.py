@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
 
-from data import Manifest
+from data import Clips, Manifest
 from data.cache import ClipCache
 from data.files import atomic_file
+from train.chance import chance
 from train.distributed import is_main_process
 from train.loop import train
-from train.plots import confusion, learning_curves
+from train.metrics import one_hot
+from train.plots import confusion, confusion_title, learning_curves
 from train.recipe import Recipe
 from train.run_folder import PREDICTIONS, Row, read_predictions, write_table
+from train.said_once import said_once
 
 
+@said_once()
 def cross_validate(
     recipe: Recipe,
     manifest: Manifest,
@@ -122,12 +127,23 @@ def draw(
 ) -> None:
     """Learning curves of all folds, and one confusion matrix over all validation clips."""
     curves = {f"fold {fold}": rows for fold, rows in runs.items()}
-    learning_curves(curves, folder / "plots" / "learning_curves.png", recipe.metric)
+    classes, count = manifest.classes, len(curves)
+    clips = Clips.of(chain.from_iterable(manifest.split(fold)[1] for fold in runs))
+    validated = f"each fold validated once, {len(clips):,} clips"
+    learning_curves(
+        curves,
+        folder / "plots" / "learning_curves.png",
+        recipe.metric,
+        f"{recipe.name}: {count} fold{'' if count == 1 else 's'}; {validated}",
+        "validation",
+        chance(one_hot(clips, len(classes)), recipe.metric).score,
+    )
     if manifest.multi_label:
         return
-    classes = manifest.classes
     matrix = np.zeros((len(classes), len(classes)), dtype=int)
     for fold in runs:
         for target, scores in read_predictions(folder / f"fold{fold}" / PREDICTIONS):
             matrix[classes.index(target), int(np.argmax(scores))] += 1
-    confusion(matrix, classes, folder / "plots" / "confusion.png", f"{recipe.name}, all folds")
+    folds = f"validation clips of fold{'' if count == 1 else 's'} {', '.join(map(str, runs))}"
+    title = confusion_title(recipe.name, folds, matrix, "last epochs")
+    confusion(matrix, classes, folder / "plots" / "confusion.png", title)

@@ -7,6 +7,7 @@ on a machine without a display and beside a notebook that plots.
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,37 +20,68 @@ from data.files import atomic_file
 BLUE, VERMILION = "#0072B2", "#D55E00"
 COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = "osD^vPX<>"
+LEAST_SPAN = 5.0  # percentage points: an axis of scores that shows less makes noise look like more
 NEARLY_EQUAL = 0.03  # share of the axis below which costs are drawn side by side
 GREY = "#666666"
+LONGEST_NAME = 28  # letters of a class that are shown
+LETTER = 0.6  # width of a letter, in sizes of the font
 Rows = Sequence[Mapping[str, float]]
 
 
 def learning_curves(
-    runs: Mapping[str, Rows], path: str | os.PathLike, metric: str = "accuracy"
+    runs: Mapping[str, Rows],
+    path: str | os.PathLike,
+    metric: str = "accuracy",
+    title: str = "",
+    split: str = "validation",
+    chance: float | None = None,
 ) -> None:
     """Draw the learning curves of one run, or of the folds of a cross-validation, into a PNG file.
 
     runs: label ("fold 1") to the rows of its metrics.csv, of which epoch, train_loss, loss and the
-    metric (0 to 1) are drawn. ValueError if there are no runs, no rows or not these columns.
+    metric (0 to 1) are drawn. split: what was scored after each epoch. chance: what chance scores
+    by the metric, marked where it is in range. ValueError if there are no runs, no rows or not
+    these columns.
     """
-    save_figure(learning_curves_figure(runs, metric), path)
+    save_figure(learning_curves_figure(runs, metric, title, split, chance), path)
 
 
-def learning_curves_figure(runs: Mapping[str, Rows], metric: str = "accuracy") -> Figure:
+def learning_curves_figure(
+    runs: Mapping[str, Rows],
+    metric: str = "accuracy",
+    title: str = "",
+    split: str = "validation",
+    chance: float | None = None,
+) -> Figure:
     """Return the figure of `learning_curves`: a panel for the losses, one for the metric."""
     _check_runs(runs, metric)
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.5 if title else 4.2), layout="constrained")
     losses, scores = figure.subplots(1, 2)
     _draw(losses, runs, "train_loss", BLUE, "training")
-    _draw(losses, runs, "loss", VERMILION, "validation")
+    _draw(losses, runs, "loss", VERMILION, split)
     losses.set(ylabel="loss (nats)", ylim=(0, 1.05 * losses.dataLim.ymax or 1))
-    _draw(scores, runs, metric, VERMILION, "validation", factor=100)
-    low, high = scores.get_ylim()
-    scores.set(ylabel=f"{metric} (%)", ylim=(max(low, -1), min(high, 101)))
+    _draw(scores, runs, metric, VERMILION, split, factor=100)
+    scores.set(ylabel=f"{metric} (%)")
     for axes in (losses, scores):
         _finish_panel(axes)
+    _fit_scores(scores, chance)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     figure.get_layout_engine().set(wspace=0.06)
     return figure
+
+
+def _fit_scores(axes: Axes, chance: float | None) -> None:
+    """Let an axis of percentages fit what is drawn, but show no noise large, and mark chance."""
+    low, high = axes.get_ylim()
+    more = max(LEAST_SPAN - (high - low), 0) / 2
+    low, high = low - more, high + more
+    shift = max(-1 - low, 0) - max(high - 101, 0)  # what leaves 0 to 100 on one side
+    axes.set_ylim(max(low + shift, -1), min(high + shift, 101))
+    if chance is not None and axes.get_ylim()[0] <= 100 * chance <= axes.get_ylim()[1]:
+        axes.axhline(100 * chance, color=GREY, linewidth=1, linestyle=":")
+        place, corner = (0.995, 100 * chance), {"ha": "right", "va": "bottom"}
+        across = axes.get_yaxis_transform()
+        axes.text(*place, "chance", color=GREY, fontsize=9, transform=across, **corner)
 
 
 def _draw(
@@ -119,23 +151,41 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
     cell = min(max(0.29, 5.5 / count), 1.2, 40 / count)  # inches
     font = min(10.0, 72 * cell * 0.45)  # points
     heading = min(max(11.0, 0.28 * count), 20.0)
-    figure = Figure(figsize=(count * cell + 2.6, count * cell + 1.9), layout="constrained")
+    names = [_shortened(name) for name in classes]
+    size = count * cell + max(map(len, names)) * LETTER * font / 72
+    width, height = max(size + 2.0, 6.5), max(size + 1.7, 4.5)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
     axes = figure.subplots()
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     _write_counts(axes, matrix, share, cell)
-    _name_classes(axes, classes, font)
+    _name_classes(axes, names, font)
     axes.set_xlabel("predicted class", fontsize=heading)
     axes.set_ylabel("true class", fontsize=heading)
-    axes.set_title(title, fontsize=heading + 1, pad=12, parse_math=False)
+    letters = int(72 * width / (LETTER * (heading + 1)))
+    lines = [part for line in title.splitlines() for part in wrap(line, letters)]
+    figure.suptitle("\n".join(lines), fontsize=heading + 1, parse_math=False)
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
-    bar.set_label("share of the class's clips (%)", fontsize=heading - 1)
+    bar.set_label("share of the row (%)", fontsize=heading - 1)
     bar.ax.tick_params(labelsize=heading - 2)
     return figure
 
 
-def _name_classes(axes: Axes, classes: Sequence[str], font: float) -> None:
-    names = [name if len(name) <= 28 else f"{name[:27]}…" for name in classes]
+def confusion_title(name: str, split: str, matrix: np.ndarray, model: str) -> str:
+    """Of what a confusion matrix is, in two lines.
+
+    name: of the recipe. model: what predicted, as "best (epoch 22)".
+    """
+    clips, right = int(matrix.sum()), float(np.trace(matrix))
+    return f"{name}: {split}, {clips:,} clips\n{model}: accuracy {100 * right / clips:.2f} %"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _name_classes(axes: Axes, names: Sequence[str], font: float) -> None:
     # Names are other people's: a "$" in one must not start a formula.
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=font, parse_math=False)
     axes.set_yticks(range(len(names)), names, fontsize=font, parse_math=False)
@@ -163,16 +213,21 @@ def score_against_cost(
     path: str | os.PathLike,
     title: str,
     score: str,
+    chance: float | None = None,
 ) -> None:
     """Draw a table's rows as score against GFLOPs into a PNG file.
 
-    points: row to GFLOPs, score and half its 95 % interval (None: no bar). score: the axis's name.
+    points: row to GFLOPs, score in percent and half its 95 % interval (None: no bar). score: the
+    axis's name. chance: what chance scores, 0 to 1, marked where it is in range.
     """
-    save_figure(score_against_cost_figure(points, title, score), path)
+    save_figure(score_against_cost_figure(points, title, score, chance), path)
 
 
 def score_against_cost_figure(
-    points: Mapping[str, tuple[float, float, float | None]], title: str, score: str
+    points: Mapping[str, tuple[float, float, float | None]],
+    title: str,
+    score: str,
+    chance: float | None = None,
 ) -> Figure:
     """Return the figure of `score_against_cost`; rows of one cost stand beside each other."""
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
@@ -192,12 +247,14 @@ def score_against_cost_figure(
             linestyle="none",
             label=name,
         )
-    axes.margins(x=0.12, y=0.12)
+    equal = max(costs) - min(costs) < NEARLY_EQUAL * max(costs)
+    axes.margins(x=0.5 if equal else 0.12, y=0.12)
     axes.set_xlabel(f"cost of one clip (GFLOPs, forward{moved})")
-    if max(costs) - min(costs) < NEARLY_EQUAL * max(costs):
+    if equal:
         axes.set_xticks([sum(costs) / len(costs)], [f"{costs[0]:.3g}"])
     axes.set_ylabel(score, parse_math=False)
-    axes.set_title(f"{title}\nbars: 95 % interval of the mean", fontsize=11, parse_math=False)
+    axes.set_title(title, fontsize=11, parse_math=False)
+    _fit_scores(axes, chance)
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

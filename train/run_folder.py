@@ -4,7 +4,7 @@ recipe.json           the complete recipe, the data and the fold: enough to repe
 metrics.csv           a row an epoch
 best/ last/           model folders; averaged/ where the recipe averages weights
 state/state.pt        optimiser, scaler and position, to resume
-plots/                PNG files
+plots/                learning_curves.png, confusion.png (as predictions.csv), confusion_test.png
 predictions.csv       validation clips: true class, probability of each class, by the final model
 results.json          the final scores of each model, on the validation and the test split
 test_predictions.csv  clips of the test split, by the best epoch's model
@@ -19,7 +19,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -35,6 +35,16 @@ STATE, SKIPPED = Path("state") / "state.pt", "skipped.txt"
 Row = dict[str, float]
 
 
+class QuotedScore(NamedTuple):
+    """The score of a run that is worth quoting, and what it is of."""
+
+    score: float  # 0 to 1
+    split: str  # "test", "validation", "fold 1"
+    clips: int | None  # of the split; None: an earlier version did not store it
+    model: str  # "best (epoch 22)"
+    chance: float | None  # what chance scores on the validation split; None as for clips
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """What a run folder says of its run."""
@@ -47,12 +57,30 @@ class RunRecord:
     finished: bool
 
     @property
+    def quoted(self) -> QuotedScore:
+        """The score to quote of a finished run.
+
+        On the test split where there is one, of the epoch that the validation split chose; else on
+        the validation split, of the averaged weights or the last epoch, which it did not choose.
+        """
+        results = read_results(self.folder)
+        rows = results["validation"]
+        split, model = "validation", "averaged" if "averaged" in rows else "last"
+        if "test" in results:
+            split, model = "test", "best"
+        epoch = rows.get(model, {}).get("epoch")
+        return QuotedScore(
+            results[split][model][self.recipe.metric],
+            "test" if split == "test" else results["validation_split"],
+            results.get("clips", {}).get(split),
+            model if epoch is None else f"{model} (epoch {epoch:.0f})",
+            results.get("chance"),
+        )
+
+    @property
     def score(self) -> float:
         """What `score_name` says, 0 to 1; of a finished run."""
-        results = read_results(self.folder)
-        if "test" in results:
-            return results["test"]["best"][self.recipe.metric]
-        return self.validation_score("averaged" if "averaged" in results["validation"] else "last")
+        return self.quoted.score
 
     @property
     def score_name(self) -> str:
@@ -208,7 +236,8 @@ def read_predictions(path: Path) -> list[tuple[str, list[float]]]:
 def read_results(folder: Path) -> dict[str, Any]:
     """The final scores of a run: of each model on the validation split, and on the test split.
 
-    {"validation_split": "fold 1", "validation": {"last": {"accuracy": 0.9, …}, …}, "test": {…}}
+    {"validation_split": "fold 1", "clips": {"validation": 48}, "chance": 0.125,
+    "validation": {"last": {"accuracy": 0.9, …}, …}, "test": {…}}
 
     Raises:
         ValueError: the file holds something else.

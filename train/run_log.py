@@ -17,13 +17,15 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ast_model import AudioClassifier
-from data import Manifest
+from data import Clips, Manifest
 from data.files import atomic_file, is_leftover, write_json
 from data.splits import Splits
+from train.chance import Chance, chance, is_asked, remedies
 from train.distributed import is_main_process, on_main_process
 from train.lock import claim, is_lock
 from train.metrics import confusion_matrix, one_hot, to_probabilities
-from train.plots import confusion, learning_curves
+from train.pace import Pace, duration
+from train.plots import confusion, confusion_title, learning_curves
 from train.recipe import Recipe
 from train.run_folder import (
     METRICS,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from train.loop import TrainState
 
 LOSS_STEPS = 10  # optimiser steps from one look at the loss to the next
+FIRST_LOOKS = (1, 3)  # steps of an epoch that are looked at too: where steps are slow, to time them
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +126,7 @@ class Run:
     padded_share: float = 0.0  # of the input, in training
     board: SummaryWriter | None = None
     bar: tqdm | None = None
+    pace: Pace | None = None
     saved: float = 0.0  # when the last checkpoint was, by the monotonic clock
     began: float = 0.0  # when the epoch did, or was resumed
     clips_before: int = 0  # clips of the epoch that were trained before it was resumed
@@ -137,12 +141,14 @@ class Run:
                 write_json(self.folder / RECIPE, content)
             next_epoch = state.epoch + 1  # what an interrupted run wrote from there on goes
             self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=next_epoch)
+        self.pace = Pace(self.recipe.epochs, state.steps_per_epoch)
         logger.info(_description(self, state))
 
     def begin_epoch(self, state: TrainState) -> None:
         """Show a bar over the epoch's clips."""
         self.saved = self.began = time.monotonic()
         self.clips_before = state.clips
+        self.pace.begin_epoch(state.batch)
         self.bar = tqdm(
             total=len(self.splits.train),
             initial=state.clips,
@@ -155,13 +161,20 @@ class Run:
     def log_due(self, state: TrainState) -> bool:
         """Whether the losses are to be read after this step; the same in all processes."""
         last = state.batch == state.steps_per_epoch
-        return last or not self.checkpoint_seconds or state.batch % LOSS_STEPS == 0
+        regular = state.batch % LOSS_STEPS == 0 or state.batch in FIRST_LOOKS
+        return last or not self.checkpoint_seconds or regular
 
     def log_step(self, state: TrainState) -> None:
-        """Read the losses since the last look, in all processes, and show their mean."""
+        """Read the losses since the last look, in all processes, and show their mean.
+
+        The time to the end is told as soon as it is known.
+        """
         loss = state.read_losses()
         self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self.bar.update(state.clips - self.bar.n)
+        if epoch_seconds := self.pace.look(state.step):
+            epochs_left = self.recipe.epochs - state.step / state.steps_per_epoch
+            logger.info(self.pace.announce(epoch_seconds, epochs_left, evaluated=False))
 
     def checkpoint_due(self, state: TrainState) -> bool:
         """Whether it is time for a checkpoint within the epoch; asked after `log_step`."""
@@ -184,25 +197,57 @@ class Run:
     def end_steps(self, state: TrainState) -> None:
         """The epoch's optimiser steps are done: take the bar away and note their speed."""
         self.speed = (state.clips - self.clips_before) / (time.monotonic() - self.began)
+        self.pace.end_steps()
         self.bar.close()
 
     def log_epoch(self, state: TrainState) -> None:
-        """The epoch's row as a line, in `metrics.csv` and on TensorBoard."""
+        """The epoch's row as a line, in `metrics.csv` and on TensorBoard.
+
+        Once in a run, a warning where it is still at chance.
+        """
         if self.board is None:
             return
-        row, metric = state.rows[-1], self.recipe.metric
+        row = state.rows[-1]
         write_table(self.folder / METRICS, state.rows)
         for name, value in row.items():
             if name != "epoch":
                 self.board.add_scalar(name, value, state.epoch)
         self.board.add_scalar("clips_per_second", self.speed, state.epoch)
         self.board.flush()
-        logger.info(
-            f"epoch {state.epoch:3d}/{self.recipe.epochs}  train loss {row['train_loss']:.3f}  "
-            f"loss {row['loss']:.3f}  {metric} {row[metric]:.4f}  {self.speed:.1f} clips/s"
-        )
+        self._log_line(state)
+        self._warn_at_chance(state)
         if state.skipped:
             self._list_skipped(state.skipped)
+
+    def _log_line(self, state: TrainState) -> None:
+        row, metric, split = state.rows[-1], self.recipe.metric, self.splits.validation_name
+        told, epoch_seconds = self.pace.announced, self.pace.end_epoch()
+        epochs_left = 0 if state.finished else self.recipe.epochs - state.epoch
+        left = f", {duration(epoch_seconds * epochs_left)} left" if told and epochs_left else ""
+        logger.info(
+            f"epoch {state.epoch:3d}/{self.recipe.epochs}  train loss {row['train_loss']:.3f}  "
+            f"{split} loss {row['loss']:.3f}, {metric} {row[metric]:.4f}  "
+            f"{self.speed:.1f} clips/s{left}"
+        )
+        if epochs_left and not told:
+            logger.info(self.pace.announce(epoch_seconds, epochs_left, evaluated=True))
+
+    def _warn_at_chance(self, state: TrainState) -> None:
+        recipe, validation = self.recipe, self.splits.validation
+        if not is_asked(recipe, state.epoch, state.steps_per_epoch, state.finished):
+            return
+        score, guess = state.rows[-1][recipe.metric], self._chance(validation)
+        if score > guess.luck:
+            return
+        tries = remedies(recipe, state.rows, state.steps_per_epoch)
+        logger.warning(
+            f"still at chance after {state.epoch} epochs: {recipe.metric} {score:.4f} on "
+            f"{self.splits.validation_name} ({len(validation)} clips), where chance gives "
+            f"{guess.score:.4f}, with luck {guess.luck:.4f}; try {'; or '.join(tries)}"
+        )
+
+    def _chance(self, clips: Clips) -> Chance:
+        return chance(one_hot(clips, len(self.manifest.classes)), self.recipe.metric)
 
     def _list_skipped(self, skipped: list[str]) -> None:
         with atomic_file(self.folder / SKIPPED) as temporary:
@@ -235,21 +280,43 @@ class Run:
         """
         if not is_main_process():
             return
-        manifest, validation = self.manifest, self.splits.validation
+        validation, test = self.splits.validation, self.splits.test
+        name, clips = self.splits.validation_name, {"validation": len(validation)}
+        self._save_predictions(PREDICTIONS, validation, logits)
+        self._draw_confusion("confusion", name, validation, logits, "last", state.epoch)
         if test_logits is not None:
-            probabilities = to_probabilities(test_logits, manifest.multi_label)
-            file = self.folder / TEST_PREDICTIONS
-            write_predictions(file, manifest, self.splits.test, probabilities)
-        probabilities = to_probabilities(logits, manifest.multi_label)
-        write_predictions(self.folder / PREDICTIONS, manifest, validation, probabilities)
+            clips["test"] = len(test)
+            self._save_predictions(TEST_PREDICTIONS, test, test_logits)
+            best = state.best_epoch
+            self._draw_confusion("confusion_test", "test", test, test_logits, "best", best)
+        guess = self._chance(validation).score
+        title = f"{self.recipe.name}: {len(self.splits.train):,} training clips; {name}, "
         file = self.folder / "plots" / "learning_curves.png"
-        learning_curves({self.folder.name: state.rows}, file, self.recipe.metric)
-        if not manifest.multi_label:
-            matrix = confusion_matrix(logits.numpy(), one_hot(validation, len(manifest.classes)))
-            title = f"{self.recipe.name}, {self.splits.validation_name}, epoch {state.epoch}"
-            confusion(matrix, manifest.classes, self.folder / "plots" / "confusion.png", title)
-        content = {"validation_split": self.splits.validation_name, **scores}
+        learning_curves(
+            {self.folder.name: state.rows},
+            file,
+            self.recipe.metric,
+            f"{title}{len(validation):,} clips",
+            name,
+            guess,
+        )
+        content = {"validation_split": name, "clips": clips, "chance": guess, **scores}
         write_json(self.folder / RESULTS, content)
+
+    def _save_predictions(self, file: str, clips: Clips, logits: Tensor) -> None:
+        probabilities = to_probabilities(logits, self.manifest.multi_label)
+        write_predictions(self.folder / file, self.manifest, clips, probabilities)
+
+    def _draw_confusion(
+        self, file: str, split: str, clips: Clips, logits: Tensor, model: str, epoch: int
+    ) -> None:
+        """Of the predictions of a model on a split, where a clip has one class."""
+        if self.manifest.multi_label:
+            return
+        classes = self.manifest.classes
+        matrix = confusion_matrix(logits.numpy(), one_hot(clips, len(classes)))
+        title = confusion_title(self.recipe.name, split, matrix, f"{model} (epoch {epoch})")
+        confusion(matrix, classes, self.folder / "plots" / f"{file}.png", title)
 
     def close(self) -> None:
         """Let go of the terminal and of TensorBoard's file."""
@@ -269,9 +336,10 @@ def _description(run: Run, state: TrainState) -> str:
     if run.recipe.model == "ast":
         kind = f"{run.recipe.preset}, {model.config.num_tokens} tokens"
     test = f", {len(splits.test)} test" if splits.test else ""
+    which = "" if splits.validation_name == "validation" else f" ({splits.validation_name})"
     resumed = f"; resuming after epoch {state.epoch}" if state.epoch else ""
     return (
         f"{run.recipe.name}: {kind}, {parameters:,} parameters{frozen}; {len(splits.train)} "
-        f"training clips, {len(splits.validation)} validation ({splits.validation_name}){test}; "
+        f"training clips, {len(splits.validation)} validation{which}{test}; "
         f"{name}, {state.precision}; {run.folder}{resumed}"
     )

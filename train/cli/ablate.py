@@ -9,6 +9,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
+from data import Manifest
 from train.cli import PROGRAM
 from train.cli.options import (
     DATA_HELP,
@@ -23,7 +24,13 @@ from train.cli.options import (
     unless_given,
 )
 from train.cli.train import RUNS
-from train.experiments.run_table import check_folders, plan_runs, run_table
+from train.experiments.run_table import (
+    check_folders,
+    choose_rows,
+    chosen_before,
+    plan_runs,
+    run_table,
+)
 from train.experiments.table_report import write_report
 from train.experiments.tables import TABLES, load_table
 from train.recipe import Recipe
@@ -44,7 +51,8 @@ class AblateOptions:
 
     The same command again goes on where it stopped. Processes and machines that share --out work
     on one table at a time: each run is trained by one of them, and a dead one's run is taken over.
-    Fields of the recipe that are given hold for every row, save where the row has its own.
+    Fields of the recipe that are given hold for every row, save where the row has its own; what a
+    recipe for own data leaves to the data is chosen once for each row.
     """
 
     recipe: OfRecipe
@@ -80,24 +88,30 @@ def run(words: Sequence[str]) -> None:
     table = load_table(words[0])
     base, _, rest = find_recipe(f"ablate {table.name}", words[1:])
     default = AblateOptions(RecipeOptions.of(base), Reading())
-    options = parse(AblateOptions, rest, f"ablate {table.name} {words[1]}", default)
+    command = f"ablate {table.name} {words[1]}"
+    options = parse(AblateOptions, rest, command, default, base.from_data)
     recipe = options.recipe.change(base)
     if recipe.seed != base.seed:
         raise ValueError(f"--seed {recipe.seed} is one run's seed; a table has --seeds")
     table = table.select(options.rows, options.reference).with_checkpoint(options.checkpoint)
-    recipes, out = table.recipes(recipe), options.out or RUNS / "ablate" / table.name
-    if not options.report and not _train(recipes, out, recipe, options):
-        print("the same command comes back to what is not finished, and reports at the end")
-        return
+    out = options.out or RUNS / "ablate" / table.name
+    recipes = chosen_before(table.recipes(recipe), out)
+    if not options.report:
+        if options.data is None:
+            raise ValueError("training needs --data FOLDER; without it, there is --report")
+        manifest = open_or_make_corpus(recipe, options.data)
+        recipes = choose_rows(recipes, manifest, options.reading.clip_cache())
+        if not _train(recipes, out, manifest, options):
+            print("the same command comes back to what is not finished, and reports at the end")
+            return
     print(f"\n{write_report(table, recipes, out, options.cost_batch, options.reading.device)}")
     print(f"table {out / 'table.md'}, {out / 'table.csv'}\nplot {out / 'table.png'}")
 
 
-def _train(recipes: dict[str, Recipe], out: Path, recipe: Recipe, options: AblateOptions) -> bool:
+def _train(
+    recipes: dict[str, Recipe], out: Path, manifest: Manifest, options: AblateOptions
+) -> bool:
     """Train what is not finished; whether all of it is now."""
-    if options.data is None:
-        raise ValueError("training needs --data FOLDER; without it, there is --report")
-    manifest = open_or_make_corpus(recipe, options.data)
     folds = options.folds or manifest.folds[:1] or (None,)
     runs = plan_runs(recipes, out, folds, options.seeds)
     check_folders(runs, recipes, out, manifest)

@@ -11,10 +11,21 @@ from data import Manifest
 from data.cache import ClipCache
 from data.files import write_json
 from data.splits import split_clips
+from train.choose import choose
 from train.lock import RunInUse
 from train.loop import train
 from train.recipe import Recipe
-from train.run_folder import RECIPE, RESULTS, RunRecord, fingerprint, read_run, recipe_differences
+from train.run_folder import (
+    RECIPE,
+    RESULTS,
+    RunRecord,
+    find_runs,
+    fingerprint,
+    read_recipe,
+    read_run,
+    recipe_differences,
+)
+from train.said_once import said_once
 
 ROW = "row.json"  # a row's recipe, as `ast-audio train` takes it
 
@@ -81,6 +92,48 @@ def check_folders(
         write_json(out / name / ROW, {"recipe": recipe.to_json(), "fold": None})
 
 
+def chosen_before(recipes: Mapping[str, Recipe], out: Path) -> dict[str, Recipe]:
+    """The recipes of a table that was begun in `out`, with what their rows chose then.
+
+    Of a new table, and of a new row, the recipe as it is.
+    """
+    if not out.is_dir() or not find_runs(out):
+        return dict(recipes)
+    begun = {}
+    for name, recipe in recipes.items():
+        begun[name] = recipe
+        if recipe.from_data and (out / name / ROW).is_file():
+            stored, _ = read_recipe(out / name / ROW)
+            begun[name] = recipe.given(**{each: getattr(stored, each) for each in recipe.from_data})
+    return begun
+
+
+@said_once()
+def choose_rows(
+    recipes: Mapping[str, Recipe], manifest: Manifest, cache: ClipCache | None = None
+) -> dict[str, Recipe]:
+    """Every row's recipe with what it leaves to the data chosen, as if it were trained alone.
+
+    By the training clips of one split, that of the first fold or of the recipe's own seed, for all
+    folds and seeds. What does not follow from a row's own fields is equal in all rows.
+    """
+    chosen, first = dict(recipes), None
+    for name, recipe in recipes.items():
+        if not recipe.from_data:
+            continue
+        clips = split_clips(manifest, None, recipe.seed).train
+        chosen[name] = choose(recipe, clips, cache, manifest.classes)
+        if first is None:
+            first = chosen[name]
+            logger.info(f"row {name}: trained with these")
+            continue
+        values = {each: getattr(chosen[name], each) for each in sorted(recipe.from_data)}
+        otherwise = [f"{n} {v}" for n, v in values.items() if v != getattr(first, n)]
+        but = f", but {', '.join(otherwise)}" if otherwise else ""
+        logger.info(f"row {name}: trained with the same{but}")
+    return chosen
+
+
 def require_recipe(run: RunRecord, wanted: Recipe, ignored: Sequence[str] = ()) -> None:
     """Raises ValueError unless a run is of the wanted recipe, but for ignored fields."""
     if differences := recipe_differences(run, wanted, ignored):
@@ -90,6 +143,7 @@ def require_recipe(run: RunRecord, wanted: Recipe, ignored: Sequence[str] = ()) 
         )
 
 
+@said_once()
 def run_table(
     runs: Sequence[PlannedRun],
     manifest: Manifest,
@@ -114,6 +168,7 @@ def run_table(
     Raises:
         ValueError: runs failed; the first one's reason is in the message.
     """
+    options = {"device": device, "cache": cache, "workers": workers, "compile": compile}
     waiting, failures = [run for run in runs if not run.finished], {}
     in_use: dict[PlannedRun, str] = {}
     progress = True
@@ -124,16 +179,7 @@ def run_table(
                 continue
             logger.info(f"\n{run.name}")
             try:
-                train(
-                    run.recipe,
-                    manifest,
-                    run.folder,
-                    fold=run.fold,
-                    device=device,
-                    cache=cache,
-                    workers=workers,
-                    compile=compile,
-                )
+                train(run.recipe, manifest, run.folder, fold=run.fold, **options)
             except RunInUse as error:
                 logger.info(f"left to {error.holder}")
                 in_use[run] = error.holder

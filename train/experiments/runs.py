@@ -12,6 +12,8 @@ from train.run_folder import (
     METRICS,
     RECIPE,
     RESULTS,
+    Row,
+    RunRecord,
     find_runs,
     read_metrics,
     read_run,
@@ -30,6 +32,8 @@ class RunSummary(NamedTuple):
     epochs: str = ""  # done/planned
     state: str = "unreadable"
     score: str = ""  # of a finished run the one to quote, else the last epoch's
+    split: str = ""  # that the score is on, and its clips: "test (200)"
+    model: str = ""  # that reached it: "best (epoch 22)"
     when: str = ""  # it last changed
 
 
@@ -61,7 +65,7 @@ def _summary(folder: Path, run: Path) -> RunSummary:
         record = read_run(run)
         epochs = list(read_metrics(run))
         recipe, metric = record.recipe, record.recipe.metric
-        score = record.score if record.finished else epochs[-1][metric] if epochs else None
+        score, split, model = _score(record, epochs)
     except (ValueError, KeyError):
         return RunSummary(name, when=when)
     return RunSummary(
@@ -73,8 +77,22 @@ def _summary(folder: Path, run: Path) -> RunSummary:
         epochs=f"{len(epochs)}/{recipe.epochs}",
         state="finished" if record.finished else "unfinished",
         score="" if score is None else f"{metric} {score:.4f}",
+        split=split,
+        model=model,
         when=when,
     )
+
+
+def _score(record: RunRecord, epochs: Sequence[Row]) -> tuple[float | None, str, str]:
+    """The score to quote, or the last epoch's; the split, and its clips if known; the model."""
+    if record.finished:
+        quoted = record.quoted
+        clips = "" if quoted.clips is None else f" ({quoted.clips})"
+        return quoted.score, f"{quoted.split}{clips}", quoted.model
+    if not epochs:
+        return None, "", ""
+    split = "validation" if record.fold is None else f"fold {record.fold}"
+    return epochs[-1][record.recipe.metric], split, f"last (epoch {len(epochs)})"
 
 
 def compare_runs(one: Path, other: Path) -> list[str]:

@@ -107,7 +107,7 @@ class Table:
         return replace(self, rows=rows)
 
     def recipes(self, recipe: Recipe) -> dict[str, Recipe]:
-        """Each row's recipe, by the row's name.
+        """Each row's recipe, by the row's name; what a row changes is not left to the data.
 
         Raises:
             ValueError: a row names a field that no recipe has or that all rows share, a value is
@@ -128,7 +128,7 @@ class Table:
         try:
             for name in row.changes:
                 _check_field(name)
-            return replace(recipe, **row.changes)
+            return recipe.given(**row.changes)
         except ValueError as error:
             raise ValueError(f"row {row.name} of table {self.name}: {error}") from None
 

@@ -74,12 +74,29 @@ def write_report(
         for row in table.rows
     ]
     differences = _differences(table, results)
-    text = markdown(table, results, differences, finished)
+    text = markdown(table, results, differences, finished, chosen_otherwise(table, recipes))
     with atomic_file(out / "table.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     write_table(out / "table.csv", [_csv_row(result, differences) for result in results])
     _draw(table, results, finished[0], out / "table.png")
     return text
+
+
+def chosen_otherwise(table: Table, recipes: Mapping[str, Recipe]) -> list[str]:
+    """In what else than their own fields rows differ from the reference: "none (epochs 40)".
+
+    A recipe for own data chooses, for each row, what goes with the row's fields.
+    """
+    own = {row.name: set(row.changes) for row in table.rows}
+    fields = {name: recipe.to_json() for name, recipe in recipes.items()}
+    reference, found = fields[table.reference], []
+    for name in own:
+        others = fields[name].keys() - own[name] - own[table.reference]
+        values = [
+            f"{n} {fields[name][n]}" for n in sorted(others) if fields[name][n] != reference[n]
+        ]
+        found += [f"{name} ({', '.join(values)})"] if values else []
+    return found
 
 
 def _differences(table: Table, results: Sequence[RowResult]) -> dict[str, Difference]:
@@ -122,6 +139,7 @@ def markdown(
     results: Sequence[RowResult],
     differences: Mapping[str, Difference],
     finished: Sequence[RunRecord],
+    chosen: Sequence[str] = (),
 ) -> str:
     """The table and how to read it, scores in percent."""
     recipe = finished[0].recipe
@@ -144,7 +162,7 @@ def markdown(
             "",
             *verdicts(table, results, differences),
             "",
-            notes(table, results, finished, bool(published)),
+            notes(table, results, finished, bool(published), chosen),
             "",
         ]
     )
@@ -205,7 +223,11 @@ def verdicts(
 
 
 def notes(
-    table: Table, results: Sequence[RowResult], finished: Sequence[RunRecord], published: bool
+    table: Table,
+    results: Sequence[RowResult],
+    finished: Sequence[RunRecord],
+    published: bool,
+    chosen: Sequence[str],
 ) -> str:
     """What the columns mean, and what makes the rows hard to compare."""
     costs = [result.cost for result in results]
@@ -223,6 +245,11 @@ def notes(
         f"Speed and peak memory: batches of {costs[0].batch_size} on {'; '.join(devices)}; on a "
         "GPU the memory allocated there, else that of the whole process.",
     ]
+    if chosen:
+        sentences.append(
+            f"Beside its own fields a row has what the data chose for it, otherwise than for "
+            f"{table.reference}: {'; '.join(chosen)}."
+        )
     if len(devices) > 1:
         sentences.append("Rows were measured on different devices: their speeds do not compare.")
     precisions = sorted({run.precision for run in finished})
@@ -276,5 +303,13 @@ def _draw(table: Table, results: Sequence[RowResult], run: RunRecord, path: Path
         for result in results
         if result.scores
     }
-    title = f"{table.title}: {run.recipe.name}, {run.recipe.corpus}"
-    score_against_cost(points, path, title, f"{run.recipe.metric} (%)")
+    quoted = run.quoted
+    split = "test" if quoted.split == "test" else "validation"
+    clips = "" if quoted.clips is None else f", {quoted.clips:,} clips a run"
+    intervals = any(half is not None for _, _, half in points.values())
+    bars = "95 % interval of the mean" if intervals else "none, a row has one run"
+    title = (
+        f"{table.title}: {run.recipe.name}, {run.recipe.corpus}\n{split} split{clips}; bars: {bars}"
+    )
+    axis = f"{run.recipe.metric} on {split} (%)"
+    score_against_cost(points, path, title, axis, quoted.chance)
