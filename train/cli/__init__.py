@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from io import TextIOWrapper
 
-from train.cli.terminal import close_stdout, describe, is_users_mistake, logging_to_terminal
+from train.cli.spelling import did_you_mean
+from train.cli.terminal import describe, is_users_mistake, logging_to_terminal, without_reader
 
 PROGRAM = "ast-audio"
 
@@ -39,7 +41,7 @@ COMMANDS = {
 """Each is the `run` of a module of its own name in this package."""
 
 DISTRIBUTED = ("train", "crossval")  # run in several processes that torchrun starts
-RESUMABLE = ("download", "prepare", "train", "crossval", "ablate")
+RESUMABLE = ("download", "prepare", "train", "crossval", "ablate")  # and go on without a reader
 
 LISTED = "\n".join(f"  {name:{max(map(len, COMMANDS))}}  {text}" for name, text in COMMANDS.items())
 HELP = f"""usage: {PROGRAM} COMMAND [OPTIONS]
@@ -49,7 +51,8 @@ The Audio Spectrogram Transformer: train, evaluate, use.
 commands:
 {LISTED}
 
-`{PROGRAM} COMMAND --help` explains a command; --debug prints the traceback of an error.
+`{PROGRAM} COMMAND --help` explains a command; --debug prints the traceback of an error;
+`{PROGRAM} --version` is for reports.
 """
 
 
@@ -57,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 on success, 2 for a user's mistake, which is one line on standard error,
-        130 on Ctrl-C, 1 if whoever reads standard output has gone.
+        The exit code: 0 on success and where whoever read the output has gone (`| head`), 2 for a
+        user's mistake, which is one line on standard error, 130 on Ctrl-C.
 
     Raises:
         Exception: a fault of our own; with --debug any error.
@@ -71,13 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         # What `--json` prints is for a program: progress goes elsewhere.
-        with logging_to_terminal(_is_rank_0(), progress_on_stderr="--json" in words):
+        shown, resumable = _is_rank_0(), bool(words) and words[0] in RESUMABLE
+        with logging_to_terminal(shown, "--json" in words, goes_on_unread=resumable):
             code = _dispatch(words)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `ast-audio … | head`
-        close_stdout()
-        return 1
+        without_reader(sys.stdout)
+        return 0
     except (ValueError, OSError) as error:
         if debug or not is_users_mistake(error):
             raise
@@ -99,12 +103,16 @@ def _dispatch(words: list[str]) -> int:
             f"{command} runs in one process, but torchrun started {processes}; start it without "
             f"torchrun, which is for {' and '.join(DISTRIBUTED)}"
         )
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        print(f"{PROGRAM} {version(PROGRAM)}")
         return 0
     command, rest = words[0], words[1:]
     if command not in COMMANDS:
-        return _fail(f"command {command!r} is unknown; use one of {', '.join(COMMANDS)}")
+        near = did_you_mean(command, COMMANDS) or f"; use one of {', '.join(COMMANDS)}"
+        return _fail(f"command {command!r} is unknown{near}")
     module = import_module(f"train.cli.{command}")  # with PyTorch, which takes seconds
     from train.distributed import process_group
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -15,6 +15,7 @@ from data.cache import ClipCache
 from data.corpora import open_corpus
 from train.cli import COMMANDS, PROGRAM
 from train.cli.parsing import NO_OPTION, Options, number, one_word, read_options
+from train.cli.spelling import did_you_mean
 from train.device import require_compiler
 from train.recipe import (
     GROUPS,
@@ -218,14 +219,13 @@ def find_recipe(command: str, words: Sequence[str]) -> tuple[Recipe, int | None,
         print(_recipes_help(command))
         raise SystemExit(0 if words else 2)
     name, *rest = words
-    if name.startswith("-"):
-        raise ValueError(f"the recipe comes first: {PROGRAM} {command} RECIPE …; one of {names}")
     if name in RECIPES:
         return RECIPES[name], None, rest
+    if name.startswith("-") or Path(name).is_dir():
+        raise ValueError(f"the recipe comes first: {PROGRAM} {command} RECIPE …; one of {names}")
     if not name.endswith(".json"):
-        raise ValueError(
-            f"recipe {name!r} is unknown; use one of {names}, or the recipe.json of a run"
-        )
+        near = did_you_mean(name, RECIPES) or f"; use one of {names}, or the recipe.json of a run"
+        raise ValueError(f"recipe {name!r} is unknown{near}")
     if not Path(name).is_file():
         raise FileNotFoundError(f"recipe file {name} does not exist; give a run's recipe.json")
     return *read_recipe(Path(name)), rest
@@ -262,7 +262,7 @@ def parse(
     words: Sequence[str],
     command: str,
     default: Options | None = None,
-    from_data: Iterable[str] = (),
+    from_data: Collection[str] = (),
 ) -> Options:
     """The options of a command, as `read_options`; --compile is refused without a compiler."""
     options = read_options(kind, words, command, default, from_data)

@@ -10,8 +10,17 @@ import logging
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import (
+    MISSING,
+    Field,
+    dataclass,
+    field,
+    fields,
+    is_dataclass,
+    make_dataclass,
+    replace,
+)
 from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -79,7 +88,7 @@ def read_options(
     words: Sequence[str],
     command: str,
     default: Options | None = None,
-    from_data: Iterable[str] = (),
+    from_data: Collection[str] = (),
 ) -> Options:
     """The options that these words give.
 
@@ -88,18 +97,19 @@ def read_options(
     Args:
         kind: a dataclass whose fields, and those of dataclasses within it, are the options.
         default: an instance that gives the options' defaults.
-        from_data: fields whose default the data decide, whatever `default` holds; `--help` says so.
+        from_data: fields whose default the data decide; `--help` says so.
 
     Raises:
         ValueError: the words do not fit.
         SystemExit: `--help` was asked for, and is printed.
     """
-    options, program = list(options_of(kind, default)), f"{PROGRAM} {command}"
+    chosen = arg(help_behavior_hint="(default: chosen by the data)")
+    options = [
+        replace(each, hint=Annotated[each.hint, chosen]) if each.name in from_data else each
+        for each in options_of(kind, default)
+    ]
+    program, description = f"{PROGRAM} {command}", inspect.cleandoc(kind.__doc__)
     words = spelt_out(words, options, program)
-    description = inspect.cleandoc(kind.__doc__)
-    if from_data:
-        chosen = ", ".join(map(option, sorted(from_data)))
-        description += f"\n\nChosen by the data, unless given, whatever is listed below: {chosen}."
     complaint, shown = io.StringIO(), _shown(kind, options)
     try:
         with contextlib.redirect_stderr(complaint):
@@ -255,6 +265,8 @@ def _entry(each: Option, options: Sequence[Option]) -> tuple[str, Any, Any]:
     told = [arg(help=f"{_with_options(each.help, options)}{also}" or None)]
     if not any(isinstance(known, PrimitiveConstructorSpec) for known in get_args(each.hint)[1:]):
         told += _numbers(_bare(each.hint))
+    if each.default == "":
+        told.append(arg(help_behavior_hint=""))
     default = field() if each.default is tyro.MISSING else field(default=each.default)
     return each.name, Annotated[(each.hint, *told)], default
 

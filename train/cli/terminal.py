@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 PACKAGES = ("ast_model", "data", "weights", "train")
 ROOT = Path(__file__).resolve().parents[2]  # the folder that the packages lie in
@@ -20,11 +21,13 @@ class TerminalHandler(logging.Handler):
 
     Args:
         progress_on_stderr: progress too, since standard output is for a program to read.
+        goes_on_unread: where whoever read it has gone, the work goes on; else BrokenPipeError.
     """
 
-    def __init__(self, progress_on_stderr: bool = False) -> None:
+    def __init__(self, progress_on_stderr: bool = False, goes_on_unread: bool = False) -> None:
         super().__init__(logging.INFO)
         self.progress_on_stderr = progress_on_stderr
+        self.goes_on_unread = goes_on_unread
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm  # `ast-audio --help` need not wait for it
@@ -33,14 +36,26 @@ class TerminalHandler(logging.Handler):
         if is_note and not text.startswith(NOTE):
             text = NOTE + text
         stream = sys.stderr if is_note or self.progress_on_stderr else sys.stdout
-        tqdm.write(text, file=stream)  # above a progress bar, not into it
-        stream.flush()
+        try:
+            tqdm.write(text, file=stream)  # above a progress bar, not into it
+            stream.flush()
+        except BrokenPipeError:
+            if not self.goes_on_unread:
+                raise
+            without_reader(stream)
 
 
 @contextmanager
-def logging_to_terminal(shown: bool = True, progress_on_stderr: bool = False) -> Iterator[None]:
-    """Show what our packages log, for the length of a block; with `shown` false, nothing of it."""
-    handler = TerminalHandler(progress_on_stderr) if shown else logging.NullHandler()
+def logging_to_terminal(
+    shown: bool = True, progress_on_stderr: bool = False, goes_on_unread: bool = False
+) -> Iterator[None]:
+    """Show what our packages log, for the length of a block; with `shown` false, nothing of it.
+
+    The other arguments are those of `TerminalHandler`.
+    """
+    handler: logging.Handler = logging.NullHandler()
+    if shown:
+        handler = TerminalHandler(progress_on_stderr, goes_on_unread)
     loggers = [logging.getLogger(name) for name in PACKAGES]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -78,6 +93,9 @@ def describe(error: Exception) -> str:
     return str(error)
 
 
-def close_stdout() -> None:
-    """Throw away what standard output still holds, which Python would write as it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def without_reader(stream: TextIO) -> None:
+    """Throw away what a stream still holds, which Python would write as it exits, and what comes.
+
+    For the file behind the stream, so that worker processes' output goes nowhere as well.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

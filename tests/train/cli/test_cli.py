@@ -27,7 +27,19 @@ def test_help_and_typing_errors_are_answered_without_pytorch():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "command 'trian' is unknown; use one of download, prepare" in result.stderr
+    assert "command 'trian' is unknown; did you mean train?" in result.stderr
+
+
+def test_a_command_that_is_unknown_is_answered_with_what_is_near_or_with_all(run_command):
+    for word, meant in (("eval", "evaluate"), ("Train", "train"), ("predictions", "predict")):
+        assert run_command(word)[2].endswith(f"{word!r} is unknown; did you mean {meant}?\n")
+    assert "is unknown; use one of download, prepare, " in run_command("frobnicate")[2]
+
+
+def test_help_and_version_are_known_as_words(run_command):
+    assert run_command("help") == run_command("--help")
+    code, out, _ = run_command("--version")
+    assert (code, out.split()[0]) == (0, "ast-audio")
 
 
 def test_python_minus_m_train_is_the_program():
@@ -42,7 +54,7 @@ def test_a_terminal_that_knows_few_characters_shows_the_rest_escaped():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     result = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert result.returncode == 2
-    assert result.stderr.startswith("ast-audio: recipe 'd\\xe9mo' is unknown")
+    assert result.stderr.startswith("ast-audio: recipe 'd\\xe9mo' is unknown; did you mean demo?")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -54,7 +66,28 @@ def test_a_reader_that_has_gone_is_no_error(unbuffered):
     with subprocess.Popen(words, **pipes) as process:
         process.stdout.close()  # as `head` does
         assert process.stderr.read() == b""
-    assert process.returncode == 1
+    assert process.returncode == 0
+
+
+UNREAD = """
+import logging, sys, train.cli, train.cli.{command}
+def run(words):
+    for number in range(3):
+        logging.getLogger("train").info("a line")
+    print("done", file=sys.stderr)
+    print("the result")
+train.cli.{command}.run = run
+sys.exit(train.cli.main(["{command}"]))
+"""
+
+
+@pytest.mark.parametrize(("command", "goes_on"), [("train", True), ("audit", False)])
+def test_without_a_reader_a_run_goes_on_and_a_look_ends(command, goes_on):
+    words = [sys.executable, "-c", UNREAD.format(command=command)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == (b"done\n" if goes_on else b"")
+    assert process.returncode == 0
 
 
 def test_a_refusal_of_the_system_is_one_line(run_command, tmp_path):

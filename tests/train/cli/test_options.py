@@ -69,8 +69,8 @@ def test_options_hold_a_whole_recipe(name):
 @pytest.mark.parametrize("command", ["train", "crossval", "audit", "stats"])
 def test_help_says_what_the_data_decide(command, run_command):
     out = " ".join(run_command(command, "from_scratch", "--help")[1].split())
-    assert "Chosen by the data, unless given" in out
-    assert "Chosen by the data" not in run_command(command, "esc50", "--help")[1]
+    assert "Passes over the training clips. (default: chosen by the data)" in out
+    assert "chosen by the data" not in run_command(command, "esc50", "--help")[1]
 
 
 def test_an_option_that_is_named_is_not_left_to_the_data():
@@ -143,6 +143,9 @@ def test_the_choices_of_an_option_without_a_default_are_its_words(fails):
 
 def test_bad_words_are_named(fails, corpus_folder):
     assert "the recipe comes first" in fails("train", "--data", "x")
+    assert fails("train", "esc51", "--data", "x").endswith("unknown; did you mean esc50?")
+    assert "use one of demo, " in fails("train", "nothing", "--data", "x")
+    assert "the recipe comes first" in fails("audit", corpus_folder)
     assert "recipe file no.json does not exist" in fails("train", "no.json", "--data", "x")
     message = fails("train", "demo", "--data", corpus_folder, "--epochs", "many")
     assert message == "--epochs: 'many' is not a whole number"
