@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from data.corpora.table import (
-    clip_fields,
     find_column,
     labelled_clips,
+    parse_fold,
+    parse_group,
     parse_labels,
     sort_classes,
 )
@@ -100,8 +101,11 @@ def hugging_face(
         cells, label_separator = [_named(cell, names) for cell in cells], ""
     labels, multi_label = parse_labels(cells, lines, label_separator)
     classes = tuple(names or sort_classes(label for clip in labels for label in clip))
-    files, fields = [row.file for row in rows], [row.fields for row in rows]
-    clips = labelled_clips(files, labels, classes, fields)
+    folds, clip_splits, groups = zip(
+        *((row.fold, row.split, row.group) for row in rows), strict=True
+    )
+    files = (str(row.file) for row in rows)
+    clips = labelled_clips(files, labels, classes, folds, clip_splits, groups)
     return Manifest(Path(source).name, clips, classes, multi_label)
 
 
@@ -228,7 +232,9 @@ class _Row(NamedTuple):
     line: str  # data set, split and number, for errors
     file: Path
     cell: Any  # label or labels
-    fields: dict[str, Any]  # fold, split and group of the clip
+    fold: int | None
+    split: str | None
+    group: str | None
 
 
 def _rows(
@@ -254,7 +260,9 @@ def _rows(
                 line,
                 _clip_file(example[columns["audio"]], source, folder, line),
                 example[columns["label_column"]],
-                clip_fields(example, columns, line) | {"split": split},
+                parse_fold(example[fold], line) if (fold := columns["fold_column"]) else None,
+                split,
+                parse_group(example[group]) if (group := columns["group_column"]) else None,
             )
 
 

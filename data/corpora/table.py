@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.files import existing, missing_files, open_table
-from data.manifest import Clip, Clips, Manifest
+from data.manifest import Clips, Manifest
 from data.splits import SPLIT_NAMES
 
 if TYPE_CHECKING:
@@ -89,61 +91,86 @@ def table(
             f"{columns['split_column']!r}: expected one of them; set fold_column or split_column "
             "to '' to leave it out"
         )
-    rows = list(_rows(path, separator, [column for column in columns.values() if column]))
-    if not rows:
+    cells, lines = _read(path, separator, columns)
+    if not lines:
         raise ValueError(f"{path} has no rows: expected one for each clip")
-    lines = [line for line, _ in rows]
-    files = _files(path, root, lines, [row[columns["path_column"]] for _, row in rows])
-    labels, multi_label = parse_labels(
-        [row[columns["label_column"]] for _, row in rows], lines, label_separator
-    )
-    classes = sort_classes(label for clip in labels for label in clip)
-    fields = (clip_fields(row, columns, line) for line, row in rows)
-    clips = labelled_clips(files, labels, classes, fields)
+    files = _files(path, root, lines, cells.pop("path_column"))
+    labels, multi_label = parse_labels(cells.pop("label_column"), lines, label_separator)
+    classes = sort_classes(chain.from_iterable(set(labels)))
+    folds = _parsed(cells["fold_column"], lines, parse_fold)
+    splits = _parsed(cells["split_column"], lines, parse_split)
+    groups = [parse_group(cell) for cell in cells["group_column"] or [None] * len(lines)]
+    clips = labelled_clips(files, labels, classes, folds, splits, groups)
     return Manifest(path.stem, clips, classes, multi_label)
 
 
 def labelled_clips(
-    files: Iterable[Path],
-    labels: Iterable[Iterable[str]],
+    files: Iterable[str],
+    labels: Sequence[tuple[str, ...]],
     classes: Sequence[str],
-    fields: Iterable[Mapping[str, Any]],
+    folds: Iterable[int | None],
+    splits: Iterable[str | None],
+    groups: Iterable[str | None],
 ) -> Clips:
-    """Clips of these files, their labels as indices of `classes`, with fold, split and group."""
+    """Clips of these files, with their labels as indices of `classes`."""
     index = {name: target for target, name in enumerate(classes)}
-    return Clips.of(
-        Clip(file, tuple(sorted(index[label] for label in clip)), **own)
-        for file, clip, own in zip(files, labels, fields, strict=True)
-    )
+    targets_of = {names: tuple(sorted(index[name] for name in names)) for names in set(labels)}
+    targets = (targets_of[names] for names in labels)
+    return Clips.of_rows(zip(files, targets, folds, splits, groups, strict=True))
 
 
-def _files(path: Path, root: str | Path | None, lines: list[str], names: list) -> list[Path]:
+def _parsed(
+    cells: list[Any] | None, lines: Sequence[str], parse: Callable[[object, str], Any]
+) -> list[Any]:
+    """What each cell of a column with few different ones says; None for all without a column."""
+    if cells is None:
+        return [None] * len(lines)
+    known = {}
+    for row, cell in enumerate(cells):
+        if cell not in known:
+            known[cell] = parse(cell, lines[row])
+    return [known[cell] for cell in cells]
+
+
+def _files(path: Path, root: str | Path | None, lines: Sequence[str], names: list) -> list[str]:
     """The file of each row: present, and no other row's."""
-    folder = path.parent if root is None else Path(root)
-    line_of: dict[str, str] = {}
+    folder = str(path.parent if root is None else Path(root))
     files, missing = [], []
-    for line, name in zip(lines, names, strict=True):
+    for row, name in enumerate(names):
         if isinstance(name, dict | bytes):
             raise ValueError(
                 f"{path} holds the audio itself, not paths: open it with data.hugging_face"
             )
         if not isinstance(name, str) or not name:
-            raise ValueError(f"{line}: expected the path of an audio file, not {name!r}")
-        file = existing(folder / name)
-        if file is None:
-            missing.append(name)
-            continue
-        first = line_of.setdefault(os.path.normpath(file), line)
-        if first != line:
-            raise ValueError(
-                f"{line}: {name!r} is listed in {first} already: expected one row for a file; "
-                "remove one, or write all labels of the file into one cell as dog;cat"
-            )
-        files.append(file)
+            raise ValueError(f"{lines[row]}: expected the path of an audio file, not {name!r}")
+        file = os.path.join(folder, name)  # noqa: PTH118 - a Path for each of millions takes long
+        if not os.path.isfile(file):  # noqa: PTH113
+            prepared = existing(Path(file))
+            if prepared is None:
+                missing.append(name)
+                files.append(None)
+                continue
+            file = str(prepared)
+        files.append(file if os.path.normpath(file) == file else str(Path(file)))
+    _require_each_once(files, lines, names)
     if missing:
         remedy = "complete the folder, or say with root where the paths start"
-        raise missing_files(folder, path, missing, len(names), remedy)
+        raise missing_files(Path(folder), path, missing, len(names), remedy)
     return files
+
+
+def _require_each_once(files: list[str | None], lines: Sequence[str], names: list[str]) -> None:
+    plain = [file and os.path.normpath(file) for file in files]
+    if len(set(plain)) == len(plain):
+        return
+    row_of: dict[str, int] = {}
+    for row, file in enumerate(plain):
+        if file and row_of.setdefault(file, row) != row:
+            first = lines[row_of[file]]
+            raise ValueError(
+                f"{lines[row]}: {names[row]!r} is listed in {first} already: expected one row for "
+                "a file; remove one, or write all labels of the file into one cell as dog;cat"
+            )
 
 
 # What a table shares with other data that come in columns.
@@ -201,28 +228,31 @@ def parse_labels(
         lists = [cell if isinstance(cell, list) else [cell] for cell in cells]
         return [tuple({_text(name): None for name in cell if _text(name)}) for cell in lists], True
     texts = [_text(cell) for cell in cells]
-    for text, line in zip(texts, lines, strict=True):
+    distinct = dict.fromkeys(texts)
+    for text in distinct:
         if text.startswith("[") and text.endswith("]") and separator != "":
             raise ValueError(
-                f"{line}: {text!r} is a list written as text: expected labels as in dog;cat; "
-                "write them so, or set label_separator to '' if it is one class"
+                f"{lines[texts.index(text)]}: {text!r} is a list written as text: expected labels "
+                "as in dog;cat; write them so, or set label_separator to '' if it is one class"
             )
     if separator is None:
-        separator = _label_separator(texts)
+        separator = _label_separator(distinct)
     if separator:
-        split = ([name.strip() for name in text.split(separator)] for text in texts)
-        return [tuple({name: None for name in names if name}) for names in split], True
-    for text, line in zip(texts, lines, strict=True):
-        if not text:
-            raise ValueError(f"{line} has no label: expected one; add it or remove the row")
-    return [(text,) for text in texts], False
+        split = {text: [name.strip() for name in text.split(separator)] for text in distinct}
+        names_of = {text: tuple(dict.fromkeys(filter(None, split[text]))) for text in distinct}
+        return [names_of[text] for text in texts], True
+    if "" in distinct:
+        line = lines[texts.index("")]
+        raise ValueError(f"{line} has no label: expected one; add it or remove the row")
+    names_of = {text: (text,) for text in distinct}
+    return [names_of[text] for text in texts], False
 
 
 def _text(cell: object) -> str:
     return "" if cell is None else str(cell).strip()
 
 
-def _label_separator(texts: list[str]) -> str:
+def _label_separator(texts: Iterable[str]) -> str:
     """What separates labels, or "" where every cell is one label; an error where that is open."""
     found = [separator for separator in LABEL_SEPARATORS if any(separator in t for t in texts)]
     if len(found) == 1:
@@ -245,35 +275,32 @@ def sort_classes(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(unique)
 
 
-def clip_fields(
-    row: dict[str, object], columns: dict[str, str | None], line: str
-) -> dict[str, object]:
-    """The fields `fold`, `split` and `group` of a row's clip.
-
-    Raises:
-        ValueError: a fold is no integer, or a split has no split's name.
-    """
-    fold, split, group = (
-        _text(row[columns[argument]]) if columns.get(argument) else None
-        for argument in ("fold_column", "split_column", "group_column")
-    )
-    if split is not None and split.lower() not in SPLIT_NAMES:
-        raise ValueError(
-            f"{line}: split {split!r}: expected train, validation or test; correct it, "
-            "or set split_column to '' to go without"
-        )
+def parse_fold(cell: object, line: str) -> int:
+    """The number of a fold; a ValueError that names the line where it is none."""
+    fold = _text(cell)
     try:
-        number = None if fold is None else int(fold)
+        return int(fold)
     except ValueError:
         raise ValueError(
             f"{line}: fold {fold!r}: expected an integer; correct it, "
             "or set fold_column to '' to go without"
         ) from None
-    return {
-        "fold": number,
-        "split": None if split is None else SPLIT_NAMES[split.lower()],
-        "group": group or None,
-    }
+
+
+def parse_split(cell: object, line: str) -> str:
+    """The split that one of `SPLIT_NAMES` means; a ValueError that names the line for others."""
+    split = _text(cell)
+    if split.lower() not in SPLIT_NAMES:
+        raise ValueError(
+            f"{line}: split {split!r}: expected train, validation or test; correct it, "
+            "or set split_column to '' to go without"
+        )
+    return SPLIT_NAMES[split.lower()]
+
+
+def parse_group(cell: object) -> str | None:
+    """The group that a cell names."""
+    return _text(cell) or None
 
 
 # Reading the two kinds of file.
@@ -287,29 +314,54 @@ def _header(path: Path, separator: str | None) -> list[str]:
         return next(csv.reader(file, delimiter=_separator(path, separator)), [])
 
 
-def _rows(
-    path: Path, separator: str | None, columns: list[str]
-) -> Iterator[tuple[str, dict[str, object]]]:
-    """Of every row its file and line, for errors, and the cells of these columns."""
+class _Lines(Sequence[str]):
+    """The file and line of each row, for errors: made where one is asked for."""
+
+    def __init__(self, path: Path, noun: str, numbers: Sequence[int]) -> None:
+        self.start, self.numbers = f"{path}, {noun}", numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, row: int) -> str:
+        return f"{self.start} {self.numbers[row]}"
+
+
+def _read(
+    path: Path, separator: str | None, columns: dict[str, str | None]
+) -> tuple[dict[str, list[Any] | None], _Lines]:
+    """The cells of each argument's column, None for one without, and the line of each row."""
+    names = list(dict.fromkeys(filter(None, columns.values())))
     if path.suffix.lower() in PARQUET:
         with _open_parquet(path) as file:
-            for number, row in enumerate(file.read(columns).to_pylist(), start=1):
-                yield f"{path}, row {number}", row
-        return
+            cells = file.read(names).to_pydict()
+            lines = _Lines(path, "row", range(1, 1 + file.metadata.num_rows))
+    else:
+        cells, lines = _read_text(path, separator, names)
+    return {argument: cells.get(name) for argument, name in columns.items()}, lines
+
+
+def _read_text(
+    path: Path, separator: str | None, names: list[str]
+) -> tuple[dict[str, list[str]], _Lines]:
+    numbers = array("q")
     with open_table(path) as file:
         reader = csv.reader(file, delimiter=_separator(path, separator), strict=True)
         header = next(reader)
-        indices = [header.index(column) for column in columns]
+        columns = [(header.index(name), []) for name in names]
         for cells in reader:
             if not cells:
                 continue  # an empty line, as at the end of many files
-            line = f"{path}, line {reader.line_num}"
             if len(cells) != len(header):
                 raise ValueError(
-                    f"{line}: {len(cells)} cells: expected {len(header)} as in the header; "
-                    "correct the line, or quote cells that hold the separator"
+                    f"{path}, line {reader.line_num}: {len(cells)} cells: expected {len(header)} "
+                    "as in the header; correct the line, or quote cells that hold the separator"
                 )
-            yield line, {column: cells[i] for column, i in zip(columns, indices, strict=True)}
+            numbers.append(reader.line_num)
+            for index, column in columns:
+                column.append(cells[index])
+    found = {name: column for name, (_, column) in zip(names, columns, strict=True)}
+    return found, _Lines(path, "line", numbers)
 
 
 def _separator(path: Path, given: str | None) -> str:
