@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,11 +154,11 @@ def fingerprint(manifest: Manifest) -> str:
     """SHA-256 over all that the splits of a run follow from, wherever the data set lies."""
     digest = hashlib.sha256("\n".join(manifest.classes).encode())
     split_by_group = not (manifest.folds or manifest.splits)
-    for clip in manifest.clips:
-        split = "valid" if clip.split == "validation" else clip.split  # as version 0.1 called it
-        line = f"\n{clip.path.name} {clip.targets} {clip.fold} {split}"
-        if split_by_group and clip.group is not None:
-            line += f" {clip.group}"
+    for path, targets, fold, split, group in manifest.clips.rows():
+        split = "valid" if split == "validation" else split  # as version 0.1 called it
+        line = f"\n{path.rpartition(os.sep)[2]} {targets} {fold} {split}"
+        if split_by_group and group is not None:
+            line += f" {group}"
         digest.update(line.encode(errors="surrogatepass"))
     return digest.hexdigest()
 
@@ -167,8 +168,9 @@ def splits_digest(splits: Splits) -> str:
     digest = hashlib.sha256()
     for clips in (splits.train, splits.validation, splits.test):
         digest.update(f"{len(clips)}".encode())
-        for clip in clips:
-            digest.update(f"\n{clip.path.name} {clip.targets}".encode(errors="surrogatepass"))
+        for path, targets, *_ in clips.rows():
+            name = path.rpartition(os.sep)[2]
+            digest.update(f"\n{name} {targets}".encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 
