@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -13,8 +13,10 @@ from tqdm import tqdm
 from ast_model import AST, Frontend
 from ast_model.baseline import Baseline
 from data import Clip
+from data.audio import read_header
 from data.cache import ClipCache
-from data.dataset import ClipDataset, load_batches
+from data.dataset import Batch, ClipDataset, load_batches
+from train.buckets import Frames, buckets, own_frames
 from train.device import autocast
 from train.distributed import gather, is_main_process, local_world_size, shard
 
@@ -28,33 +30,98 @@ def predict_logits(
     batch_size: int = 48,
     cache: ClipCache | None = None,
     workers: int = 0,
+    pad: bool = True,
+    vectors: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Logits (clips, classes) and targets (clips, classes), float32 on the CPU, in clip order.
 
     The same steps as in training, without augmentation. The model is left in evaluation mode. Of
     several processes, each runs its shard of the clips, in batches of this size, and gets all.
+
+    Args:
+        pad: pad shorter clips to the model's input, as in training. Without, clips run at their own
+            length, in batches of those that fill the same patches; headers are read first.
+        vectors: gets what the head receives of each clip of this process, (width,) float32, of an
+            AST.
+
+    Raises:
+        ValueError: `pad=False` for a model that is no AST.
     """
+    frames = None if pad else own_frames("the model", model, frontend)
     model.eval()
     device = next(model.parameters()).device
     own = shard(len(clips))
     clips = clips[own.start : own.stop]
     dataset = ClipDataset(clips, model.config.num_classes, frontend.config.sample_rate, cache)
+    numbers = range(len(clips))
+    order = [[*numbers[start : start + batch_size]] for start in numbers[::batch_size]]
+    if frames:
+        order = list(buckets(_samples(clips, dataset.sample_rate), batch_size, frames))
     batches = load_batches(
-        dataset, batch_size=batch_size, workers=workers, pin_memory=device.type == "cuda"
+        dataset, batch_sampler=order, workers=workers, pin_memory=device.type == "cuda"
     )
+    ran: list[int] = []  # clips in the order in which they ran
     logits, targets = [], []
     quiet = None if is_main_process() else True
     bar = tqdm(total=len(clips), desc="evaluate", unit="clip", leave=False, disable=quiet)
     # Around all batches: under no_grad, not under inference_mode, autocast casts weights once.
-    with bar, autocast(device, precision):
-        for batch in batches:
-            fbank = frontend(batch.waveforms.to(device, non_blocking=True), batch.lengths)
-            logits.append(model(fbank).float().cpu())
-            targets.append(batch.targets)
+    with bar, autocast(device, precision), _head_inputs(model, vectors is not None) as inputs:
+        for batch_clips, batch in zip(order, batches, strict=True):
+            for rows, fbank in _inputs(frontend, batch, device, frames):
+                logits.append((model(fbank) if pad else model(fbank, pad=False)).float().cpu())
+                targets.append(batch.targets[rows])
+                ran += [batch_clips[row] for row in rows]
             bar.update(len(batch.targets))
-    shards = zip(*gather((logits, targets)), strict=True)
-    logits, targets = (torch.cat([*chain.from_iterable(each)]) for each in shards)
+    places = torch.tensor(ran, dtype=torch.int64).argsort()
+    if vectors is not None:
+        vectors += torch.cat(inputs)[places]
+    found = [torch.cat(rows)[places] for rows in (logits, targets)] if ran else None
+    shards = [rows for rows in gather(found) if rows]
+    logits, targets = (torch.cat(rows) for rows in zip(*shards, strict=True))
     return logits, targets
+
+
+def _inputs(
+    frontend: Frontend, batch: Batch, device: torch.device, frames: Frames | None
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Rows of a batch with the network's input for them: all, or bucket by bucket.
+
+    There is one bucket, unless a file is not as long as its header says.
+    """
+    waveforms, lengths = batch.waveforms.to(device, non_blocking=True), batch.lengths
+    if frames is None:
+        yield [*range(len(lengths))], frontend(waveforms, lengths)
+        return
+    samples = lengths.tolist()
+    for rows in buckets(samples, len(samples), frames):
+        yield rows, frontend(waveforms[rows], lengths[rows], frames(samples[rows[0]]))
+
+
+def _samples(clips: Sequence[Clip], sample_rate: int) -> list[int]:
+    """Of each clip, by its header, at a sample rate; 0 where loading it will say what is wrong."""
+    samples = []
+    for clip in clips:
+        try:
+            samples.append(round(read_header(clip.path).seconds * sample_rate))
+        except (OSError, ValueError):
+            samples.append(0)
+    return samples
+
+
+@contextmanager
+def _head_inputs(model: AST | Baseline, wanted: bool) -> Iterator[list[Tensor]]:
+    """Collects what the head receives of the clips that run through an AST meanwhile, if wanted."""
+    inputs: list[Tensor] = []
+    if not wanted:
+        yield inputs
+        return
+    hook = model.head_norm.register_forward_pre_hook(
+        lambda _, given: inputs.append(given[0].float().cpu())
+    )
+    try:
+        yield inputs
+    finally:
+        hook.remove()
 
 
 def default_workers(device: torch.device) -> int:

@@ -19,7 +19,7 @@ from train.cli.options import (
     unless_given,
 )
 from train.inference import embed
-from train.inference.embed import Embedding, embeddings_writer
+from train.inference.embed import Embedding, embeddings_writer, write_npz
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class EmbedOptions:
     width)."""
     hop: Annotated[float | None, unless_given("a window", "FLOAT")] = None
     """Seconds from one window of a long recording to the next."""
+    pad: bool = True
+    """Pad recordings shorter than the model's input. With --no-pad they run at their own length:
+    faster, without vectors of padding at frame and patch level, but other vectors, since the model
+    may have learnt from the padding."""
     skip_unreadable: SkipUnreadable = False
     batch_size: PositiveInt = 8
     """Windows that run through the model at a time."""
@@ -51,6 +55,11 @@ class EmbedOptions:
 def run(words: Sequence[str]) -> None:
     options = parse(EmbedOptions, words, "embed")
     write = embeddings_writer(options.out)
+    if not options.pad and options.level != "clip" and write is write_npz:
+        raise ValueError(
+            f"without padding, vectors at {options.level} level are of each recording's length, "
+            "which .npz cannot hold: give --out a name that ends in .parquet, or --level clip"
+        )
     recordings = rows = 0
 
     def counted(embeddings: Iterable[Embedding]) -> Iterator[Embedding]:
@@ -64,6 +73,7 @@ def run(words: Sequence[str]) -> None:
         options.files,
         level=options.level,
         hop=options.hop,
+        pad=options.pad,
         skip_unreadable=options.skip_unreadable,
         batch_size=options.batch_size,
         precision=options.precision,

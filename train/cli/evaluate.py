@@ -55,6 +55,9 @@ class EvaluateOptions:
     """Join clips to a recording of so many minutes with silence between, and score what the model
     hears in it when: the share of clips that their window names, event F1, and what it calls
     silence."""
+    pad: bool = True
+    """Pad clips shorter than the model's input, as in training. With --no-pad they run at their own
+    length: faster, but other scores, since the model may have learnt from the padding."""
     precision: InferencePrecision = "fp32"
     compile: Compile = False
     json: bool = False
@@ -74,6 +77,7 @@ def run(words: Sequence[str]) -> None:
         skip_unreadable=options.skip_unreadable,
         precision=options.precision,
         compile=options.compile,
+        pad=options.pad,
         vectors=options.out is not None,
         **options.reading.arguments(),
     )
@@ -83,7 +87,8 @@ def run(words: Sequence[str]) -> None:
         print(json.dumps(summary(evaluation), indent=2))
         return
     selection = evaluation.selection
-    print(f"{selection.corpus}, {selection.name}, {len(selection.clips)} clips")
+    unpadded = "" if options.pad else ", without padding"
+    print(f"{selection.corpus}, {selection.name}, {len(selection.clips)} clips{unpadded}")
     for name, value in evaluation.scores.items():
         print(f"  {name:10} {value:.4f}")
     if options.out:
@@ -91,9 +96,9 @@ def run(words: Sequence[str]) -> None:
 
 
 def _run_joined(options: EvaluateOptions) -> None:
-    if options.out or options.compile or options.skip_unreadable:
+    if options.out or options.compile or options.skip_unreadable or not options.pad:
         raise ValueError(
-            "--joined scores a timeline, without --out, --compile and --skip-unreadable"
+            "--joined scores a timeline, without --out, --compile, --skip-unreadable and --no-pad"
         )
     selection, scores = joined_scores(
         options.model,

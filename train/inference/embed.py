@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import attrgetter
@@ -17,12 +18,15 @@ from torch.nn.utils.rnn import pad_sequence
 from ast_model import AudioClassifier
 from ast_model.timeline import windows
 from data.files import atomic_file
+from train.buckets import buckets, own_frames
 from train.device import autocast
+from train.inference.background import in_background, one_ahead
 from train.inference.models import load_model
 from train.inference.progress import Progress
 from train.inference.recordings import Recordings, find_recordings
 from train.tables import write_parquet
 
+BATCHES_SORTED = 16  # into buckets at a time, without padding; in memory, so not all recordings
 TABLE_BYTES = 64 * 2**20  # of vectors that a Parquet file takes at a time
 
 
@@ -51,6 +55,7 @@ def embed(
     *,
     level: str = "clip",
     hop: float | None = None,
+    pad: bool = True,
     skip_unreadable: bool = False,
     batch_size: int = 8,
     precision: str = "fp32",
@@ -67,6 +72,9 @@ def embed(
         level: clip (width,), frame (time, width) or patch (frequency, time, width), as
             `AudioClassifier.embed` explains them.
         hop: seconds from one window to the next; None: a window.
+        pad: with False, recordings shorter than the model's input run at their own length, in
+            batches of the same number of patches; at the levels frame and patch they have vectors
+            of their own time alone.
         skip_unreadable: leave out files that cannot be read, and log which, instead of an error.
         batch_size: windows that run through the model at a time.
         precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
@@ -84,56 +92,67 @@ def embed(
     step = size if hop is None else round(hop * rate)
     if not 1 <= step <= size:
         raise ValueError(f"hop {hop} s is not in (0, {size / rate:g}] s, the model's window")
+    frames = None if pad else own_frames(model, classifier.model, classifier.frontend)
     recordings = Recordings(paths, classifier, skip_unreadable)
 
-    def vectors(rows: Sequence[Row]) -> Tensor:
-        lengths = torch.tensor([len(row.content) for row in rows])
-        padded = pad_sequence([row.content for row in rows], batch_first=True)
-        with autocast(next(classifier.parameters()).device, precision):
-            return classifier.embed(padded, lengths=lengths, level=level).float().cpu()
+    def vectors(rows: Sequence[Row]) -> list[Tensor]:
+        found: dict[int, Tensor] = {}
+        for batch in buckets([len(row.content) for row in rows], batch_size, frames):
+            contents = [rows[index].content for index in batch]
+            lengths = torch.tensor([len(content) for content in contents])
+            padded = pad_sequence(contents, batch_first=True)
+            with autocast(next(classifier.parameters()).device, precision):
+                some = classifier.embed(padded, lengths=lengths, level=level, pad=pad)
+            found |= zip(batch, some.float().cpu(), strict=True)
+        return [found[index] for index in range(len(rows))]
 
-    return _embeddings(classifier, recordings, step, vectors, batch_size)
+    at_once = batch_size if pad else BATCHES_SORTED * batch_size
+    return _embeddings(classifier, recordings, step, vectors, at_once)
 
 
 def _windows(
-    classifier: AudioClassifier, recordings: Recordings, step: int, progress: Progress
+    classifier: AudioClassifier, recordings: Recordings, step: int, progress: Progress, ahead: int
 ) -> Iterator[Row]:
     """The windows of all recordings, one after another, `step` samples apart.
 
-    A recording up to the classifier's `longest_clip` is one window, cut as in training.
+    A recording up to the classifier's `longest_clip` is one window, cut as in training; up to
+    `ahead` of these are decoded before they are asked for.
     """
-    size = classifier.window_size
-    for path, seconds in recordings.seconds.items():
-        with recordings.skipping(path):
-            if round(seconds * recordings.sample_rate) <= classifier.longest_clip:
-                waveform = recordings.load(path)
-                clip = waveform[:size]
-                yield Row(path, 0, len(clip), clip)
-                progress.hear(waveform)
-                continue
-            blocks = progress.through(recordings.stream(path))
-            for start, window in windows(blocks, size, step):
-                recordings.require_length(path, window)
-                yield Row(path, start, start + len(window), window)
+    size, rate, longest = classifier.window_size, recordings.sample_rate, classifier.longest_clip
+    clips = [path for path, length in recordings.seconds.items() if round(length * rate) <= longest]
+    short = set(clips)
+    with closing(in_background(recordings.load, clips, ahead)) as loaded:
+        for path in recordings.seconds:
+            with recordings.skipping(path):
+                if path in short:
+                    waveform = next(loaded).result()
+                    clip = waveform[:size]
+                    yield Row(path, 0, len(clip), clip)
+                    progress.hear(waveform)
+                    continue
+                blocks = progress.through(one_ahead(recordings.stream(path)))
+                for start, window in windows(blocks, size, step):
+                    recordings.require_length(path, window)
+                    yield Row(path, start, start + len(window), window)
 
 
 def _embeddings(
     classifier: AudioClassifier,
     recordings: Recordings,
     step: int,
-    vectors: Callable[[Sequence[Row]], Tensor],
-    batch_size: int,
+    vectors: Callable[[Sequence[Row]], list[Tensor]],
+    at_once: int,
 ) -> Iterator[Embedding]:
     """Every recording that could be read to its end; a batch may hold windows of several."""
 
     def rows(stream: Iterator[Row]) -> Iterator[Row]:
-        while batch := list(islice(stream, batch_size)):
-            for row, vector in zip(batch, vectors(batch), strict=True):
+        while some := list(islice(stream, at_once)):
+            for row, vector in zip(some, vectors(some), strict=True):
                 yield row._replace(content=vector)
 
     count, rate = 0, recordings.sample_rate
     with Progress("embed", recordings.seconds, rate) as progress:
-        stream = rows(_windows(classifier, recordings, step, progress))
+        stream = rows(_windows(classifier, recordings, step, progress, 2 * at_once))
         for path, group in groupby(stream, key=attrgetter("path")):
             _, starts, ends, contents = zip(*group, strict=True)
             if path not in recordings.failures:
@@ -177,11 +196,12 @@ def _tables(embeddings: Iterable[Embedding]) -> Iterator[Mapping[str, Any]]:
     held: list[Embedding] = []
     size = 0
     for each in embeddings:
-        held.append(each)
-        size += each.vectors.nbytes
-        if size >= TABLE_BYTES:
+        of_other_length = held and held[0].vectors.shape[1:] != each.vectors.shape[1:]
+        if of_other_length or size >= TABLE_BYTES:
             yield _table(held)
             held, size = [], 0
+        held.append(each)
+        size += each.vectors.nbytes
     if held:
         yield _table(held)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from ast_model import AST
 from data.cache import ClipCache
+from train.buckets import own_frames
 from train.evaluation import default_workers, predict_logits
 from train.inference.selection import Selection, Trained, load_trained, select
 from train.metrics import evaluate_scores, to_probabilities
@@ -34,6 +33,7 @@ class Evaluation:
     scores: dict[str, float]
     unreadable: tuple[Path, ...] = ()  # files of clips that were left out
     vectors: Tensor | None = None  # (clips, width), what the head receives; if asked for, of an AST
+    pad: bool = True  # whether short clips were padded to the model's input
 
     @property
     def predicted(self) -> Tensor:
@@ -54,6 +54,7 @@ def evaluate(
     cache: ClipCache | None = None,
     workers: int | None = None,
     compile: bool = False,
+    pad: bool = True,
     vectors: bool = False,
 ) -> Evaluation:
     """Score a model, by default on clips that it was not trained on.
@@ -70,6 +71,8 @@ def evaluate(
         cache: where decoded clips are kept.
         workers: decoding processes; None chooses by device.
         compile: compile the model first.
+        pad: with False, clips shorter than the model's input run at their own length, in batches of
+            the same number of patches.
         vectors: give what the head receives of each clip, too.
 
     Raises:
@@ -77,7 +80,7 @@ def evaluate(
     """
     trained = load_trained(model, device, precision, compile)
     selection = select(trained, data, corpus, fold, split)
-    return score(trained, selection, skip_unreadable, cache, workers, vectors)
+    return score(trained, selection, skip_unreadable, cache, workers, pad, vectors)
 
 
 def score(
@@ -86,10 +89,13 @@ def score(
     skip_unreadable: bool | None = None,
     cache: ClipCache | None = None,
     workers: int | None = None,
+    pad: bool = True,
     vectors: bool = False,
 ) -> Evaluation:
     """Run a model on the clips; the arguments are those of `evaluate`."""
     classifier, run = trained.classifier, trained.run
+    if not pad:
+        own_frames(trained.name, classifier.model, classifier.frontend)  # before clips are decoded
     if skip_unreadable is None:
         skip_unreadable = run is not None and run.recipe.skip_unreadable
     unreadable: tuple[Path, ...] = ()
@@ -97,16 +103,19 @@ def score(
         selection, unreadable = _readable(selection, classifier.frontend.config.sample_rate, cache)
     if workers is None:
         workers = default_workers(next(classifier.parameters()).device)
-    hooked = vectors and isinstance(classifier.model, AST)
-    with _vectors_of(classifier.model) if hooked else nullcontext() as collected:
-        logits, targets = predict_logits(
-            classifier.model,
-            classifier.frontend,
-            selection.clips,
-            trained.precision,
-            cache=cache,
-            workers=workers,
-        )
+    collected: list[Tensor] | None = None
+    if vectors and isinstance(classifier.model, AST):
+        collected = []
+    logits, targets = predict_logits(
+        classifier.model,
+        classifier.frontend,
+        selection.clips,
+        trained.precision,
+        cache=cache,
+        workers=workers,
+        pad=pad,
+        vectors=collected,
+    )
     sigmoid = classifier.multi_label if run is None else run.recipe.loss == "bce"
     return Evaluation(
         trained.name,
@@ -117,7 +126,8 @@ def score(
         to_probabilities(logits, classifier.multi_label),
         evaluate_scores(logits.numpy(), targets.numpy(), selection.manifest.multi_label, sigmoid),
         unreadable,
-        torch.cat(collected) if collected else None,
+        torch.stack(collected) if collected else None,
+        pad,
     )
 
 
@@ -136,16 +146,3 @@ def _readable(
     count = f"{len(clips) - len(rest)} of {len(clips)}"
     logger.warning(f"{count} clips left out, since their files cannot be read:{listed}")
     return replace(selection, clips=rest), files
-
-
-@contextmanager
-def _vectors_of(model: AST) -> Iterator[list[Tensor]]:
-    """Collects what the head receives, as `embed` gives it, while clips run through the model."""
-    vectors: list[Tensor] = []
-    hook = model.head_norm.register_forward_pre_hook(
-        lambda _, inputs: vectors.append(inputs[0].float().cpu())
-    )
-    try:
-        yield vectors
-    finally:
-        hook.remove()

@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain, groupby, islice
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ast_model import AST, AudioClassifier
+from ast_model import AudioClassifier
 from ast_model.timeline import Timeline
+from train.buckets import Frames, buckets, own_frames
 from train.device import autocast
+from train.inference.background import in_background, one_ahead
 from train.inference.models import load_model
 from train.inference.progress import Progress
 from train.inference.recordings import Recordings, find_recordings
 from train.inference.spectrogram import SpectrogramStream
+
+BATCHES_AHEAD = 2  # decoded while the model runs
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +59,8 @@ def predict(
 
     Short recordings come first, by their length. A recording up to the classifier's `longest_clip`
     is cut to its input as in training, a longer one is heard in overlapping windows.
-    Memory is that of a batch, however many and long the recordings.
+    Memory is that of a few batches, which are decoded while the model runs, however many and long
+    the recordings.
 
     Args:
         model: run folder (its `last/`), or what `weights.load` takes.
@@ -81,11 +87,10 @@ def predict(
     window = classifier.window_size / classifier.frontend.config.sample_rate
     if hop is not None and not 0 < hop <= window:
         raise ValueError(f"hop {hop} s is not in (0, {window:g}] s, the model's window")
-    if not pad and not isinstance(classifier.model, AST):
-        raise ValueError(f"{model} is no AST: only an AST runs at a recording's own length")
+    frames = None if pad else own_frames(model, classifier.model, classifier.frontend)
     recordings = Recordings(paths, classifier, skip_unreadable)
     return Predictor(
-        classifier, recordings, timeline, hop, pad, spectrograms, batch_size, precision
+        classifier, recordings, timeline, hop, frames, spectrograms, batch_size, precision
     ).predictions()
 
 
@@ -97,7 +102,7 @@ class Predictor:
     recordings: Recordings
     timeline: bool = False
     hop: float | None = None
-    pad: bool = True
+    frames: Frames | None = None  # of `own_frames`: recordings are not padded
     spectrograms: bool = False
     batch_size: int = 8
     precision: str = "fp32"
@@ -121,12 +126,12 @@ class Predictor:
                 yield prediction
             recordings.require_any()
             progress.finish(count)
-        if not self.pad:
+        if self.frames:
             logger.info(self._saving())
         self.recordings.log_notes()
 
     def batches(self) -> Iterator[list[Path]]:
-        """The recordings up to `longest_clip`, in batches of similar length.
+        """The recordings up to `longest_clip`, by their headers, in batches of similar length.
 
         Without padding, those of one batch fill the same number of patches, so that none of them
         depends on what else is in the batch.
@@ -137,42 +142,44 @@ class Predictor:
             for path, seconds in recordings.seconds.items()
         }
         clips = [path for path in lengths if lengths[path] <= self.longest_clip]
-
-        def frames(path: Path) -> int:
-            fbank = self.classifier.frontend.fbank
-            own = fbank.num_frames(max(lengths[path], fbank.window_size))
-            return 0 if self.pad else self.classifier.model.config.unpadded_frames(own)
-
-        for _, group in groupby(sorted(clips, key=lengths.__getitem__), key=frames):
-            while batch := list(islice(group, self.batch_size)):
-                yield batch
+        samples = [lengths[path] for path in clips]
+        for rows in buckets(samples, self.batch_size, self.frames):
+            yield [clips[row] for row in rows]
 
     def _clips(self, progress: Progress) -> Iterator[Prediction]:
-        for paths in self.batches():
-            waveforms: dict[Path, Tensor] = {}
-            for path in paths:
-                with self.recordings.skipping(path):
-                    waveforms[path] = self.recordings.load(path)
-            clips = {p: clip for p, clip in waveforms.items() if len(clip) <= self.longest_clip}
-            if clips:
-                yield from self._batch(clips)
-            for path in waveforms.keys() - clips.keys():  # longer than their headers say
-                yield self._windows(path, [waveforms[path]])
-            for waveform in waveforms.values():
-                progress.hear(waveform)
+        batches, load = list(self.batches()), self.recordings.load
+        ahead = BATCHES_AHEAD * self.batch_size
+        with closing(in_background(load, chain.from_iterable(batches), ahead)) as loaded:
+            for paths in batches:
+                waveforms: dict[Path, Tensor] = {}
+                for path, decoding in zip(paths, loaded, strict=False):
+                    with self.recordings.skipping(path):
+                        waveforms[path] = decoding.result()
+                yield from self._heard(waveforms)
+                for waveform in waveforms.values():
+                    progress.hear(waveform)
+
+    def _heard(self, waveforms: Mapping[Path, Tensor]) -> Iterator[Prediction]:
+        """Recordings of a batch; where a header was wrong, of other lengths than expected."""
+        clips = [path for path, clip in waveforms.items() if len(clip) <= self.longest_clip]
+        samples = [len(waveforms[path]) for path in clips]
+        for rows in buckets(samples, self.batch_size, self.frames):
+            yield from self._batch({clips[row]: waveforms[clips[row]] for row in rows})
+        for path in waveforms.keys() - set(clips):
+            yield self._windows(path, [waveforms[path]])
 
     def _long_recordings(self, progress: Progress) -> Iterator[Prediction]:
         for path, seconds in self.recordings.seconds.items():
             if round(seconds * self.recordings.sample_rate) > self.longest_clip:
                 with self.recordings.skipping(path):
-                    blocks = progress.through(self.recordings.stream(path))
+                    blocks = progress.through(one_ahead(self.recordings.stream(path)))
                     yield self._windows(path, blocks)
 
     def _batch(self, waveforms: Mapping[Path, Tensor]) -> Iterator[Prediction]:
         clips = list(waveforms.values())
         start = time.perf_counter()
-        probabilities = self._probabilities(clips, self.pad)
-        if not self.pad and max(map(len, clips)) < self.classifier.window_size:
+        probabilities = self._probabilities(clips, pad=self.frames is None)
+        if self.frames and max(map(len, clips)) < self.classifier.window_size:
             self.unpadded += len(clips)
             self.unpadded_seconds += time.perf_counter() - start
             self.unpadded_batch = max(self.unpadded_batch, clips, key=len)

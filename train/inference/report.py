@@ -31,6 +31,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "split": selection.name,
         "fold": selection.fold,
         "clips": len(selection.clips),
+        "pad": evaluation.pad,
         "unreadable": [str(path) for path in evaluation.unreadable],
         **evaluation.scores,
     }

@@ -96,6 +96,26 @@ def test_parquet_holds_the_same(model_folder, sounds, tmp_path, level, monkeypat
     assert np.array_equal(np.array(table["vector"].to_pylist(), np.float32), arrays["vectors"])
 
 
+def test_without_padding_frames_are_the_recordings_own(
+    run_command, model_folder, classifier, sounds, tmp_path
+):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "v.parquet"
+    words = ("embed", model_folder, sounds, "--no-pad", "--level", "frame", "--device", "cpu")
+    code, _, err = run_command(*words, "--out", file)
+    assert code == 0, err
+    table = parquet.read_table(file)
+    for path, vector in zip(table["path"].to_pylist(), table["vector"].to_pylist(), strict=True):
+        if not path.endswith("long.wav"):
+            expected = classifier.embed(load_audio(path)[None], level="frame", pad=False)[0]
+            assert np.allclose(vector, expected, atol=1e-5)
+    lengths = {
+        path.rpartition("/")[2]: len(vector)
+        for path, vector in zip(table["path"].to_pylist(), table["vector"].to_pylist(), strict=True)
+    }
+    assert lengths == {"a.wav": 5, "short.wav": 3, "a.flac": 5, "long.wav": 5}
+
+
 def test_without_pyarrow_parquet_is_refused_in_one_line(
     run_command, model_folder, sounds, tmp_path, monkeypatch
 ):
@@ -114,6 +134,7 @@ def test_without_pyarrow_parquet_is_refused_in_one_line(
         (["--out", "v.npz", "--batch-size", "0"], "--batch-size: 0 is too small"),
         (["--out", "v.npz", "--hop", "9"], "hop 9.0 s is not in (0, 0.655] s"),
         (["--out", "v.npz", "--level", "word"], "--level"),
+        (["--out", "v.npz", "--level", "frame", "--no-pad"], "a name that ends in .parquet"),
     ],
 )
 def test_bad_options_are_one_line(

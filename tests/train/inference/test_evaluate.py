@@ -123,6 +123,36 @@ def test_nothing_readable_is_an_error(run_folder, copied):
         evaluate(run_folder, corpus, skip_unreadable=True, device="cpu")
 
 
+@pytest.mark.precision
+def test_without_padding_clips_score_as_alone(run_command, classifier, manifest, tmp_path, sounds):
+    """Clips of two lengths, and vectors that stand beside their own clips."""
+    for name in ("dog", "rain", "costs $5 _and_ $6"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for file in ("a.wav", "short.wav"):
+            shutil.copy(sounds / file, tmp_path / "data" / name)
+    classes = sorted(classifier.classes)
+    classifier = AudioClassifier(classifier.model, classifier.frontend, classes)
+    weights.save(tmp_path / "model", classifier)
+    words = {"corpus": "folder", "split": "all", "device": "cpu"}
+    found, padded = (
+        evaluate(tmp_path / "model", tmp_path / "data", pad=pad, vectors=True, **words)
+        for pad in (False, True)
+    )
+    for clip, logits, vector in zip(
+        found.selection.clips, found.logits, found.vectors, strict=True
+    ):
+        waveform = load_audio(clip.path)[None]
+        assert torch.allclose(logits, classifier(waveform, pad=False)[0], rtol=0, atol=1e-5)
+        expected = classifier.embed(waveform, pad=False)[0]
+        assert torch.allclose(vector, expected, rtol=0, atol=1e-5)
+    assert not torch.allclose(found.logits, padded.logits, atol=0.01)
+    words = ("evaluate", tmp_path / "model", "--data", tmp_path / "data", "--corpus", "folder")
+    code, out, err = run_command(*words, "--split", "all", "--no-pad", "--device", "cpu")
+    assert code == 0, err
+    assert "all clips, 6 clips, without padding\n" in out
+    assert f"loss       {found.scores['loss']:.4f}" in out
+
+
 def test_vectors_are_what_the_classifier_embeds(run_folder, corpus_folder):
     assert evaluate(run_folder, corpus_folder, device="cpu").vectors is None
     found = evaluate(run_folder, corpus_folder, device="cpu", vectors=True)

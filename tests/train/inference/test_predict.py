@@ -12,6 +12,7 @@ import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data import load_audio
 from data.audio import stream_audio
+from train.buckets import own_frames
 from train.inference import predict
 from train.inference.predict import Predictor
 from train.inference.recordings import Recordings, find_recordings
@@ -191,7 +192,8 @@ def test_without_padding_clips_of_a_batch_fill_the_same_patches(classifier, tmp_
     for index, samples in enumerate([2_600, 9_000, 2_700, 9_100, 4_500]):
         soundfile.write(tmp_path / f"{index}.wav", generator.normal(0, 0.1, samples), 16_000)
     recordings = Recordings(find_recordings([tmp_path]), classifier)
-    batches = Predictor(classifier, recordings, pad=False).batches()
+    frames = own_frames("it", classifier.model, classifier.frontend)
+    batches = Predictor(classifier, recordings, frames=frames).batches()
     names = [[path.stem for path in batch] for batch in batches]
     assert names == [["0", "2"], ["4"], ["1", "3"]]
 
