@@ -21,7 +21,7 @@ from train.run_folder import Row
 ASKED_AFTER = 5  # a fifth of the epochs
 FEWEST_EPOCHS, MANY_STEPS = 3, 1000
 LUCK = 0.95  # guessing scores no better in so many of 100 runs
-DRAWS = 40  # random rankings
+DRAWS = 100  # random rankings
 FAR = 10.0  # times the usual learning rate, either way
 FALLEN = 0.9  # of the first epoch's training loss: below it, something is learnt
 

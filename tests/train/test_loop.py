@@ -23,7 +23,7 @@ from train import loop, run_log
 from train.lock import RunInUse, claim
 from train.loop import TrainState, train
 from train.recipes.esc10 import ESC10_SCRATCH
-from train.run_folder import load_state, read_predictions, read_run
+from train.run_folder import load_state, read_predictions, read_results, read_run
 
 
 class Interruption(BaseException):
@@ -72,6 +72,7 @@ def test_a_run_leaves_what_the_design_says(recipe, manifest, tmp_path, with_plot
     assert {path.name for path in (tmp_path / "run/plots").iterdir()} == {
         "learning_curves.png", "confusion.png",
     }  # fmt: skip
+    assert read_results(tmp_path / "run")["clips"] == {"validation": 8}
     assert [row["epoch"] for row in rows] == [1, 2]
     with (tmp_path / "run/metrics.csv").open() as file:
         assert [float(row["loss"]) for row in csv.DictReader(file)] == [r["loss"] for r in rows]

@@ -97,7 +97,7 @@ def test_confusion_shows_counts_and_colours_by_the_share_of_the_row():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
-    assert axes.get_title() == "title"
+    assert axes.figure.get_suptitle() == "title"
 
 
 def test_confusion_of_fifty_classes_leaves_zeros_out_and_no_label_overlaps():
@@ -113,6 +113,50 @@ def test_confusion_of_fifty_classes_leaves_zeros_out_and_no_label_overlaps():
         boxes = [label.get_window_extent() for label in labels]
         for left, right in pairwise(boxes):
             assert getattr(left, high) < getattr(right, low)
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 40])
+def test_confusion_cuts_no_title_and_no_label(count):
+    title = plots.confusion_title("a_recipe_with_quite_a_name", "test", np.eye(count), "best")
+    names = [f"a class with a name {k}" for k in range(count)]
+    figure = plots.confusion_figure(np.eye(count), names, title)
+    figure.draw_without_rendering()
+    assert figure.get_suptitle().splitlines()[-1] == "best: accuracy 100.00 %"
+    width, height = figure.get_size_inches() * figure.dpi
+    texts = [figure._suptitle, figure.axes[0].xaxis.label, figure.axes[0].yaxis.label]
+    for text in [*texts, figure.axes[1].yaxis.label, *figure.axes[0].get_yticklabels()]:
+        box = text.get_window_extent()
+        assert min(box.x0, box.y0) >= 0 and box.x1 <= width and box.y1 <= height, text
+
+
+def test_the_title_of_a_confusion_matrix_says_split_clips_model_and_accuracy():
+    title = plots.confusion_title("demo", "test", np.array([[3, 1], [0, 4]]), "best (epoch 22)")
+    assert title == "demo: test, 8 clips\nbest (epoch 22): accuracy 87.50 %"
+
+
+def score_axis(scores, chance=None):
+    rows_of = [
+        row | {"accuracy": score} for row, score in zip(rows(len(scores)), scores, strict=True)
+    ]
+    axes = plots.learning_curves_figure({"a": rows_of}, chance=chance, split="fold 1").axes[1]
+    return axes, axes.get_ylim()
+
+
+def test_scores_have_an_axis_that_fits_them_and_shows_no_noise_large():
+    low, high = score_axis([0.5, 0.9])[1]
+    assert 40 < low < 50 and 90 < high < 100
+    low, high = score_axis([0.701, 0.703, 0.702])[1]  # nothing but noise
+    assert low < 70 < high and high - low == pytest.approx(plots.LEAST_SPAN)
+    low, high = score_axis([0.999, 1.0])[1]
+    assert high == 101 and high - low == pytest.approx(plots.LEAST_SPAN)
+
+
+def test_chance_is_marked_where_it_is_in_range():
+    axes, (low, _) = score_axis([0.12, 0.5], chance=0.125)
+    assert [text.get_text() for text in axes.texts] == ["chance"]
+    assert legend_texts(axes) == ["fold 1"]  # the split
+    axes, (low, _) = score_axis([0.6, 0.9], chance=0.125)
+    assert not axes.texts and low > 50
 
 
 @pytest.mark.parametrize(("classes", "count"), [(2, 12_345_678), (50, 123_456)])

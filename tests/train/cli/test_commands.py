@@ -25,7 +25,9 @@ def test_train_says_scores_and_where_everything_is(run_folder, corpus_folder, ru
     code, out, _ = run_command(*words)  # the run is finished: nothing is trained
     assert code == 0
     row = read_json(run_folder / "results.json")["validation"]["last"]
-    line = f"fold 2: last (epoch 1): accuracy {row['accuracy']:.4f}, mAP {row['mAP']:.4f}\n"
+    line = (
+        f"fold 2 (8 clips): last (epoch 1): accuracy {row['accuracy']:.4f}, mAP {row['mAP']:.4f}\n"
+    )
     assert line in out
     assert out.endswith(
         "best is chosen on fold 2, so it flatters; quote the last\n"
@@ -44,7 +46,7 @@ def test_a_run_is_repeated_from_its_recipe_file(run_folder, corpus_folder, tmp_p
     words += ("--out", tmp_path / "again", "--device", "cpu", "--no-use-cache")
     code, out, err = run_command(*words)
     assert code == 0, err
-    assert "fold 2: last (epoch 1)" in out
+    assert "fold 2 (8 clips): last (epoch 1)" in out
     for name in ("metrics.csv", "predictions.csv", "last/model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (run_folder / name).read_bytes()
 

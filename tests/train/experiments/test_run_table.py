@@ -16,9 +16,16 @@ from data import esc50
 from data.files import write_json
 from train.experiments import run_table as module
 from train.experiments.cost import Cost
-from train.experiments.run_table import check_folders, plan_runs, run_table
+from train.experiments.run_table import (
+    check_folders,
+    choose_rows,
+    chosen_before,
+    plan_runs,
+    run_table,
+)
 from train.experiments.table import Row, Table
 from train.lock import claim
+from train.recipes import RECIPES
 from train.run_folder import fingerprint, read_metrics, read_run
 
 COST = Cost(12, 5_000_000, 2_500_000_000, "a chip", "fp32", 8, 10.0, 10**9, 30.0, 5 * 10**8)
@@ -211,6 +218,47 @@ def test_folders_of_other_runs_are_refused_before_any_is_trained(
     (folder / "recipe.json").write_text('{"recipe": {"epochs": 3}, "fold": 1}')
     with pytest.raises(ValueError, match=r"recipe\.json is not a recipe"):
         check_folders(runs, recipes, tmp_path / "out", manifest)
+
+
+OPEN = Table(
+    "open",
+    "Rows of a recipe that chooses",
+    [
+        Row("as-chosen", {"weight_decay": 0.1}),
+        Row("given", {"num_frames": 60}),
+        Row("shorter", {"epochs": 1}),
+    ],
+    "as-chosen",
+)
+
+
+def test_rows_of_a_recipe_for_own_data_choose_once_with_what_they_give(manifest, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    open_rows = OPEN.recipes(RECIPES["from_scratch"])
+    recipes = choose_rows(open_rows, manifest)
+    assert not any(recipe.from_data for recipe in recipes.values())
+    first, given, shorter = recipes.values()
+    assert first.num_frames != given.num_frames == 60
+    assert (first.weight_decay, shorter.epochs) == (0.1, 1)
+    follow = ("weight_decay", "epochs", "warmup_epochs", "mixup_rate")
+    assert replace(shorter, **{name: getattr(first, name) for name in follow}) == first
+    assert shorter.warmup_epochs == 0.1  # what goes with a row's own fields follows them
+    said = [each.message for each in caplog.records if "stride" in each.message]
+    assert len(said) == 1  # lines that are equal in all rows
+    assert "row given: trained with the same, but " in caplog.text
+
+    out = tmp_path / "out"
+    runs = plan_runs(recipes, out, [1], [0])
+    check_folders(runs, recipes, out, manifest)
+    assert chosen_before(open_rows, out) == open_rows  # nothing was trained: chosen anew
+    changed = replace(recipes["as-chosen"], mean=-3.25)  # other than the data would say
+    write_json(out / "as-chosen" / "row.json", {"recipe": changed.to_json(), "fold": None})
+    write_json(runs[0].folder / "recipe.json", {"recipe": changed.to_json(), "fold": 1})
+    begun = chosen_before(open_rows, out)
+    assert begun == recipes | {"as-chosen": changed}
+    assert choose_rows(begun, manifest) == begun
+    later = OPEN.recipes(RECIPES["from_scratch"].given(epochs=3))
+    assert chosen_before(later, out)["as-chosen"].epochs == 3  # given, so refused as another recipe
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ def test_runs_are_listed_with_state_and_score(recipe, fake_run, tmp_path):
     fake_run(tmp_path / "b", recipe=replace(recipe, seed=7), fold=None)
     finished, unfinished = list_runs(tmp_path)
     expected = ("a/fold1", "demo", "synthetic", "1", "0", "2/2", "finished", "accuracy 0.7500")
-    assert finished[:-1] == expected
-    expected = ("b", "demo", "synthetic", "", "7", "0/2", "unfinished", "")
+    assert finished[:-1] == (*expected, "fold 1", "last (epoch 2)")
+    expected = ("b", "demo", "synthetic", "", "7", "0/2", "unfinished", "", "", "")
     assert unfinished[:-1] == expected
 
 
@@ -22,6 +22,19 @@ def test_an_unfinished_run_shows_its_last_epoch(fake_run, tmp_path):
     (fake_run(tmp_path / "a", 0.75) / "results.json").unlink()
     (run,) = list_runs(tmp_path)
     assert (run.epochs, run.state, run.score) == ("2/2", "unfinished", "accuracy 0.7500")
+    assert (run.split, run.model) == ("fold 1", "last (epoch 2)")
+
+
+def test_a_run_with_a_test_split_shows_the_score_to_quote(fake_run, tmp_path):
+    folder = fake_run(tmp_path / "a", 0.75, fold=None)
+    rows = {"last": {"epoch": 2, "accuracy": 0.7}, "best": {"epoch": 1, "accuracy": 0.8}}
+    tested = {"last": {"accuracy": 0.6}, "best": {"accuracy": 0.65}}
+    results = {"validation_split": "validation", "clips": {"validation": 40, "test": 50}}
+    results |= {"validation": rows, "test": tested}
+    (folder / "results.json").write_text(json.dumps(results))
+    (run,) = list_runs(tmp_path)
+    shown = (run.score, run.split, run.model)
+    assert shown == ("accuracy 0.6500", "test (50)", "best (epoch 1)")
 
 
 def test_a_run_of_version_0_1_is_listed_as_any_other(fake_run, tmp_path):
