@@ -18,6 +18,8 @@ AUDIO_SUFFIXES = frozenset(  # of the formats that libsndfile reads
     | {".rf64", ".snd", ".w64", ".wav", ".wave"}
 )
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
+
 
 def cache_folder(name: str) -> Path:
     """`$XDG_CACHE_HOME/ast-audio/NAME`, or the same under `~/.cache`."""
@@ -36,6 +38,15 @@ def split_name(name: str) -> tuple[str, str]:
 def is_audio(name: str) -> bool:
     """Whether a file of this name is a recording; a hidden one never is (macOS: `._a.wav`)."""
     return not name.startswith(".") and split_name(name)[1].lower() in AUDIO_SUFFIXES
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """The tables that lie in a folder itself, by name."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".")
+    )
 
 
 def inner_parts(name: str) -> tuple[str, ...] | None:

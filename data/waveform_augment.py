@@ -159,10 +159,10 @@ class WaveformAugmenter:
 
 def _recordings(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise FileNotFoundError(f"noise_folder {folder} is no folder; give one of recordings")
+        raise FileNotFoundError(f"--noise-folder {folder} is no folder; give one of recordings")
     found = [Path(path, name) for path, names in walk(folder) for name in names if is_audio(name)]
     if not found:
-        raise ValueError(f"noise_folder {folder} holds no recordings; give one that does")
+        raise ValueError(f"--noise-folder {folder} holds no recordings; give one that does")
     return found
 
 

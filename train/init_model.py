@@ -52,7 +52,7 @@ def initial_model(recipe: Recipe, classes: Sequence[str]) -> AST | Baseline:
         return weights.from_timm(config, source, recipe.rgb_kernel, recipe.positions, file)
     if recipe.init_file or recipe.rgb_kernel != "mean":
         raise ValueError(
-            "init_file and rgb_kernel belong to an init_from that is a model of timm; "
+            "--init-file and --rgb-kernel belong to an --init-from that is a model of timm; "
             f"{recipe.init_from!r} is none, so leave them out"
         )
     return AST(config) if source == "scratch" else _fine_tuned(recipe, config, source, classes)
@@ -91,7 +91,7 @@ def _fine_tuned(recipe: Recipe, config: ASTConfig, source: str, classes: Sequenc
     ]
     if wrong:
         raise ValueError(
-            f"init_from {source} does not fit a recipe of {', '.join(wrong)}; "
+            f"--init-from {source} does not fit a recipe of {', '.join(wrong)}; "
             "change --preset, --depth, --patch or --distilled"
         )
     if loaded.frontend.config.window != recipe.window:

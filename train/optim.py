@@ -48,7 +48,9 @@ def _by_distance(recipe: Recipe, model: nn.Module) -> dict[int, list[nn.Paramete
     if recipe.layer_decay == 1 and not recipe.freeze_backbone:
         return {0: list(model.parameters())}
     if not hasattr(model, "blocks"):
-        raise ValueError("layer_decay and freeze_backbone know an AST's layers; use --model ast")
+        raise ValueError(
+            "--layer-decay and --freeze-backbone know an AST's layers; use --model ast"
+        )
     depth = len(model.blocks)
     groups: dict[int, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import types
 import typing
 from dataclasses import dataclass, field, fields, replace
@@ -43,13 +44,13 @@ class Data:
     label_column: str = ""
     """The column of the class, or of several."""
     fold_column: str = ""
-    """The column of the fold."""
+    """The column of the fold; none: without folds."""
     split_column: str = ""
-    """The column that says train, validation or test."""
+    """The column that says train, validation or test; none: without it."""
     group_column: str = ""
     """The column of what has to stay in one split: speaker, site, recording."""
     label_separator: str = ""
-    """What stands between several classes of one clip."""
+    """What stands between several classes of one clip; none: a cell is one class."""
     skip_unreadable: bool = False
     """Leave out files that cannot be decoded, counted and listed, instead of stopping."""
 
@@ -318,18 +319,23 @@ class Recipe(
         self._require("background_rate", placed, "0 unless placement is random")
         both = self.warmup_epochs and self.warmup_steps
         if both and "warmup_epochs" not in self.from_data:
-            raise ValueError(f"recipe {self.name}: give warmup_epochs or warmup_steps, not both")
+            raise ValueError(
+                f"recipe {self.name}: give --warmup-epochs or --warmup-steps, not both"
+            )
         for name, size in (("frequency_mask", self.num_mel_bins), ("time_mask", self.num_frames)):
             fits = 0 <= getattr(self, name) <= size or name in self.from_data
             self._require(name, fits, f"between 0 and {size}")
-        self.model_config(num_classes=1)
-        self.frontend_config()
-        self.waveform_augmentation()
+        try:
+            self.model_config(num_classes=1)
+            self.frontend_config()
+            self.waveform_augmentation()
+        except ValueError as error:
+            raise ValueError(_with_options(str(error))) from None
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise ValueError(
-                f"recipe {self.name}: {name} is {getattr(self, name)}, must be {expected}"
+                f"recipe {self.name}: {option(name)} is {getattr(self, name)}, must be {expected}"
             )
 
     def given(self, **values: Any) -> Recipe:
@@ -397,6 +403,21 @@ class Recipe(
             return cls(**content | pairs)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
+
+
+def option(name: str) -> str:
+    """What the command line calls a field, and every message about its value."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _with_options(message: str) -> str:
+    """A message that names arguments of a configuration, with the options of the same names."""
+    names = _field_types().keys()
+    return re.sub(
+        r"\b[a-z]+(_[a-z]+)+\b",
+        lambda found: option(found[0]) if found[0] in names else found[0],
+        message,
+    )
 
 
 @functools.cache

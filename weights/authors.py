@@ -74,7 +74,9 @@ def read_authors(
     pretext = "p_input_fdim" in stored
     classes = len(stored["mlp_head.1.weight"]) if with_head else num_classes
     if classes is None:
-        raise ValueError(f"{file} has no class head: give num_classes for a new one")
+        raise ValueError(
+            f"{file} has no class head: give --num-classes (num_classes=) for a new one"
+        )
     config = ASTConfig(
         num_classes=classes,
         width=width,

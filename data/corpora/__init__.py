@@ -53,8 +53,11 @@ def open_corpus(name: str, root: str | Path, **columns: str) -> Manifest:
     if name not in CORPORA:
         raise ValueError(f"corpus {name!r} is unknown; use one of {', '.join(CORPORA)}")
     if columns and name not in ("table", "hugging_face"):
-        given = ", ".join(f"--{column.replace('_', '-')}" for column in columns)
-        raise ValueError(f"{given} are for --corpus table or hugging_face; {name} has no columns")
+        given = " and ".join(f"--{column.replace('_', '-')}" for column in columns)
+        raise ValueError(
+            f"{given}: only for --corpus table or hugging_face, since {name} has no columns; leave "
+            f"it out, or give the --corpus that {root} is"
+        )
     if name == "hugging_face":
         if "split_column" in columns:
             raise ValueError("a Hugging Face data set has splits, no column of them; leave it out")

@@ -7,11 +7,12 @@ import os
 from collections import Counter
 from pathlib import Path, PurePath
 
-from data.files import is_audio
+from data.files import TABLE_SUFFIXES, is_audio, tables_in
 from data.manifest import Clips, Manifest
 from data.splits import SPLIT_NAMES
 
-OF_TABLES = "; a table is read with --corpus table (data.table)"
+ESC50_TABLE = Path("meta", "esc50.csv")
+SPEECH_COMMANDS_LISTS = ("testing_list.txt", "validation_list.txt")
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +38,21 @@ def folder(root: str | Path) -> Manifest:
     """
     root = Path(root)
     if not root.exists():
-        raise FileNotFoundError(f"no folder {root}: expected a folder of class folders{OF_TABLES}")
+        raise FileNotFoundError(f"no folder {root}: expected a folder of class folders")
     if not root.is_dir():
-        raise ValueError(f"{root} is a file: expected a folder of class folders{OF_TABLES}")
+        is_table = root.suffix.lower() in TABLE_SUFFIXES
+        remedy = "; read a table with --corpus table" if is_table else ""
+        raise ValueError(f"{root} is a file: expected a folder of class folders{remedy}")
+    if (root / ESC50_TABLE).is_file():
+        raise ValueError(
+            f"{root} is laid out as ESC-50 ({ESC50_TABLE}), not in class folders: give --corpus "
+            "esc50, or esc10 for its ten classes"
+        )
+    if all((root / name).is_file() for name in SPEECH_COMMANDS_LISTS):
+        logger.warning(
+            f"{root} has Speech Commands' lists of clips for validation and test: they are used "
+            "with --corpus speech_commands, and ignored here"
+        )
     left_out: Counter[str] = Counter()
     folders = _subfolders(root, left_out)
     class_folders = [
@@ -74,11 +87,20 @@ def _subfolders(folder: Path, left_out: Counter[str]) -> list[Path]:
         raise ValueError(
             f"{folder} holds {len(audio)} audio files outside of any class, the first is "
             f"{audio[0]!r}: expected {folder.name}/<class>/<file>; move each into its class "
-            "folder"
+            f"folder{_or_table(folder)}"
         )
     if not folders:
-        raise ValueError(f"{folder} holds no class folders: expected {folder.name}/<class>/<file>")
+        raise ValueError(
+            f"{folder} holds no class folders: expected {folder.name}/<class>/<file>"
+            f"{_or_table(folder)}"
+        )
     return folders
+
+
+def _or_table(folder: Path) -> str:
+    """What to give if the table in a folder is what says the classes."""
+    tables = tables_in(folder)
+    return f", or give --corpus table --data {tables[0]}" if len(tables) == 1 else ""
 
 
 def _split_folders(root: Path, folders: list[Path]) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.files import existing, missing_files, open_table
+from data.files import existing, missing_files, open_table, tables_in
 from data.manifest import Clips, Manifest
 from data.splits import SPLIT_NAMES
 
@@ -29,6 +29,7 @@ USUAL_NAMES = {
 }
 """Column names in use, in lower case without spaces, hyphens and underscores."""
 
+WITHOUT = ("", "none")
 PARQUET = (".parquet", ".pq")
 COLUMN_SEPARATORS = (",", "\t", ";", "|")
 LABEL_SEPARATORS = (";", "|")  # these are hardly ever part of a name; a comma may well be
@@ -58,10 +59,11 @@ def table(
         path: `.parquet` or `.pq` (needs pyarrow), else text in UTF-8 with a header line.
         root: folder that relative paths start from; None: the table's own.
         path_column, label_column: None finds them.
-        fold_column, split_column, group_column: None finds them, "" goes without.
+        fold_column, split_column, group_column: None finds them, "" or "none" goes without.
         separator: of the columns of a text; None: the most frequent of comma, tab, `;` and `|` in
             its header line.
-        label_separator: of the labels in a cell; "": each cell is one label, whatever it holds.
+        label_separator: of the labels in a cell; "" or "none": each cell is one label, whatever it
+            holds.
 
     Returns:
         A manifest with the clips in the order of the table and the classes sorted by name, or by
@@ -74,9 +76,11 @@ def table(
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(
-            f"{path} is a folder: expected a CSV, TSV or Parquet file; name the one in it"
-        )
+        tables = tables_in(path)
+        remedy = "it holds none; a folder of class folders is --corpus folder"
+        if tables:
+            remedy = f"give {' or '.join(map(str, tables[:3]))}"
+        raise ValueError(f"{path} is a folder: expected a CSV, TSV or Parquet file; {remedy}")
     if not path.is_file():
         raise FileNotFoundError(f"no table {path}: expected a CSV, TSV or Parquet file")
     given = (path_column, label_column, fold_column, split_column, group_column)
@@ -88,8 +92,8 @@ def table(
     if columns["fold_column"] and columns["split_column"]:
         raise ValueError(
             f"{path} has folds in {columns['fold_column']!r} and splits in "
-            f"{columns['split_column']!r}: expected one of them; set fold_column or split_column "
-            "to '' to leave it out"
+            f"{columns['split_column']!r}: expected one of them; leave one out with "
+            "--fold-column none or --split-column none"
         )
     cells, lines = _read(path, separator, columns)
     if not lines:
@@ -154,7 +158,7 @@ def _files(path: Path, root: str | Path | None, lines: Sequence[str], names: lis
         files.append(file if os.path.normpath(file) == file else str(Path(file)))
     _require_each_once(files, lines, names)
     if missing:
-        remedy = "complete the folder, or say with root where the paths start"
+        remedy = "complete the folder, or correct the paths in the table, which start there"
         raise missing_files(Path(folder), path, missing, len(names), remedy)
     return files
 
@@ -182,7 +186,7 @@ def find_column(names: Sequence[str], argument: str, given: str | None, source: 
     None where there is no fold, split or group.
     """
     optional = argument not in ("path_column", "label_column")
-    if given == "" and optional:
+    if given in WITHOUT and optional:
         return None
     usual = USUAL_NAMES[argument].split()
     found = [name for name in names if (_plain(name) in usual if given is None else name == given)]
@@ -202,8 +206,8 @@ def find_column(names: Sequence[str], argument: str, given: str | None, source: 
 
 
 def option(argument: str) -> str:
-    """An argument, and what the command line calls it."""
-    return f"{argument} (--{argument.replace('_', '-')})"
+    """What the command line calls an argument."""
+    return f"--{argument.replace('_', '-')}"
 
 
 def _plain(name: str) -> str:
@@ -230,13 +234,15 @@ def parse_labels(
     texts = [_text(cell) for cell in cells]
     distinct = dict.fromkeys(texts)
     for text in distinct:
-        if text.startswith("[") and text.endswith("]") and separator != "":
+        if text.startswith("[") and text.endswith("]") and separator not in WITHOUT:
             raise ValueError(
                 f"{lines[texts.index(text)]}: {text!r} is a list written as text: expected labels "
-                "as in dog;cat; write them so, or set label_separator to '' if it is one class"
+                "as in dog;cat; write them so, or give --label-separator none if it is one class"
             )
     if separator is None:
         separator = _label_separator(distinct)
+    if separator in WITHOUT:
+        separator = ""
     if separator:
         split = {text: [name.strip() for name in text.split(separator)] for text in distinct}
         names_of = {text: tuple(dict.fromkeys(filter(None, split[text]))) for text in distinct}
@@ -262,7 +268,7 @@ def _label_separator(texts: Iterable[str]) -> str:
         return ""
     raise ValueError(
         f"the label {doubtful!r} may be one class or several: "
-        "expected `;` or `|` between labels; set label_separator, or '' if it is one class"
+        "expected `;` or `|` between labels; give --label-separator, none if it is one class"
     )
 
 
@@ -283,7 +289,7 @@ def parse_fold(cell: object, line: str) -> int:
     except ValueError:
         raise ValueError(
             f"{line}: fold {fold!r}: expected an integer; correct it, "
-            "or set fold_column to '' to go without"
+            "or give --fold-column none to go without"
         ) from None
 
 
@@ -293,7 +299,7 @@ def parse_split(cell: object, line: str) -> str:
     if split.lower() not in SPLIT_NAMES:
         raise ValueError(
             f"{line}: split {split!r}: expected train, validation or test; correct it, "
-            "or set split_column to '' to go without"
+            "or give --split-column none to go without"
         )
     return SPLIT_NAMES[split.lower()]
 

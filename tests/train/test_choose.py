@@ -194,7 +194,7 @@ def test_what_is_given_wins_and_the_other_choices_start_from_it(clips, caplog):
 
 
 def test_a_given_value_that_does_not_fit_what_was_chosen_is_refused(clips):
-    with pytest.raises(ValueError, match="time_mask is 900, must be between 0 and"):
+    with pytest.raises(ValueError, match="--time-mask is 900, must be between 0 and"):
         choose(FINETUNE.given(time_mask=900), clips)
 
 

@@ -36,15 +36,15 @@ def test_every_recipe_survives_json(name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 0}, "epochs is 0, must be above 0"),
+        ({"epochs": 0}, "--epochs is 0, must be above 0"),
         ({"epochs": "ten"}, "epochs is 'ten', must be int"),
         ({"epochs": True}, "epochs is True, must be int"),
         ({"stride": (10,)}, r"stride is \(10,\), must be \(int, int\)"),
-        ({"mixup_rate": 1.5}, r"mixup_rate is 1.5, must be in \[0, 1\]"),
-        ({"time_mask": 513}, "time_mask is 513, must be between 0 and 512"),
+        ({"mixup_rate": 1.5}, r"--mixup-rate is 1.5, must be in \[0, 1\]"),
+        ({"time_mask": 513}, "--time-mask is 513, must be between 0 and 512"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd', must be .'adam', 'adamw'."),
         ({"preset": "huge"}, "preset 'huge' is unknown; use one of tiny224"),
-        ({"num_frames": 8, "time_mask": 0}, "num_frames 8 is smaller than one patch"),
+        ({"num_frames": 8, "time_mask": 0}, "--num-frames 8 is smaller than one patch"),
         ({"positions": "cubic"}, "positions is 'cubic', must be .'bilinear'"),
     ],
 )
@@ -79,7 +79,7 @@ def test_a_field_that_is_left_to_the_data_is_not_checked_against_given_ones():
     open_fields = frozenset({"time_mask", "epochs", "warmup_epochs"})
     recipe = replace(ESC50, warmup_epochs=1.0, from_data=open_fields)
     recipe.given(**short, average_epochs=(30, 40), warmup_steps=5)
-    with pytest.raises(ValueError, match="time_mask is 96"):
+    with pytest.raises(ValueError, match="--time-mask is 96"):
         recipe.given(**short, time_mask=96)
 
 

@@ -238,7 +238,7 @@ def test_ssast_refits_to_an_overlapping_stride_and_another_length(tmp_path):
 
 def test_ssast_without_a_number_of_classes_asks_for_it(tmp_path):
     ssast_file(tmp_path / "ssast.pth")
-    with pytest.raises(ValueError, match=r"no class head: give num_classes"):
+    with pytest.raises(ValueError, match=r"no class head: give --num-classes"):
         weights.load(tmp_path / "ssast.pth")
 
 

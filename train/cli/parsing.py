@@ -31,6 +31,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from train.cli import PROGRAM
 from train.cli.spelling import did_you_mean, nearest_first
+from train.recipe import option
 
 Options = TypeVar("Options")
 
@@ -76,11 +77,6 @@ class Option:
         metavar = next((each for each in shown if each), None)
         starts = {*self.spellings, *([] if self.spellings else [metavar])}
         return next((line for line in lines if line.partition(" ")[0] in starts), None)
-
-
-def option(name: str) -> str:
-    """What is typed for a field."""
-    return f"--{name.replace('_', '-')}"
 
 
 def read_options(

@@ -143,7 +143,17 @@ def test_no_class_folders(tmp_path):
 def test_no_folder_and_a_file(tmp_path):
     assert "no folder" in refusal(tmp_path / "absent", FileNotFoundError)
     message = refusal(lay_out(tmp_path, "clips.csv") / "clips.csv")
-    assert "is a file" in message and "a table is read with --corpus table" in message
+    assert message.endswith("read a table with --corpus table")
+
+
+def test_another_corpus_in_the_folder_is_named(tmp_path, caplog):
+    folder_of_esc50 = lay_out(tmp_path / "esc50", "meta/esc50.csv", "audio/1.wav")
+    assert "laid out as ESC-50" in refusal(folder_of_esc50)
+    flat = lay_out(tmp_path / "flat", "clips.csv", "1.wav")
+    assert f"or give --corpus table --data {flat / 'clips.csv'}" in refusal(flat)
+    lists = ("testing_list.txt", "validation_list.txt")
+    folder(lay_out(tmp_path / "words", *lists, "yes/1.wav", "no/1.wav"))
+    assert "used with --corpus speech_commands" in caplog.text
 
 
 def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):

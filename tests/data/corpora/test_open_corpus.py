@@ -22,7 +22,7 @@ def test_columns_reach_a_table_and_are_refused_elsewhere(tmp_path):
     (tmp_path / "clips.csv").write_text("sound,animal\na.wav,dog\n")
     columns = {"path_column": "sound", "label_column": "animal"}
     assert open_corpus("table", tmp_path / "clips.csv", **columns).classes == ("dog",)
-    with pytest.raises(ValueError, match=r"--label-column are for --corpus table or hugging_face"):
+    with pytest.raises(ValueError, match="--label-column: only for --corpus table or"):
         open_corpus("folder", tmp_path, label_column="animal")
     with pytest.raises(ValueError, match="has splits, no column of them"):
         open_corpus("hugging_face", tmp_path, split_column="part")

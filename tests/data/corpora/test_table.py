@@ -71,16 +71,25 @@ def test_an_ambiguous_column_is_refused_with_the_argument_that_decides(tmp_path,
     row = ",".join("a.wav" for _ in header.split(","))
     message = refusal(write(tmp_path, f"{header}\n{row}\n"))
     assert "could each be meant" in message
-    assert f"{argument} (--{argument.replace('_', '-')})" in message
+    assert f"name it with --{argument.replace('_', '-')}" in message
 
 
 def test_a_folder_is_refused(tmp_path):
-    assert "is a folder: expected a CSV" in refusal(tmp_path)
+    assert "it holds none; a folder of class folders is --corpus folder" in refusal(tmp_path)
+    path = write(tmp_path, "path,label\n")
+    assert refusal(tmp_path).endswith(f"expected a CSV, TSV or Parquet file; give {path}")
+
+
+def test_none_goes_without_a_column_or_a_separator(tmp_path):
+    path = write(tmp_path, "path,label,fold,split\na.wav,x;y,1,train\nb.wav,z,2,test\n")
+    assert table(path, fold_column="none").splits == ("train", "test")
+    manifest = table(path, split_column="none", label_separator="none")
+    assert (manifest.folds, manifest.classes) == ((1, 2), ("x;y", "z"))
 
 
 def test_a_missing_column_is_refused_with_the_columns_there_are(tmp_path):
     path = write(tmp_path, "sound,label\na.wav,x\n")
-    assert "give path_column (--path-column), one of 'sound', 'label'" in refusal(path)
+    assert "give --path-column, one of 'sound', 'label'" in refusal(path)
     assert "no column 'Sound'" in refusal(path, path_column="Sound")
     assert "no column 'fold'" in refusal(path, path_column="sound", fold_column="fold")
 
@@ -104,7 +113,7 @@ def test_a_split_or_fold_that_is_none_is_refused_with_its_line(tmp_path, column,
 
 def test_folds_and_parts_together_are_refused_until_one_is_left_out(tmp_path):
     path = write(tmp_path, "path,label,fold,split\na.wav,x,1,train\n")
-    assert "set fold_column or split_column" in refusal(path)
+    assert "--fold-column none or --split-column none" in refusal(path)
     assert table(path, split_column="").folds == (1,)
     assert len(table(path, fold_column="").in_split("train")) == 1
 
@@ -145,7 +154,7 @@ def test_a_comma_inside_labels_that_are_separated_otherwise_is_part_of_them(tmp_
 
 def test_two_separators_of_labels_must_be_decided(tmp_path):
     path = write(tmp_path, "path,label\na.wav,x;y\nb.wav,x|z\n")
-    assert "label_separator" in refusal(path)
+    assert "--label-separator" in refusal(path)
     assert table(path, label_separator=";").classes == ("x", "x|z", "y")
 
 
