@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from ast_model import AudioClassifier
 from data.files import atomic_file
 
+SCOPES = "pkg.torch.onnx.name_scopes"  # metadata of a node: the modules that it is in, by name
+
 
 def export_onnx(classifier: AudioClassifier, path: str | Path, with_frontend: bool = True) -> None:
     """Write a classifier as one ONNX file in float32, checked with onnxruntime against PyTorch.
@@ -49,7 +51,7 @@ def export_onnx(classifier: AudioClassifier, path: str | Path, with_frontend: bo
         ValueError: a package is missing, or onnxruntime's logits deviate from PyTorch's by more
             than 1e-4 (with the front end) or 1e-5 (without) of the largest; `path` is as it was.
     """
-    _require_packages()
+    require_packages()
     classifier = copy.deepcopy(classifier).cpu().float().eval().requires_grad_(False)
     graph = _from_waveform(classifier) if with_frontend else _from_fbank(classifier)
     program = _trace(graph)
@@ -122,6 +124,11 @@ def _trace(graph: _Graph) -> torch.onnx.ONNXProgram:
             verbose=False,
         )
     assert program is not None  # only without `dynamo`
+    for node in program.model.graph.all_nodes():  # without stack traces: paths of this machine
+        scopes = node.metadata_props.get(SCOPES)
+        node.metadata_props.clear()
+        if scopes:
+            node.metadata_props[SCOPES] = scopes
     return program
 
 
@@ -160,7 +167,8 @@ def _noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def _require_packages() -> None:
+def require_packages() -> None:
+    """ValueError where a package is missing that export needs."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
             import_module(name)

@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,6 +125,10 @@ def test_it_says_what_a_user_of_onnxruntime_must_know(classifier, file):
 
 def test_it_is_one_file(file):
     assert [path.name for path in file.parent.iterdir()] == ["model.onnx"]
+
+
+def test_it_holds_no_path_of_this_machine(file):
+    assert str(Path(__file__).parents[2]).encode() not in file.read_bytes()
 
 
 def test_the_classifier_stays_as_it_is_and_nothing_is_printed(tmp_path, capfd, recwarn):

@@ -58,6 +58,11 @@ class ConvertOptions:
     the source where it can, else the folder."""
     frontend: bool = True
     """The filterbank is part of the ONNX file, so that it takes waveforms."""
+    int8: bool = False
+    """The ONNX file's linear layers in 8-bit integers: smaller, and faster on a CPU."""
+    calibrate: Annotated[tuple[Path, ...], unless_given("none", "FILE|FOLDER…")] = ()
+    """With --int8: recordings of the training data, by which the range of the integers is chosen;
+    of many, 100 clips spread evenly."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -77,6 +82,8 @@ def run(words: Sequence[str]) -> None:
         classes=read_class_names(options.classes) if options.classes else None,
         verify_with=options.verify,
         frontend=options.frontend,
+        int8=options.int8,
+        calibrate=options.calibrate,
     )
     model, classes = converted.classifier.model, converted.classifier.classes
     parameters = sum(tensor.numel() for tensor in model.parameters())
@@ -87,6 +94,12 @@ def run(words: Sequence[str]) -> None:
     if converted.path.is_file():
         line += f"; {'waveform' if options.frontend else 'fbank'} in, logits out"
     print(line)
+    if (int8 := converted.int8) is not None:
+        print(
+            f"{int8.layers} linear layers in 8-bit integers; on {int8.clips} calibration clips, "
+            f"probabilities within {int8.largest:.4f} of PyTorch's, {int8.mean:.4f} on average, "
+            f"and the same top class for {int8.same_top_class}"
+        )
     if converted.agreement:
         _report(converted, options)
 

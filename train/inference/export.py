@@ -12,13 +12,15 @@ import weights
 from ast_model import AudioClassifier, Frontend, FrontendConfig
 from data import load_audio
 from data.files import read_json
+from train.inference.calibration import calibration_clips
 from train.inference.models import find_model
 from train.inference.provenance import provenance
 from train.run_folder import RECIPE
 from weights.card import model_card
 from weights.checkpoint import numbered_classes
 from weights.folder import CONFIG
-from weights.onnx_export import export_onnx
+from weights.onnx_export import export_onnx, require_packages
+from weights.onnx_quantise import Int8Agreement, export_int8_onnx
 from weights.verify import Agreement, require_transformers, verify
 
 
@@ -30,6 +32,7 @@ class Converted:
     classifier: AudioClassifier
     agreement: Agreement | None = None  # with transformers, where that was compared
     reference: Path | None = None  # the folder that transformers read for it
+    int8: Int8Agreement | None = None  # with PyTorch, of an ONNX file in 8-bit integers
 
     @property
     def size(self) -> int:
@@ -54,6 +57,8 @@ def convert(
     classes: Sequence[str] | None = None,
     verify_with: Path | None = None,
     frontend: bool = True,
+    int8: bool = False,
+    calibrate: Sequence[str | Path] = (),
 ) -> Converted:
     """Write any model as a folder in the Hugging Face layout, model card included, or as ONNX.
 
@@ -67,6 +72,8 @@ def convert(
         verify_with: audio file; compare the folder's features and logits with those of
             transformers, which reads the source where it can, else the folder.
         frontend: whether the filterbank is part of the ONNX file, so that it takes waveforms.
+        int8: the linear layers of the ONNX file's blocks are in 8-bit integers.
+        calibrate: recordings and folders of them, which show what range their inputs have.
 
     Raises:
         FileNotFoundError, ValueError: as `weights.load` and `weights.save`; arguments that do not
@@ -75,6 +82,7 @@ def convert(
     destination = Path(destination).resolve()
     to_onnx = destination.suffix.lower() == ".onnx"
     _require_fitting(destination, to_onnx, verify_with, frontend)
+    _require_calibration(to_onnx, int8, calibrate)
     asked = {
         "num_classes": num_classes,
         "num_frames": num_frames,
@@ -94,6 +102,10 @@ def convert(
             raise ValueError(f"--file and --rgb-kernel are for models of timm; {path} is none")
         _require_apart((run or path).resolve(), destination)
         classifier = weights.load(path, **requests, heads=heads, classes=classes)
+    if int8:
+        clips = calibration_clips(calibrate, classifier)
+        int8_agreement = export_int8_onnx(classifier, destination, clips, frontend)
+        return Converted(destination, classifier, int8=int8_agreement)
     if to_onnx:
         export_onnx(classifier, destination, frontend)
         return Converted(destination, classifier)
@@ -144,6 +156,23 @@ def _require_fitting(
         )
     if not to_onnx and not frontend:
         raise ValueError("--no-frontend is for a DESTINATION that ends in .onnx; leave it out")
+
+
+def _require_calibration(to_onnx: bool, int8: bool, calibrate: Sequence[str | Path]) -> None:
+    if int8 and not to_onnx:
+        raise ValueError(
+            "--int8 is for a DESTINATION that ends in .onnx; a folder keeps float32: give "
+            "--precision int8 to predict and evaluate instead"
+        )
+    if int8 and not calibrate:
+        raise ValueError(
+            "--int8 has to hear what the model will hear: name recordings of the training data, "
+            "some tens of them, with --calibrate FILE|FOLDER…"
+        )
+    if calibrate and not int8:
+        raise ValueError("--calibrate is for --int8; add that, or leave it out")
+    if int8:
+        require_packages()
 
 
 def _require_apart(source: Path, destination: Path) -> None:
