@@ -81,6 +81,7 @@ def test_rows_have_scores_differences_costs_and_the_papers_figures(recipes, out)
 
 def test_it_says_where_no_difference_was_shown(recipes, out):
     text = write_report(TABLE, recipes, out)
+    assert "what the data chose" not in text
     assert "- middle against low: the interval covers zero: no difference was shown." in text
     assert "- high against low: the interval does not cover zero: higher." in text
     assert "over fold 1 and seeds 0, 1, 2." in text
@@ -122,6 +123,15 @@ def test_what_makes_rows_hard_to_compare_is_said(recipes, fake_run, out):
     assert "measured on different devices" in text
     assert "Runs differ in precision (bf16, fp32)." in text
     assert "not finished, so not counted: 1 of middle." in text
+
+
+def test_what_was_chosen_otherwise_for_a_row_is_said(recipes, fake_run, out):
+    chosen = replace(recipes["high"], num_frames=60)
+    for seed in range(3):
+        run = out / "high" / f"seed{seed}" / "fold1"
+        fake_run(run, 0.6, replace(chosen, seed=seed))
+    text = write_report(TABLE, recipes | {"high": chosen}, out)
+    assert "otherwise than for low: high (num_frames 60)." in text
 
 
 def test_a_row_that_was_not_run_is_no_claim(recipes, out):
