@@ -16,7 +16,7 @@ from data.corpora import open_corpus
 from train.cli import COMMANDS, PROGRAM
 from train.cli.parsing import NO_OPTION, Options, number, one_word, read_options
 from train.cli.spelling import did_you_mean
-from train.device import require_compiler
+from train.device import choose_device, require_compiler
 from train.recipe import (
     GROUPS,
     Augmentation,
@@ -81,6 +81,11 @@ def _file(word: str) -> Path:
     return path
 
 
+def _device(word: str) -> str:
+    choose_device(word)  # one that is not there is refused before the work
+    return word
+
+
 PositiveInt = Annotated[int, at_least(1)]
 TO_FOLDER = one_word(_folder, "PATH")  # to write to; what cannot be one is refused at once
 TO_FILE = one_word(_file, "PATH")
@@ -122,7 +127,11 @@ InferencePrecision = Annotated[
         "them faster, else fp32."
     ),
 ]
-Device = Annotated[str, arg(help="auto (the GPU where there is one), cpu, cuda or cuda:N.")]
+Device = Annotated[
+    str,
+    one_word(_device, "DEVICE"),
+    arg(help="auto (the GPU where there is one), cpu, cuda or cuda:N."),
+]
 Compile = Annotated[
     bool,
     arg(help="Compile the model first (torch.compile, a C++ compiler): slow start, then faster."),

@@ -171,6 +171,7 @@ OF_DEMO = ("train", "demo", "--data", "x")
         (("--mean", "1,5"), "--mean: '1,5' is not a number"),
         (("--lr", "nan"), "--learning-rate: 'nan' is not a number"),
         (("--precision", "fp23"), "--precision 'fp23' is unknown; use one of fp32, "),
+        (("--device", "gpu"), "--device: device 'gpu' is unknown; use auto, cpu or cuda"),
         (("--corpus", "tables"), "--corpus 'tables' is unknown; use one of table, "),
     ],
 )
