@@ -322,9 +322,12 @@ def _loudness(levels: list[_Level]) -> list[str]:
     if not levels:
         return []
     low, median, high = np.percentile([level.decibels for level in levels], [5, 50, 95])
+    clipped = sum(level.clipped for level in levels)
+    silent = sum(level.decibels < NEAR_SILENCE for level in levels)
     return [
         f"loudness of {len(levels)} training clips: median {median:.0f} dB of full scale, nine in "
-        f"ten between {low:.0f} and {high:.0f}"
+        f"ten between {low:.0f} and {high:.0f}; {clipped or 'none'} clipped, {silent or 'none'} "
+        "nearly silent"
     ]
 
 
@@ -365,14 +368,16 @@ def _durations(clips: Clips, seconds: np.ndarray) -> list[str]:
     if not clips:
         return []
     total, shortest, longest = seconds.sum(), seconds.min(), seconds.max()
+    in_all = f"duration {timedelta(seconds=round(total))} (h:mm:ss) in total"
+    if f"{shortest:.2f}" == f"{longest:.2f}":
+        return [f"{in_all}, each clip {shortest:.2f} s"]
     short = min(clips[seconds == shortest].paths(), key=_parts)
     long = max(clips[seconds == longest].paths(), key=_parts)
     return [
-        f"duration {timedelta(seconds=round(total))} (h:mm:ss) in total, "
-        f"shortest {shortest:.2f} s ({_parts(short)[-1]}), longest {longest:.2f} s "
+        f"{in_all}, shortest {shortest:.2f} s ({_parts(short)[-1]}), longest {longest:.2f} s "
         f"({_parts(long)[-1]})",
-        "a clip in twenty lasts less than {:.2f} s, half less than {:.2f} s, one in twenty more "
-        "than {:.2f} s".format(*np.percentile(seconds, [5, 50, 95])),
+        "lengths: one clip in twenty up to {:.2f} s, half up to {:.2f} s, nineteen in twenty up to "
+        "{:.2f} s".format(*np.percentile(seconds, [5, 50, 95])),
     ]
 
 
@@ -382,7 +387,7 @@ def _parts(path: str) -> list[str]:
 
 def _sample_rates(headers: np.ndarray) -> list[str]:
     rates = Counter(headers["sample_rate"].tolist())  # in the order in which they occur
-    listed = ", ".join(f"{count} clips at {rate} Hz" for rate, count in rates.items())
+    listed = ", ".join(f"{count:,} clips at {rate} Hz" for rate, count in rates.items())
     return [f"sample rates: {listed}"] if listed else []
 
 

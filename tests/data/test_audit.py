@@ -52,9 +52,7 @@ def test_sound_data_have_facts_only(splits):
     assert found.facts == (
         "farm: 24 training and 4 validation clips, 2 classes",
         "training clips by class: 12 of each",
-        "duration 0:00:03 (h:mm:ss) in total, shortest 0.10 s (0-0.wav), longest 0.10 s (1-9.wav)",
-        "a clip in twenty lasts less than 0.10 s, half less than 0.10 s, one in twenty more than "
-        "0.10 s",
+        "duration 0:00:03 (h:mm:ss) in total, each clip 0.10 s",
         "sample rates: 28 clips at 16000 Hz",
     )
     assert (found.training, found.evaluation) == tuple(map(tuple, splits))
@@ -82,10 +80,11 @@ def test_the_shortest_and_the_longest_clip_of_either_split_are_named(splits, tmp
     training, evaluation = splits
     training.append(Clip(sound(tmp_path / "short.wav", samples=800), (0,)))
     evaluation.append(Clip(sound(tmp_path / "long.wav", samples=8000), (1,)))
-    assert (
-        run(training, evaluation)
-        .facts[2]
-        .endswith("shortest 0.05 s (short.wav), longest 0.50 s (long.wav)")
+    facts = run(training, evaluation).facts
+    assert facts[2].endswith("shortest 0.05 s (short.wav), longest 0.50 s (long.wav)")
+    assert facts[3] == (
+        "lengths: one clip in twenty up to 0.10 s, half up to 0.10 s, nineteen in twenty up to "
+        "0.10 s"
     )
 
 
@@ -251,11 +250,13 @@ def test_loudness_clipping_and_near_silence_are_told(splits, tmp_path):
     training, evaluation = splits
     assert run(training, evaluation, load=load_audio).facts[-1] == (
         "loudness of 24 training clips: median -15 dB of full scale, nine in ten between -28 and "
-        "-10"
+        "-10; none clipped, none nearly silent"
     )
     silent, loud = tmp_path / "silent.wav", tmp_path / "loud.wav"
     training += [Clip(sound(silent, 0.0005), (0,)), Clip(sound(loud, 1.0), (0,))]
-    quiet, clipped = run(training, evaluation, load=load_audio).notes
+    found = run(training, evaluation, load=load_audio)
+    assert found.facts[-1].endswith("; 1 clipped, 1 nearly silent")
+    quiet, clipped = found.notes
     assert quiet.startswith("1 of 26 clips listened to are nearly silent (below -60 dB)")
     assert str(silent) in quiet
     assert clipped.startswith("1 of 26 clips listened to are clipped")
