@@ -77,6 +77,15 @@ def test_several_classes_a_clip_are_cross_validated(recipe, manifest, tmp_path):
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["learning_curves.png"]
 
 
+def test_lines_that_are_equal_in_all_folds_are_said_once(recipe, manifest, tmp_path, caplog):
+    caplog.set_level("INFO")
+    cross_validate(replace(recipe, epochs=1), manifest, tmp_path, folds=[1, 2], device="cpu")
+    said = [each.message for each in caplog.records if each.name == "train.preflight"]
+    assert len(said) == len(set(said)) > 5
+    for fold in (1, 2):
+        assert any(f"(fold {fold})" in line for line in caplog.messages)
+
+
 def test_a_missing_fold_is_refused_before_any_is_trained(recipe, manifest, tmp_path):
     with pytest.raises(ValueError, match="fold 7 does not exist"):
         cross_validate(recipe, manifest, tmp_path / "runs", folds=[1, 7], device="cpu")
