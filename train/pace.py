@@ -80,9 +80,9 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-    """A time in two units at most: 1.3 s, 52 s, 6 min, 2 h 5 min, 3 days 4 h."""
+    """A time in two units at most: 0.04 s, 1.3 s, 52 s, 6 min, 2 h 5 min, 3 days 4 h."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2f} s"
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -47,6 +47,7 @@ def test_an_epoch_counts_training_evaluation_and_saving():
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
+        (0.04, "0.04 s"),
         (1.26, "1.3 s"),
         (52.2, "52 s"),
         (360, "6 min"),

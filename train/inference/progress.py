@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from train.pace import duration
+
 logger = logging.getLogger(__name__)
 
 
@@ -83,13 +85,6 @@ class _Bar(tqdm):
 def counted(recordings: int) -> str:
     """So many recordings, in words."""
     return f"{recordings:,} recording{'' if recordings == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in a unit in which they are easily read."""
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _times(rate: float) -> str:
