@@ -109,6 +109,27 @@ def test_files_are_scored(module, model, tmp_path, cached, precision):
     assert logits.shape == (2, 10)
 
 
+def test_many_files_and_mixed_lengths_run_through(module, run_script, monkeypatch):
+    monkeypatch.setattr(module("measuring"), "memory", lambda *_: 0)  # no process of its own
+    monkeypatch.setattr(module("bench_recordings"), "LONGEST", 1.0)
+    words = ("--files", 2, "--clips", 2, "--rounds", 1, "--threads", 1)
+    first, *rest = run_script("bench_recordings", *words)["cases"]
+    rates = {row["name"]: row for row in first["rows"]}
+    assert [*rates][:2] == ["decoding alone", "model alone"]
+    assert rates["predict"]["to"] == "decoding, then model, by turns"
+    assert [case["case"].partition("spread ")[2] for case in rest] == [
+        "evenly", "evenly in their logarithm",
+    ]  # fmt: skip
+    for case in rest:
+        assert len([row for row in case["rows"] if row.get("to", "").endswith(", padded")]) == 4
+
+
+@pytest.mark.parametrize("spread", ["evenly", "evenly in their logarithm"])
+def test_mixed_lengths_reach_from_the_shortest_to_the_longest(module, spread):
+    found = module("bench_recordings").lengths(spread, 50)
+    assert (found.min(), found.max()) == (pytest.approx(0.2), pytest.approx(10))
+
+
 @pytest.mark.parametrize("form", ["columns", "tuple"])
 def test_a_segments_table_is_read(module, tmp_path, form):
     bench = module("bench_manifest")

@@ -14,7 +14,9 @@ from tyro.conf import Positional
 from train.cli.options import TO_FOLDER, parse, unless_given
 
 FOLDER = Path(__file__).parents[2] / "tests" / "benchmarks"
-Benchmark = Literal["frontend", "inference", "training", "files", "finetuning", "manifest", "gpu"]
+Benchmark = Literal[
+    "frontend", "inference", "training", "files", "recordings", "finetuning", "manifest", "gpu"
+]
 
 
 @dataclass(frozen=True)
