@@ -136,7 +136,7 @@ def test_another_size_is_refused_with_the_option_to_change(recipe, saved):
 
 def test_options_of_image_models_are_refused_elsewhere(recipe, saved):
     for change in ({"rgb_kernel": "sum"}, {"init_file": "deit.pth"}):
-        with pytest.raises(ValueError, match="belong to an init_from that is a model of timm"):
+        with pytest.raises(ValueError, match="belong to an --init-from that is a model of timm"):
             initial_model(replace(recipe, init_from=str(saved[0]), **change), CLASSES)
-        with pytest.raises(ValueError, match="belong to an init_from that is a model of timm"):
+        with pytest.raises(ValueError, match="belong to an --init-from that is a model of timm"):
             initial_model(replace(recipe, **change), CLASSES)  # from scratch
