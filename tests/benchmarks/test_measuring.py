@@ -161,6 +161,27 @@ def test_the_manifests_script_runs_through(run_script):
     ]
 
 
+def test_onnx_files_and_pytorch_are_raced_and_scored(module, model, tmp_path):
+    pytest.importorskip("onnxruntime", reason="pip install ast-audio[onnx]")
+    bench = module("bench_onnx")
+    classifier = weights.load(model)
+    heard = [*bench.noise(classifier, 2)]
+    forms = bench.written("small", classifier, heard, tmp_path)
+    size = {"folder": forms.folder, "clips": 2, "threads": 1}
+    for int8, file in ((False, forms.in_float), (True, forms.in_integers)):
+        assert bench.in_pytorch(**size, int8=int8)().shape == (2, 3)
+        assert bench.in_onnxruntime(file, **size)()[0].shape == (2, 3)
+    (path,) = module("bench_files").write_clips(tmp_path, 1)
+    found = bench.accuracies(forms, [data.Clip(path, (0,))])
+    table = {row["form"]: row for row in bench.rows(forms, found)}
+    assert len({row["accuracy"] for row in table.values()}) == 1
+    assert table["ONNX int8"]["bytes"] < table["ONNX fp32"]["bytes"]
+    assert [each.against for each in bench.speed(forms, 2, 1).contestants] == [
+        (),
+        *[("PyTorch fp32",)] * 3,
+    ]
+
+
 @pytest.mark.slow
 def test_the_gpu_script_runs_through_on_a_cpu(run_script):
     pytest.importorskip("transformers")

@@ -15,7 +15,15 @@ from train.cli.options import TO_FOLDER, parse, unless_given
 
 FOLDER = Path(__file__).parents[2] / "tests" / "benchmarks"
 Benchmark = Literal[
-    "frontend", "inference", "training", "files", "recordings", "finetuning", "manifest", "gpu"
+    "frontend",
+    "inference",
+    "training",
+    "files",
+    "recordings",
+    "finetuning",
+    "onnx",
+    "manifest",
+    "gpu",
 ]
 
 
@@ -28,7 +36,8 @@ class BenchOptions:
     """
 
     names: Positional[tuple[Benchmark, ...]] = ("frontend", "inference", "training", "files")
-    """Which benchmarks; manifest is the memory of 2,000,000 clips, gpu needs one."""
+    """Which benchmarks; onnx is 8-bit integers beside float32, manifest the memory of 2,000,000
+    clips; gpu needs one."""
     data: Annotated[Path | None, unless_given("none: its recordings are left out", "PATH")] = None
     """Folder of ESC-10 or ESC-50, for the benchmarks `files` and `finetuning`."""
     rounds: Annotated[int | None, unless_given("the benchmark's own", "INT")] = None

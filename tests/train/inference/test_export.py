@@ -1,6 +1,8 @@
 """`convert` and its command: every kind of source, what is written and said, what is refused."""
 
+import re
 import shutil
+import sys
 
 import pytest
 import soundfile
@@ -280,6 +282,46 @@ def test_onnx_is_written_with_and_without_the_front_end(run, tmp_path, capsys):
         assert f"64 frames; {name} in, logits out" in capsys.readouterr().out
         session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
         assert [argument.name for argument in session.get_inputs()] == [name]
+
+
+def test_onnx_in_8_bits_is_calibrated_and_says_how_near_it_is(run, tmp_path, clip, capsys):
+    pytest.importorskip("onnxruntime", reason="pip install ast-audio[onnx]")
+    (tmp_path / "clips").mkdir()
+    clip.rename(tmp_path / "clips" / "clip.wav")
+    convert(run, tmp_path / "out" / "m.onnx", "--int8", "--calibrate", tmp_path / "clips")
+    out = capsys.readouterr().out
+    assert "64 frames; waveform in, logits out\n8 linear layers in 8-bit integers; on " in out
+    found = re.search(r"within (0\.\d{4}) of PyTorch's, (0\.\d{4}) on average, and the same", out)
+    assert 0 < float(found[2]) <= float(found[1]) < 0.05
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("m.onnx", "--int8"), "with --calibrate FILE|FOLDER"),
+        (("folder", "--int8", "--calibrate", "clip.wav"), "--int8 is for a DESTINATION that ends"),
+        (("m.onnx", "--calibrate", "clip.wav"), "--calibrate is for --int8"),
+        (("m.onnx", "--int8", "--calibrate", "none.wav"), "none.wav does not exist"),
+        (("m.onnx", "--int8", "--calibrate", "text.wav"), "text.wav cannot be decoded"),
+        (("m.onnx", "--int8", "--calibrate", "short.wav"), "short.wav lasts 10.0 ms"),
+    ],
+)
+def test_what_cannot_be_in_8_bits_is_refused(
+    run, tmp_path, clip, fails, monkeypatch, words, message
+):
+    pytest.importorskip("onnxruntime", reason="pip install ast-audio[onnx]")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.wav").write_text("no audio")
+    soundfile.write(tmp_path / "short.wav", torch.zeros(160).numpy(), 16_000)
+    assert message in fails(run, *words)
+    assert not list(tmp_path.glob("*.onnx")) and not (tmp_path / "folder").exists()
+
+
+def test_without_onnxruntime_it_says_so_before_it_reads_the_model(tmp_path, fails, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    words = (tmp_path / "m.onnx", "--int8", "--calibrate", tmp_path / "clip.wav")
+    assert "needs the package onnxruntime" in fails(tmp_path / "none", *words)
 
 
 def test_classes_are_named_by_lines(theirs, tmp_path):
