@@ -69,6 +69,15 @@ def existing(path: Path) -> Path | None:
     return flac if is_audio(path.name) and flac.is_file() else None
 
 
+def existing_file(folder: str, name: str) -> str | None:
+    """What `existing(Path(folder, name))` gives, as text, and in a third of the time."""
+    file = os.path.join(folder, name)  # noqa: PTH118 - a Path for each of millions takes long
+    if not os.path.isfile(file):  # noqa: PTH113
+        prepared = existing(Path(file))
+        return None if prepared is None else str(prepared)
+    return file if os.path.normpath(file) == file else str(Path(file))
+
+
 def missing_files(
     folder: Path, table: Path, missing: Sequence[str], total: int, remedy: str
 ) -> FileNotFoundError:

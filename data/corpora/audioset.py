@@ -19,11 +19,13 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from data.files import existing, is_audio, open_table, split_name, walk
-from data.manifest import Clip, Clips, Manifest
+from data.clips import Row as ClipRow
+from data.files import existing_file, is_audio, open_table, split_name, walk
+from data.manifest import Clips, Manifest
 
 SUBSETS = ("balanced", "full")
 LABELS = "class_labels_indices.csv"
@@ -33,7 +35,7 @@ YTID_IN_NAME = re.compile(r"Y?([\w-]{11})(?:_[\d.]+)*", re.ASCII)
 
 logger = logging.getLogger(__name__)
 
-ClipIndex = dict[str, tuple[Path, str]]  # name without suffix: folder, suffix
+ClipIndex = dict[str, tuple[str, str]]  # name without suffix: folder with separator, suffix
 
 
 class Row(NamedTuple):
@@ -41,7 +43,7 @@ class Row(NamedTuple):
 
     number: int  # line of a CSV, entry of a JSON file
     video: str
-    path: Path | None  # None: the clip is not here
+    path: str | None  # None: the clip is not here
     labels: str  # mids, joined by commas
 
 
@@ -88,7 +90,7 @@ def audioset(
         )
     manifest = Manifest(
         f"audioset_{subset}",
-        Clips.of(read_tables(tables, clips, index)),
+        Clips.of_rows(read_tables(tables, clips, index)),
         classes,
         multi_label=True,
     )
@@ -165,7 +167,7 @@ def read_labels(table: Path) -> tuple[tuple[str, ...], dict[str, int]]:
 
 def read_tables(
     tables: dict[str, list[Path]], folder: Path, index: dict[str, int]
-) -> Iterator[Clip]:
+) -> Iterator[ClipRow]:
     """The clips of all tables, by split; `folder` is searched if there are segments."""
     files = None
     for split, table in [(split, table) for split, some in tables.items() for table in some]:
@@ -179,7 +181,7 @@ def read_tables(
 
 def read_split(
     table: Path, rows: Iterator[Row], split: str, index: dict[str, int]
-) -> Iterator[Clip]:
+) -> Iterator[ClipRow]:
     """The clips of one table that are here; a warning tells how many are not."""
     here = total = 0
     known: dict[str, tuple[int, ...]] = {}  # few combinations, many clips: one tuple for each
@@ -190,7 +192,7 @@ def read_split(
             targets = known[row.labels] = parse_labels(table, row, index)
         if row.path is not None:
             here += 1
-            yield Clip(row.path, targets, split=split, group=row.video)
+            yield row.path, targets, None, split, row.video
     if not total:
         raise ValueError(f"{table} lists no clips: expected at least one; get the file anew")
     if not here:
@@ -235,14 +237,19 @@ def read_segments(table: Path, files: ClipIndex) -> Iterator[Row]:
             yield Row(reader.line_num, video, path, labels)
 
 
-def find_clip(files: ClipIndex, video: str, start: float) -> Path | None:
+def find_clip(files: ClipIndex, video: str, start: float) -> str | None:
     """The file of a segment, the name that tells its start before the one that does not."""
-    for mark in (f"_{start:.3f}", f"_{start:g}", f"_{round(1000 * start)}", ""):
-        for stem in (f"{video}{mark}", f"Y{video}{mark}"):
+    for mark in _marks(start):
+        for stem in (video + mark, f"Y{video}{mark}"):
             if stem in files:
                 folder, suffix = files[stem]
-                return folder / f"{stem}{suffix}"
+                return folder + stem + suffix
     return None
+
+
+@lru_cache(10_000)
+def _marks(start: float) -> tuple[str, ...]:
+    return f"_{start:.3f}", f"_{start:g}", f"_{round(1000 * start)}", ""
 
 
 def index_clips(folder: Path) -> ClipIndex:
@@ -251,13 +258,13 @@ def index_clips(folder: Path) -> ClipIndex:
         raise FileNotFoundError(f"no folder {folder}: expected the clips of AudioSet")
     files: ClipIndex = {}
     for path, names in walk(folder):
-        parent = Path(path)
-        known: dict[str, tuple[Path, str]] = {}  # one tuple for all: there are two million clips
+        parent = str(Path(path) / "name").removesuffix("name")
+        known: dict[str, tuple[str, str]] = {}  # one tuple for all: there are two million clips
         for stem, suffix in map(split_name, filter(is_audio, names)):
             if stem in files:
-                other = Path(files[stem][0], stem + files[stem][1])
+                other = stem.join(files[stem])
                 raise ValueError(
-                    f"{other} and {parent / (stem + suffix)} have one name: expected one file "
+                    f"{other} and {parent + stem + suffix} have one name: expected one file "
                     "for a clip; give the folder of the set to use, or move the other away"
                 )
             files[stem] = known.setdefault(suffix, (parent, suffix))
@@ -274,12 +281,14 @@ def read_json(table: Path) -> Iterator[Row]:
     entries = content.get("data") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise ValueError(f'{table}: expected {{"data": [{{"wav": …, "labels": …}}]}}')
+    folder = str(table.parent)
     for number, entry in enumerate(entries, start=1):
         match entry:
             case (str(wav), str(labels)) if wav:
-                path = table.parent / wav
-                video = YTID_IN_NAME.fullmatch(path.stem)
-                yield Row(number, video[1] if video else str(path), existing(path), labels)
+                stem, _ = split_name(wav.rpartition("/")[2])
+                video = YTID_IN_NAME.fullmatch(stem)
+                name = video[1] if video else str(table.parent / wav)
+                yield Row(number, name, existing_file(folder, wav), labels)
             case _:
                 raise ValueError(
                     f'{table}, entry {number}: expected {{"wav": path, "labels": "mid,mid"}}'

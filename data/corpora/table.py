@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.files import existing, missing_files, open_table, tables_in
+from data.files import existing_file, missing_files, open_table, tables_in
 from data.manifest import Clips, Manifest
 from data.splits import SPLIT_NAMES
 
@@ -147,15 +147,9 @@ def _files(path: Path, root: str | Path | None, lines: Sequence[str], names: lis
             )
         if not isinstance(name, str) or not name:
             raise ValueError(f"{lines[row]}: expected the path of an audio file, not {name!r}")
-        file = os.path.join(folder, name)  # noqa: PTH118 - a Path for each of millions takes long
-        if not os.path.isfile(file):  # noqa: PTH113
-            prepared = existing(Path(file))
-            if prepared is None:
-                missing.append(name)
-                files.append(None)
-                continue
-            file = str(prepared)
-        files.append(file if os.path.normpath(file) == file else str(Path(file)))
+        files.append(existing_file(folder, name))
+        if files[-1] is None:
+            missing.append(name)
     _require_each_once(files, lines, names)
     if missing:
         remedy = "complete the folder, or correct the paths in the table, which start there"

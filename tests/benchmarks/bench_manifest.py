@@ -74,7 +74,7 @@ def write_table(path: Path, count: int) -> None:
 
 
 def file_index(count: int) -> ClipIndex:
-    shared = [(folder, ".flac") for folder in folders()]
+    shared = [(f"{folder}/", ".flac") for folder in folders()]
     return {f"Y{n:011}": shared[n % NUM_FOLDERS] for n in range(count)}
 
 
@@ -138,7 +138,11 @@ def measure_reading(form: str, count: int, table: Path) -> list[dict[str, Any]]:
     files = file_index(count)
     gc.collect()
     before, start = resident(), time.perf_counter()
-    clips = FORMS[form](read_split(table, read_segments(table, files), "train", MIDS))
+    rows = read_split(table, read_segments(table, files), "train", MIDS)
+    if form == "columns":
+        clips = Clips.of_rows(rows)
+    else:
+        clips = FORMS[form](Clip(Path(path), *fields) for path, *fields in rows)
     seconds = time.perf_counter() - start
     assert len(clips) == count
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
