@@ -3,9 +3,9 @@
     python tests/benchmarks/bench_recordings.py
 
 Many files of 1 s: decoding alone, the model alone, both by turns, and `predict`, which decodes
-while the model runs. Clips of 0.2 to 10 s, their lengths spread evenly, or evenly in their logarithm
-(as many from 0.2 to 0.4 s as from 5 to 10 s): padded, and without padding in buckets of similar
-length. The models' weights are random.
+while the model runs. Clips of 0.2 to 10 s, their lengths spread evenly, or evenly in their
+logarithm (as many from 0.2 to 0.4 s as from 5 to 10 s): padded, and without padding in buckets of
+similar length. The models' weights are random.
 """
 
 from __future__ import annotations
