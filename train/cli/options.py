@@ -152,7 +152,7 @@ SkipAsInRun = Annotated[
 
 @dataclass(frozen=True)
 class Caching:
-    """Where decoded clips are kept, and digests of files that an audit compared."""
+    """Where decoded clips are kept, and what an audit read of files."""
 
     cache: Annotated[Path | None, unless_given("in the user's cache folder", "PATH")] = None
     """Folder for decoded clips."""
