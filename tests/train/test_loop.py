@@ -321,7 +321,7 @@ def test_a_checkpoint_never_holds_weights_that_are_not_finite(
 
 
 def test_a_step_does_not_wait_for_the_loss(recipe, manifest, tmp_path, monkeypatch):
-    """Eleven steps an epoch and a look at the loss every third: 4 looks and not 11."""
+    """Eleven steps an epoch, a look at the loss after the first and every third: 5 and not 11."""
     looks, original = [], TrainState.read_losses
     monkeypatch.setattr(run_log, "LOSS_STEPS", 3)
     monkeypatch.setattr(
@@ -329,7 +329,7 @@ def test_a_step_does_not_wait_for_the_loss(recipe, manifest, tmp_path, monkeypat
     )
     recipe = replace(recipe, batch_size=3, epochs=1)  # 32 clips: 11 steps
     rows = run(recipe, manifest, tmp_path / "run")
-    assert looks == [3, 6, 9, 11]
+    assert looks == [1, 3, 6, 9, 11]
     monkeypatch.setattr(run_log, "LOSS_STEPS", 1)
     assert run(recipe, manifest, tmp_path / "each")[0] == rows[0]
 
@@ -463,7 +463,7 @@ def test_an_unreadable_file_in_the_middle_of_an_epoch_stops_and_is_named(
     corpus, broken = damaged
     sound = next(clip for clip in manifest.clips if clip.path.name == broken[1].path.name)
     clips = tuple(sound if clip.path == broken[1].path else clip for clip in corpus.clips)
-    monkeypatch.setattr("train.preflight.SAMPLED_CLIPS", 1)
+    monkeypatch.setattr("train.measure.SAMPLED_CLIPS", 1)
     monkeypatch.setattr("data.audit.LISTENED", 1)
     with pytest.raises(ValueError, match=r"broken\.flac"):
         run(recipe, replace(corpus, clips=clips), tmp_path / "run")

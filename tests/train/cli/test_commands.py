@@ -210,7 +210,7 @@ def test_cost_is_printed_and_written(run_command, tmp_path, monkeypatch):
 
 def test_a_cost_that_cannot_be_measured_is_refused_in_one_line(fails):
     assert "device 'gpu' is unknown" in fails("cost", "demo", "--device", "gpu")
-    assert "batch_size is 0" in fails("cost", "demo", "--batch-size", "0")
+    assert "--batch-size is 0" in fails("cost", "demo", "--batch-size", "0")
 
 
 def test_bad_data_are_named(fails, corpus_folder, tmp_path):
