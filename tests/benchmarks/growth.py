@@ -26,7 +26,9 @@ import argparse
 import csv
 import os
 import shutil
+import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -365,6 +367,7 @@ def main() -> None:
     add("--clips-of-a-run", type=int, default=5_000, help="for the processes (%(default)s)")
     add("--out", type=Path, help="JSON file to write; the CSV and the plots go beside it")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the links are removed then, too
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         places = [Path(folder, name) for name in ("clips", "lengths", "processes")]
