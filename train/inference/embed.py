@@ -26,7 +26,7 @@ from train.inference.progress import Progress
 from train.inference.recordings import Recordings, find_recordings
 from train.tables import write_parquet
 
-BATCHES_SORTED = 16  # into buckets at a time, without padding; in memory, so not all recordings
+BATCHES_SORTED = 8  # into buckets at a time, without padding; in memory, so not all recordings
 TABLE_BYTES = 64 * 2**20  # of vectors that a Parquet file takes at a time
 
 
@@ -152,7 +152,7 @@ def _embeddings(
 
     count, rate = 0, recordings.sample_rate
     with Progress("embed", recordings.seconds, rate) as progress:
-        stream = rows(_windows(classifier, recordings, step, progress, 2 * at_once))
+        stream = rows(_windows(classifier, recordings, step, progress, ahead=2 * at_once))
         for path, group in groupby(stream, key=attrgetter("path")):
             _, starts, ends, contents = zip(*group, strict=True)
             if path not in recordings.failures:

@@ -122,6 +122,7 @@ def test_folds_of_own_data_share_one_choice(corpus_folder, tmp_path, run_command
     code, out, err = run_command(*words, "2")
     assert code == 0, err
     assert out.count("measured on") == 1
+    assert "transformers" not in out + err  # what it cannot do is for who saves or converts
     code, out, err = run_command(*words, "1", "2")
     assert code == 0, err
     assert "measured on" not in out

@@ -145,6 +145,16 @@ def test_a_folder_of_transformers_is_converted_and_verified(theirs, tmp_path, cl
     assert "1e-03 absolute" in out and "1e-04 relative" in out
 
 
+def test_what_transformers_cannot_do_with_it_is_said_and_in_the_card(tmp_path, capsys):
+    source = write_model(tmp_path / "source", pooling="patches")
+    capsys.readouterr()
+    convert(source, tmp_path / "new")
+    said = "transformers cannot run this model, which has a head on the mean of the patch tokens"
+    assert capsys.readouterr().err.startswith(f"note: {tmp_path / 'new'}: {said}; ")
+    card = " ".join((tmp_path / "new" / "README.md").read_text().split())
+    assert said in card.replace("`", "")
+
+
 def test_the_function_says_what_it_wrote(theirs, tmp_path, clip):
     found = convert_model(theirs, tmp_path / "new", classes=("a", "b", "c"), verify_with=clip)
     assert found.path == tmp_path / "new"
