@@ -66,7 +66,7 @@ def test_commands_and_their_options_exist(page):
 
 @each_page
 def test_options_named_in_a_sentence_exist(page):
-    named = re.findall(r"`(--[a-z][a-z-]+)[^`]*`", page.read_text(encoding="utf-8"))
+    named = re.findall(r"`(--[a-z][a-z0-9-]+)[^`]*`", page.read_text(encoding="utf-8"))
     helps = "\n".join(map(help_of, COMMANDS)) if named else ""
     for option in named:
         assert re.search(rf"{option}\b", helps), option
