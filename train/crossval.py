@@ -12,14 +12,14 @@ import numpy as np
 from data import Clips, Manifest
 from data.cache import ClipCache
 from data.files import atomic_file
-from train.chance import chance
 from train.distributed import is_main_process
 from train.loop import train
 from train.metrics import one_hot
-from train.plots import confusion, confusion_title, learning_curves
 from train.recipe import Recipe
-from train.run_folder import PREDICTIONS, Row, read_predictions, write_table
-from train.said_once import said_once
+from train.run.chance import chance
+from train.run.folder import PREDICTIONS, Row, read_predictions, write_table
+from train.run.plots import confusion, confusion_title, learning_curves
+from train.run.said_once import said_once
 
 
 @said_once()

@@ -52,10 +52,10 @@ from train.init_model import empty_model, initial_model
 from train.loss import inverse_frequency, training_loss
 from train.metrics import evaluate_scores, one_hot, to_probabilities
 from train.optim import learning_rate, make_optimizer, set_learning_rate
-from train.preflight import preflight
+from train.preparation.preflight import preflight
 from train.recipe import Recipe
-from train.run_folder import Row, load_state, splits_digest
-from train.run_log import Run, open_run
+from train.run.folder import Row, load_state, splits_digest
+from train.run.log import Run, open_run
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ resamples and calls the feature extractor, and the Trainer. Networks start from 
 
 Once both sides have the same network, frames, batch, precision and augmentation (none); once each
 has what it recommends: theirs pads to 1,024 frames, ours takes the length of the clips, which is
-what `train.choose` does.
+what `train.preparation.choose` does.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import data
 from data import Clip, Manifest
 from data.cache import ClipCache
 from train import RECIPES, train
-from train.choose import choose
 from train.device import choose_precision
+from train.preparation.choose import choose
 
 FOLD = 1
 BATCH = 16

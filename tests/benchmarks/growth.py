@@ -57,13 +57,13 @@ from data.dataset import ClipDataset, load_batches
 from data.files import atomic_file
 from data.sampling import epoch_batches
 from data.splits import split_clips, stratified_split
-from train.choose import choose
 from train.device import peak_memory
 from train.distributed import process_group
 from train.loop import train
-from train.preflight import preflight
+from train.preparation.choose import choose
+from train.preparation.preflight import preflight
 from train.recipes import RECIPES
-from train.run_folder import fingerprint
+from train.run.folder import fingerprint
 
 CPU = torch.device("cpu")
 SAMPLE_RATE = 16_000

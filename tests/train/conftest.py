@@ -11,10 +11,10 @@ import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data import synthetic
 from data.files import write_json
-from train import plots
 from train.cli import main
 from train.recipes.demo import DEMO
-from train.run_folder import write_table
+from train.run import plots
+from train.run.folder import write_table
 
 TINY = [
     "--corpus", "esc50", "--depth", "1", "--num-frames", "64", "--frequency-mask", "8",
@@ -136,7 +136,7 @@ def no_plots():
     """Most runs of the tests need no pictures, which take longer than the training."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("learning_curves", "confusion"):
-            patch.setattr(f"train.run_log.{name}", lambda *_: None)
+            patch.setattr(f"train.run.log.{name}", lambda *_: None)
         yield
 
 
@@ -144,4 +144,4 @@ def no_plots():
 def with_plots(monkeypatch):
     """Runs draw their plots after all."""
     for name in ("learning_curves", "confusion"):
-        monkeypatch.setattr(f"train.run_log.{name}", getattr(plots, name))
+        monkeypatch.setattr(f"train.run.log.{name}", getattr(plots, name))

@@ -8,9 +8,10 @@ import torch
 
 import weights
 from data import Manifest, load_audio
-from train import loop, run_log
+from train import loop
 from train.loop import train
-from train.run_folder import load_state, read_predictions, read_results
+from train.run import log as run_log
+from train.run.folder import load_state, read_predictions, read_results
 
 
 def run(recipe, manifest, folder):

@@ -80,7 +80,7 @@ def test_several_classes_a_clip_are_cross_validated(recipe, manifest, tmp_path):
 def test_lines_that_are_equal_in_all_folds_are_said_once(recipe, manifest, tmp_path, caplog):
     caplog.set_level("INFO")
     cross_validate(replace(recipe, epochs=1), manifest, tmp_path, folds=[1, 2], device="cpu")
-    said = [each.message for each in caplog.records if each.name == "train.preflight"]
+    said = [each.message for each in caplog.records if each.name == "train.preparation.preflight"]
     assert len(said) == len(set(said)) > 5
     for fold in (1, 2):
         assert any(f"(fold {fold})" in line for line in caplog.messages)

@@ -46,7 +46,7 @@ def train_until(steps, recipe, manifest, folder):
     fold = 1 if manifest.folds else None
     options = {"fold": fold, "device": "cpu", "checkpoint_minutes": 0.0 if steps else 10.0}
     no_plots = {name: lambda *_: None for name in ("learning_curves", "confusion")}  # a third of it
-    with patch.object(loop, "train_step", train_step), patch.multiple("train.run_log", **no_plots):
+    with patch.object(loop, "train_step", train_step), patch.multiple("train.run.log", **no_plots):
         try:
             return train(recipe, manifest, folder, **options)
         except Interruption:

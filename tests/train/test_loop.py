@@ -19,11 +19,12 @@ import weights
 from ast_model import AST
 from data.cache import ClipCache
 from data.corpora import open_corpus
-from train import loop, run_log
-from train.lock import RunInUse, claim
+from train import loop
 from train.loop import TrainState, train
 from train.recipes.esc10 import ESC10_SCRATCH
-from train.run_folder import load_state, read_predictions, read_results, read_run
+from train.run import log as run_log
+from train.run.folder import load_state, read_predictions, read_results, read_run
+from train.run.lock import RunInUse, claim
 
 
 class Interruption(BaseException):
@@ -218,7 +219,7 @@ def test_speed_and_curves_of_a_resumed_run_are_its_own(recipe, manifest, tmp_pat
         with pytest.raises(Interruption):
             run(recipe, manifest, tmp_path / "run", checkpoint_minutes=0.0)
     clock = iter(np.arange(0.0, 1e6, 1.0))
-    monkeypatch.setattr("train.run_log.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("train.run.log.time.monotonic", lambda: next(clock))
     speeds, log_epoch = [], run_log.Run.log_epoch
     monkeypatch.setattr(
         run_log.Run,
@@ -463,7 +464,7 @@ def test_an_unreadable_file_in_the_middle_of_an_epoch_stops_and_is_named(
     corpus, broken = damaged
     sound = next(clip for clip in manifest.clips if clip.path.name == broken[1].path.name)
     clips = tuple(sound if clip.path == broken[1].path else clip for clip in corpus.clips)
-    monkeypatch.setattr("train.measure.SAMPLED_CLIPS", 1)
+    monkeypatch.setattr("train.preparation.measure.SAMPLED_CLIPS", 1)
     monkeypatch.setattr("data.audit.LISTENED", 1)
     with pytest.raises(ValueError, match=r"broken\.flac"):
         run(recipe, replace(corpus, clips=clips), tmp_path / "run")

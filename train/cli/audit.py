@@ -10,9 +10,9 @@ from tyro.conf import OmitArgPrefixes
 
 from data.corpora import open_corpus
 from data.splits import split_clips
-from train.choose import choose
 from train.cli.options import Caching, DataFolder, Fold, OfRecipe, RecipeOptions, find_recipe, parse
-from train.preflight import preflight
+from train.preparation.choose import choose
+from train.preparation.preflight import preflight
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from train.cli.options import (
     unless_given,
 )
 from train.inference import ensemble
-from train.run_folder import write_predictions
+from train.run.folder import write_predictions
 
 SCORES = ("accuracy", "mAP", "AUC")
 

@@ -32,7 +32,7 @@ from train.recipe import (
     Recipe,
 )
 from train.recipes import RECIPES
-from train.run_folder import read_recipe
+from train.run.folder import read_recipe
 
 OF_ONE_FOLD = ("train", "audit", "stats")  # commands that take a recipe and --fold
 

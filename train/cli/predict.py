@@ -31,8 +31,8 @@ from train.inference import predict
 from train.inference.predict import Prediction
 from train.inference.recordings import find_recordings
 from train.inference.spectrogram import timeline_figure
-from train.plots import save_figure
-from train.tables import write_csv
+from train.run.plots import save_figure
+from train.run.tables import write_csv
 
 Row = tuple[Any, ...]  # (class, probability) or, of a timeline, (start, end, class, probability)
 CLIP_COLUMNS = ("class", "probability")

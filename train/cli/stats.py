@@ -10,11 +10,11 @@ from tyro.conf import OmitArgPrefixes
 
 from data.corpora import open_corpus
 from data.splits import split_clips
-from train.choose import choose
 from train.cli.options import DataFolder, Fold, OfRecipe, Reading, RecipeOptions, find_recipe, parse
 from train.device import choose_device
 from train.evaluation import default_workers
-from train.measure import SAMPLED_CLIPS, evenly, measure_statistics
+from train.preparation.choose import choose
+from train.preparation.measure import SAMPLED_CLIPS, evenly, measure_statistics
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from tyro.conf import OmitArgPrefixes
 from data import Manifest
 from data.cache import ClipCache
 from data.splits import split_clips
-from train.choose import choose, chosen_before
 from train.cli.options import (
     TO_FOLDER,
     Compile,
@@ -30,8 +29,9 @@ from train.cli.options import (
 )
 from train.distributed import main_process_first, on_main_process
 from train.loop import train
+from train.preparation.choose import choose, chosen_before
 from train.recipe import Recipe
-from train.run_folder import read_results
+from train.run.folder import read_results
 
 RUNS = Path("runs")
 

@@ -12,7 +12,7 @@ from train.experiments.cost import Cost, count, read_cost
 from train.experiments.paper import CORPORA, PublishedResult, published_results
 from train.experiments.statistics import estimate
 from train.recipe import Recipe
-from train.run_folder import RunRecord, find_runs, read_run, recipe_differences
+from train.run.folder import RunRecord, find_runs, read_run, recipe_differences
 
 HEADER = ("result", "published", "source", "command", "data", "weights", "hours", "here")
 NOTE = (

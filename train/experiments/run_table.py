@@ -11,11 +11,10 @@ from data import Manifest
 from data.cache import ClipCache
 from data.files import write_json
 from data.splits import split_clips
-from train.choose import choose
-from train.lock import RunInUse
 from train.loop import train
+from train.preparation.choose import choose
 from train.recipe import Recipe
-from train.run_folder import (
+from train.run.folder import (
     RECIPE,
     RESULTS,
     RunRecord,
@@ -25,7 +24,8 @@ from train.run_folder import (
     read_run,
     recipe_differences,
 )
-from train.said_once import said_once
+from train.run.lock import RunInUse
+from train.run.said_once import said_once
 
 ROW = "row.json"  # a row's recipe, as `ast-audio train` takes it
 

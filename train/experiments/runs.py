@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from train.run_folder import (
+from train.run.folder import (
     METRICS,
     RECIPE,
     RESULTS,

@@ -12,9 +12,9 @@ from train.experiments.cost import Cost, measure, read_cost
 from train.experiments.run_table import require_recipe
 from train.experiments.statistics import Difference, Estimate, Scores, difference, estimate
 from train.experiments.table import Row, Table
-from train.plots import score_against_cost
 from train.recipe import Recipe
-from train.run_folder import PREDICTIONS, RunRecord, find_runs, read_run, write_table
+from train.run.folder import PREDICTIONS, RunRecord, find_runs, read_run, write_table
+from train.run.plots import score_against_cost
 
 COST = "cost.json"
 DEFAULT_COST_BATCH = 8  # clips at a time

@@ -13,7 +13,7 @@ from train.device import autocast
 from train.inference.models import load_model
 from train.inference.recordings import Recordings, find_recordings
 from train.inference.spectrogram import attention_figure
-from train.plots import save_figure
+from train.run.plots import save_figure
 
 TITLES = {"rollout": "attention rollout", "last": "attention of the last layer"}
 

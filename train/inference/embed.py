@@ -24,7 +24,7 @@ from train.inference.background import in_background, one_ahead
 from train.inference.models import load_model
 from train.inference.progress import Progress
 from train.inference.recordings import Recordings, find_recordings
-from train.tables import write_parquet
+from train.run.tables import write_parquet
 
 BATCHES_SORTED = 8  # into buckets at a time, without padding; in memory, so not all recordings
 TABLE_BYTES = 64 * 2**20  # of vectors that a Parquet file takes at a time

@@ -15,7 +15,7 @@ from train.buckets import own_frames
 from train.evaluation import default_workers, predict_logits
 from train.inference.selection import Selection, Trained, load_trained, select
 from train.metrics import evaluate_scores, to_probabilities
-from train.preflight import decodable
+from train.preparation.preflight import decodable
 
 logger = logging.getLogger(__name__)
 

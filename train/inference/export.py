@@ -15,7 +15,7 @@ from data.files import read_json
 from train.inference.calibration import calibration_clips
 from train.inference.models import find_model
 from train.inference.provenance import provenance
-from train.run_folder import RECIPE
+from train.run.folder import RECIPE
 from weights.card import model_card
 from weights.checkpoint import numbered_classes
 from weights.folder import CONFIG

@@ -17,7 +17,7 @@ from train.device import (
     require_compiler,
     round_weights,
 )
-from train.run_folder import RECIPE, RunRecord, read_metrics, read_run
+from train.run.folder import RECIPE, RunRecord, read_metrics, read_run
 from weights.loading import locate
 
 MODELS = ("best", "last", "averaged")  # model folders of a run

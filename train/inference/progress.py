@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from train.pace import duration
+from train.run.pace import duration
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from train.run_folder import (
+from train.run.folder import (
     METRICS,
     PREDICTIONS,
     RECIPE,

@@ -13,9 +13,9 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 from data.files import write_json
 from train.inference.evaluate import Evaluation
 from train.metrics import confusion_matrix
-from train.plots import confusion
-from train.run_folder import write_predictions
-from train.tables import INSTALL, has_pyarrow, write_csv, write_parquet
+from train.run.folder import write_predictions
+from train.run.plots import confusion
+from train.run.tables import INSTALL, has_pyarrow, write_csv, write_parquet
 
 ROWS_AT_ONCE = 1000  # of predictions.parquet
 

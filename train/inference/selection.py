@@ -11,7 +11,7 @@ from data import Clips, Manifest
 from data.corpora import open_corpus
 from data.splits import split_clips
 from train.inference.models import find_model, load_model
-from train.run_folder import RunRecord, fingerprint, read_run
+from train.run.folder import RunRecord, fingerprint, read_run
 
 logger = logging.getLogger(__name__)
 

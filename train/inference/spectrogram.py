@@ -16,7 +16,7 @@ from torch import Tensor
 from ast_model import AudioClassifier
 from ast_model.frontend import KaldiFbank
 from ast_model.timeline import Timeline, likeliest
-from train.plots import VERMILION
+from train.run.plots import VERMILION
 
 MOST_COLUMNS = 2048  # of a spectrogram, more than a figure has pixels
 CLASSES_DRAWN = 16  # in a timeline, all of a model that has no more

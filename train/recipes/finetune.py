@@ -4,7 +4,7 @@
     ast-audio train finetune --corpus table --data clips.csv    # columns path, label, …
     ast-audio train from_scratch --data FOLDER                  # needs no pretrained weights
 
-The fields of `CHOSEN` are chosen by the data before training (`train/choose.py`), unless they are
+The fields of `CHOSEN` are chosen by the data before training (`train/preparation/choose.py`), unless they are
 given: length of the input, mean and std, size and number of batches, learning rates, mixup and
 masks, and from scratch the network. What stands here for them is for tables and scripts that do
 not choose. AdamW with a cosine schedule, label smoothing and mixup are what works with few clips.
@@ -19,7 +19,7 @@ chooses, in 3 min 17 s on two cores (bf16). With one thread, which rounds otherw
 
 from dataclasses import replace
 
-from train.choose import CHOSEN
+from train.preparation.choose import CHOSEN
 from train.recipe import Recipe
 
 FINETUNE = Recipe(

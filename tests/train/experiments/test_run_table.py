@@ -24,9 +24,9 @@ from train.experiments.run_table import (
     run_table,
 )
 from train.experiments.table import Row, Table
-from train.lock import claim
 from train.recipes import RECIPES
-from train.run_folder import fingerprint, read_metrics, read_run
+from train.run.folder import fingerprint, read_metrics, read_run
+from train.run.lock import claim
 
 COST = Cost(12, 5_000_000, 2_500_000_000, "a chip", "fp32", 8, 10.0, 10**9, 30.0, 5 * 10**8)
 TABLE = """
@@ -143,7 +143,7 @@ def test_the_run_of_a_killed_process_is_taken_over_and_resumed(runs, manifest, m
     folder, process = runs[0].folder, subprocess.Popen([sys.executable, "-S", "-c", ""])
     process.wait()
     with monkeypatch.context() as patch:
-        patch.setattr("train.run_log.Run.save_models", killed_in_epoch_2)
+        patch.setattr("train.run.log.Run.save_models", killed_in_epoch_2)
         with pytest.raises(KeyboardInterrupt):
             run_table(runs[:1], manifest, device="cpu")
     holder = {"host": socket.gethostname(), "pid": process.pid, "since": "then"}

@@ -119,7 +119,7 @@ def test_without_padding_frames_are_the_recordings_own(
 def test_without_pyarrow_parquet_is_refused_in_one_line(
     run_command, model_folder, sounds, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("train.tables.has_pyarrow", lambda: False)
+    monkeypatch.setattr("train.run.tables.has_pyarrow", lambda: False)
     words = ("embed", model_folder, sounds, "--out", tmp_path / "v.parquet")
     code, _, err = run_command(*words)
     assert (code, err.count("\n")) == (2, 1)

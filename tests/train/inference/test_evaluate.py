@@ -16,7 +16,7 @@ from train import evaluate
 from train.inference.evaluate import score
 from train.inference.selection import Trained, select
 from train.metrics import evaluate_scores
-from train.run_folder import read_metrics, read_run
+from train.run.folder import read_metrics, read_run
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from data.files import read_json, write_json
 from train.cli import main
 from train.inference import convert as convert_model
 from train.inference.export import read_class_names
-from train.run_folder import write_table
+from train.run.folder import write_table
 
 transformers = pytest.importorskip("transformers", reason="pip install ast-audio[hf]")
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install ast-audio[hf]")

@@ -6,7 +6,7 @@ import pytest
 
 import weights
 from train.inference.models import load_model
-from train.run_folder import write_table
+from train.run.folder import write_table
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from ast_model import AudioClassifier
 from data import folder as folder_corpus
 from data.splits import split_clips
 from train.inference.selection import Trained, load_trained, select
-from train.run_folder import RunRecord, fingerprint
+from train.run.folder import RunRecord, fingerprint
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from train.inference.spectrogram import (
     mel_row,
     timeline_figure,
 )
-from train.plots import save_figure
+from train.run.plots import save_figure
 
 FBANK = KaldiFbank()
 

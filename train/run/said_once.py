@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 ABOUT_DATA_AND_WEIGHTS = (
-    "train.choose",
-    "train.preflight",
+    "train.preparation.choose",
+    "train.preparation.preflight",
     "train.init_model",
     "weights.authors",
     "weights.checkpoint",
     "weights.folder",
 )
-"""Loggers whose line, said again, is about the same: how a run goes, `run_log` says each time."""
+"""Loggers whose line, said again, is about the same: how a run goes, `run.log` says each time."""
 
 
 @contextmanager

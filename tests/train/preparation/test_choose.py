@@ -8,9 +8,9 @@ import pytest
 
 from data.files import write_json
 from data.splits import split_clips
-from train import choose as module
-from train.choose import CHOSEN, choose, chosen_before
-from train.measure import measure_statistics
+from train.preparation import choose as module
+from train.preparation.choose import CHOSEN, choose, chosen_before
+from train.preparation.measure import measure_statistics
 from train.recipe import Recipe
 from train.recipes import RECIPES
 from train.recipes.finetune import FINETUNE, FROM_SCRATCH
@@ -163,7 +163,9 @@ def test_every_choice_is_made_logged_and_part_of_the_recipe(clips, caplog):
     caplog.set_level("INFO")
     recipe = choose(FROM_SCRATCH, clips)
     assert recipe.from_data == frozenset()
-    lines = [record.message for record in caplog.records if record.name == "train.choose"]
+    lines = [
+        record.message for record in caplog.records if record.name == "train.preparation.choose"
+    ]
     said = {word for line in lines for word in line.partition(":")[0].replace(",", "").split()}
     assert said >= CHOSEN
     assert all(line.partition(": ")[2] for line in lines)  # a reason

@@ -14,8 +14,8 @@ from data.cache import ClipCache
 from data.file_table import FileTable, look_at, salted
 from data.splits import Splits
 from data.statistics import Statistics
-from train.choose import input_length, is_pretrained, masks
-from train.measure import frames_of, sampled_statistics, seconds_of
+from train.preparation.choose import input_length, is_pretrained, masks
+from train.preparation.measure import frames_of, sampled_statistics, seconds_of
 from train.recipe import Recipe
 
 MOST_PADDING = 0.5  # of the input, on average
@@ -103,7 +103,7 @@ def misfits(recipe: Recipe, frames: np.ndarray) -> list[str]:
     if recipe.from_data:
         found.append(
             f"recipe {recipe.name} is trained as it stands, without what it would choose by the "
-            "data; choose with train.choose.choose, or take the recipe.json of a run"
+            "data; choose with train.preparation.choose.choose, or take the recipe.json of a run"
         )
     if recipe.layer_decay < 1 and not is_pretrained(recipe):
         found.append(

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from train import lock
-from train.lock import RunInUse, claim, is_lock
+from train.run import lock
+from train.run.lock import RunInUse, claim, is_lock
 
 
 @pytest.fixture

@@ -20,14 +20,11 @@ from ast_model import AudioClassifier
 from data import Clips, Manifest
 from data.files import atomic_file, is_leftover, write_json
 from data.splits import Splits
-from train.chance import Chance, chance, is_asked, remedies
 from train.distributed import is_main_process, on_main_process
-from train.lock import claim, is_lock
 from train.metrics import confusion_matrix, one_hot, to_probabilities
-from train.pace import Pace, duration
-from train.plots import confusion, confusion_title, learning_curves
 from train.recipe import Recipe
-from train.run_folder import (
+from train.run.chance import Chance, chance, is_asked, remedies
+from train.run.folder import (
     METRICS,
     PREDICTIONS,
     RECIPE,
@@ -42,6 +39,9 @@ from train.run_folder import (
     write_predictions,
     write_table,
 )
+from train.run.lock import claim, is_lock
+from train.run.pace import Pace, duration
+from train.run.plots import confusion, confusion_title, learning_curves
 from weights.folder import write_folder
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 
 from ast_model import Frontend
 from data import Clip, Clips, load_audio
-from train.measure import clip_frames, evenly, measure_statistics, seconds_of
+from train.preparation.measure import clip_frames, evenly, measure_statistics, seconds_of
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from train import plots
+from train.run import plots
 
 
 def rows(epochs: int, offset: float = 0.0) -> list[dict[str, float]]:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from train.pace import Pace, clock_time, duration
+from train.run.pace import Pace, clock_time, duration
 
 
 class Clock:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from train.chance import chance, is_asked, remedies
 from train.recipes import RECIPES
+from train.run.chance import chance, is_asked, remedies
 
 
 def test_chance_of_accuracy_is_the_largest_class():

@@ -19,9 +19,9 @@ import numpy as np
 
 from data import Clips
 from data.cache import ClipCache
-from train.measure import SAMPLED_CLIPS, clip_frames, sampled_statistics, seconds_of
+from train.preparation.measure import SAMPLED_CLIPS, clip_frames, sampled_statistics, seconds_of
 from train.recipe import Recipe
-from train.run_folder import RECIPE, read_recipe
+from train.run.folder import RECIPE, read_recipe
 
 WHOLE_CLIPS = 95  # percent of the training clips that the input holds whole
 MOST_FRAMES = 1024  # 10.24 s, the input of the published models; the cost rises with its square

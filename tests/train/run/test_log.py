@@ -9,14 +9,14 @@ import soundfile
 
 from data import folder
 from train.loop import train
-from train.said_once import said_once
+from train.run.said_once import said_once
 
 
 @pytest.fixture
 def said(caplog):
-    """The lines of `run_log`."""
+    """The lines of `run.log`."""
     caplog.set_level("INFO")
-    return lambda: [each.message for each in caplog.records if each.name == "train.run_log"]
+    return lambda: [each.message for each in caplog.records if each.name == "train.run.log"]
 
 
 @pytest.fixture
@@ -70,7 +70,10 @@ def test_a_run_that_learns_is_not(short, tmp_path, caplog):
 
 def test_lines_about_data_and_weights_are_said_once_in_a_block(caplog):
     caplog.set_level("INFO")
-    data, progress = logging.getLogger("train.preflight"), logging.getLogger("train.run_log")
+    data, progress = (
+        logging.getLogger("train.preparation.preflight"),
+        logging.getLogger("train.run.log"),
+    )
     with said_once():
         for fold in (1, 2):
             data.info("10 classes")

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binom
 
-from train.choose import is_pretrained, start_of
-from train.preflight import FEWEST_STEPS
+from train.preparation.choose import is_pretrained, start_of
+from train.preparation.preflight import FEWEST_STEPS
 from train.recipe import Recipe
-from train.run_folder import Row
+from train.run.folder import Row
 
 ASKED_AFTER = 5  # a fifth of the epochs
 FEWEST_EPOCHS, MANY_STEPS = 3, 1000

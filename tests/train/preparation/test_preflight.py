@@ -12,8 +12,8 @@ import soundfile
 from data.cache import ClipCache
 from data.corpora import esc50
 from data.splits import split_clips
-from train.choose import choose
-from train.preflight import input_fit, misfits, preflight
+from train.preparation.choose import choose
+from train.preparation.preflight import input_fit, misfits, preflight
 from train.recipes.finetune import FROM_SCRATCH
 
 RECIPE = replace(

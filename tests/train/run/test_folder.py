@@ -8,7 +8,7 @@ import torch
 
 from data import Clip, Manifest
 from data.files import write_json
-from train.run_folder import (
+from train.run.folder import (
     fingerprint,
     load_state,
     read_predictions,
@@ -18,7 +18,7 @@ from train.run_folder import (
     save_state,
     write_predictions,
 )
-from train.run_log import check_folder
+from train.run.log import check_folder
 
 
 @pytest.fixture
