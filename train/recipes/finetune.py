@@ -4,9 +4,9 @@
     ast-audio train finetune --corpus table --data clips.csv    # columns path, label, …
     ast-audio train from_scratch --data FOLDER                  # needs no pretrained weights
 
-The fields of `CHOSEN` are chosen by the data before training (`train/preparation/choose.py`), unless they are
-given: length of the input, mean and std, size and number of batches, learning rates, mixup and
-masks, and from scratch the network. What stands here for them is for tables and scripts that do
+The fields of `CHOSEN` are chosen by the data before training (`train/preparation/choose.py`),
+unless they are given: length of the input, mean and std, size and number of batches, learning
+rates, mixup, masks and background, and from scratch the network. What stands here for them is for tables and scripts that do
 not choose. AdamW with a cosine schedule, label smoothing and mixup are what works with few clips.
 Recordings with several classes each: --loss bce --metric mAP. Not from the paper; no score is
 promised, since the data are yours.
