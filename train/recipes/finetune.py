@@ -6,10 +6,10 @@
 
 The fields of `CHOSEN` are chosen by the data before training (`train/preparation/choose.py`),
 unless they are given: length of the input, mean and std, size and number of batches, learning
-rates, mixup, masks and background, and from scratch the network. What stands here for them is for tables and scripts that do
-not choose. AdamW with a cosine schedule, label smoothing and mixup are what works with few clips.
-Recordings with several classes each: --loss bce --metric mAP. Not from the paper; no score is
-promised, since the data are yours.
+rates, mixup, masks and background, and from scratch the network. What stands here for them is for
+scripts that do not choose. AdamW with a cosine schedule, label smoothing and mixup are what works
+with few clips. Recordings with several classes each: --loss bce --metric mAP. Not from the paper;
+no score is promised, since the data are yours.
 
 Measured: 2,000 spoken digits of four speakers in ten folders, `train from_scratch --data DIGITS`
 and nothing else: 98.0 % on its test split of 200, at the last epoch as at the one that validation
