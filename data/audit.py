@@ -113,12 +113,16 @@ def audit(
         *_duplicates(training, evaluation, *np.split(files, [num_trained]), kept),
     ]
     measured = measure(training) if measure and not errors else None
+    num_validated = num_trained + counts[1]
     levels = _levels(training, files, load, sample_rate, kept) if load and not errors else []
     notes = [
         *(lost if skip_unreadable else []),
         *_small_classes(manifest, training),
         *_unmeasured_classes(manifest, training, evaluation),
         *_clips_of_no_class(clips),
+        *_validated_tests(
+            clips[num_trained:num_validated], clips[num_validated:], files[num_trained:], kept
+        ),
         *_shared_groups(training, evaluation),
         *_low_rates(headers, sample_rate),
         *_near_silent(levels),
@@ -202,6 +206,20 @@ def _duplicates(
         f"{len(pairs)} validation and test clips are trained on as well, the first is "
         f"{pairs[0][0]} = {pairs[0][1]}: a score on them shows memory, not skill; remove them from "
         "one split"
+    ]
+
+
+def _validated_tests(
+    validation: Clips, test: Clips, files: np.ndarray, kept: Path | None
+) -> list[str]:
+    """Args: files: of the validation clips, then of the test clips."""
+    of_validation, of_test = np.split(files, [len(validation)])
+    pairs = equal_files(test, validation, of_test, of_validation, kept)
+    if not pairs:
+        return []
+    return [
+        f"{len(pairs)} test clips are validation clips as well, the first is {pairs[0][0]} = "
+        f"{pairs[0][1]}: the score of the best epoch on them flatters; remove them from one split"
     ]
 
 

@@ -99,6 +99,19 @@ def test_equal_files_in_both_splits_are_an_error_whatever_their_names(splits, tm
     assert str(training[3].path) in error
 
 
+def test_equal_files_in_validation_and_test_are_noted(splits, tmp_path):
+    training, evaluation = splits
+    copy = tmp_path / "copy.wav"
+    copy.write_bytes(evaluation[1].path.read_bytes())
+    test = [*evaluation[2:], Clip(copy, evaluation[1].targets)]
+    manifest = Manifest("farm", (*training, *evaluation, *test), CLASSES)
+    found = audit(manifest, split(training, evaluation[:2], test))
+    assert not found.errors
+    (note,) = [note for note in found.notes if "validation clips as well" in note]
+    assert note.startswith(f"1 test clips are validation clips as well, the first is {copy} = ")
+    assert str(evaluation[1].path) in note
+
+
 def test_one_clip_in_both_splits_is_an_error(splits):
     training, evaluation = splits
     assert (
