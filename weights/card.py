@@ -9,9 +9,11 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from ast_model import ASTConfig, AudioClassifier
+from ast_model.baseline import Baseline
 from ast_model.config import PRESETS
 from weights.fetch import HUB_ID
 from weights.folder import (
+    BASELINE_TYPE,
     MODEL_TYPE,
     THEIR_WINDOW,
     runs_in_transformers,
@@ -24,6 +26,10 @@ SHOWN_CLASSES = 10
 INTRODUCTION = """\
 An Audio Spectrogram Transformer (AST; Gong, Chung and Glass, Interspeech 2021, arXiv 2104.01778):
 a transformer that classifies sounds from patches of their log-mel spectrogram."""
+
+BASELINE_INTRODUCTION = """\
+An image model of timm, {name}, that classifies sounds from their log-mel spectrogram: a baseline
+for the Audio Spectrogram Transformer."""
 
 OUR_USE = """\
 `FOLDER` is the folder of this file. With the package `ast-audio`:
@@ -105,10 +111,13 @@ def model_card(
             `init_from` if they are among them.
         score: of exactly this model.
     """
+    introduction = INTRODUCTION
+    if isinstance(classifier.model, Baseline):
+        introduction = BASELINE_INTRODUCTION.format(name=_text(classifier.model.config.name))
     parts = [
         _front_matter(classifier, name, score),
         f"# {_text(name)}",
-        INTRODUCTION,
+        introduction,
         _architecture(classifier),
         "## How it was made",
         *_conversion(origin, requests),
@@ -139,7 +148,7 @@ def _front_matter(classifier: AudioClassifier, name: str, score: Score | None) -
     header = ModelCardData(
         library_name="transformers" if theirs else "ast-audio",
         pipeline_tag="audio-classification",
-        tags=[MODEL_TYPE],
+        tags=[BASELINE_TYPE if isinstance(classifier.model, Baseline) else MODEL_TYPE],
         model_name=_line(name) if results else None,
         eval_results=results or None,
     )
@@ -148,17 +157,12 @@ def _front_matter(classifier: AudioClassifier, name: str, score: Score | None) -
 
 def _architecture(classifier: AudioClassifier) -> str:
     config, frontend = classifier.model.config, classifier.frontend.config
-    tokens = "CLS and DIST tokens" if config.distilled else "CLS token"
     kind = "several a clip" if classifier.multi_label else "one a clip"
     classes = "; ".join(classifier.classes[:SHOWN_CLASSES])
     more = "; …" if len(classifier.classes) > SHOWN_CLASSES else ""
     facts = {
-        "size": _size(config),
         "parameters": f"{sum(tensor.numel() for tensor in classifier.model.parameters()):,}",
-        "patch (frequency x time)": "{} x {}".format(*config.patch),
-        "stride (frequency x time)": "{} x {}".format(*config.stride),
-        "patches (frequency x time)": "{} x {}".format(*config.grid),
-        "head on": "mean of the patch tokens" if config.pooling == "patches" else tokens,
+        **({} if isinstance(classifier.model, Baseline) else _patches(config)),
         "frames": f"{config.num_frames} = {config.num_frames * SECONDS_PER_FRAME:.2f} s",
         "sample rate": f"{frontend.sample_rate} Hz",
         "mel bins": config.num_mel_bins,
@@ -168,6 +172,17 @@ def _architecture(classifier: AudioClassifier) -> str:
         "classes": f"{len(classifier.classes)}, {kind}: {classes}{more}",
     }
     return _table("property", facts)
+
+
+def _patches(config: ASTConfig) -> dict[str, str]:
+    tokens = "CLS and DIST tokens" if config.distilled else "CLS token"
+    return {
+        "size": _size(config),
+        "patch (frequency x time)": "{} x {}".format(*config.patch),
+        "stride (frequency x time)": "{} x {}".format(*config.stride),
+        "patches (frequency x time)": "{} x {}".format(*config.grid),
+        "head on": "mean of the patch tokens" if config.pooling == "patches" else tokens,
+    }
 
 
 def _size(config: ASTConfig) -> str:

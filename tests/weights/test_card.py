@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
+from ast_model.baseline import Baseline, BaselineConfig
 from weights.card import Score, model_card
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install ast-audio[hf]")
@@ -200,3 +201,12 @@ def test_a_model_that_pads_with_silence_agrees_with_transformers_as_its_card_say
     assert (theirs(padded)[:inside] - short[:inside]).abs().max() < 1e-3
     assert (theirs(padded)[edge:] - short[edge:]).abs().max() < 1e-3
     assert (theirs(clip)[edge:] - short[edge:]).abs().max() > 0.5
+
+
+def test_the_card_of_a_baseline_says_what_it_is(tmp_path):
+    model = Baseline(BaselineConfig("efficientnet_lite0", 3, 64, 128)).eval()
+    card = model_card(AudioClassifier(model, Frontend(FrontendConfig(64)), CLASSES), "mine")
+    assert "An image model of timm, efficientnet\\_lite0," in card
+    assert "patch (frequency" not in card and "| mel bins | 128 |" in card
+    assert "cannot run this model, which has timm's efficientnet_lite0" in card
+    assert metadata(card, tmp_path)["tags"] == ["timm-image-model"]
