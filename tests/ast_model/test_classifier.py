@@ -53,7 +53,9 @@ def test_a_clip_of_nearly_the_models_length_is_cut_as_in_training():
     waveform = torch.randn(classifier.longest_clip + 1, generator=torch.Generator().manual_seed(0))
     cut, longer = (classifier.classify(sound, top_k=1) for sound in (waveform[:-1], waveform))
     # The mean that is taken off is of one sample more.
-    assert cut[0][1] == pytest.approx(classifier.probabilities(waveform[None]).max(), abs=1e-4)
+    assert cut[0][1] == pytest.approx(
+        classifier.probabilities(waveform[None]).max().item(), abs=1e-4
+    )
     assert longer == classifier.timeline(waveform).top(1) != cut
 
 
