@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ast_model.config import ASTConfig
+from ast_model.token_merging import merge, merging_schedule, require_share
 
 ATTENTION_MAPS = ("rollout", "last")
 
@@ -58,15 +59,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.projection = nn.Linear(config.width, config.width)
 
-    def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
-        """(B, N, D) -> the same; with `first`, only the first tokens' outputs, (B, first, D)."""
+    def forward(
+        self, tokens: Tensor, first: int | None = None, sizes: Tensor | None = None
+    ) -> Tensor:
+        """(B, N, D) -> the same; with `first`, only the first tokens' outputs, (B, first, D).
+
+        A token counts as many times as its size says, (B, N): how many were merged into it.
+        """
         query, key, value = self._split(tokens)
         query = query[:, :, :first]
         dropout = self.dropout if self.training else 0.0
-        if not dropout and _trains_faster_by_products(query):
+        if not dropout and sizes is None and _trains_faster_by_products(query):
             mixed = _scores(query, key).softmax(dim=-1) @ value
         else:
-            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+            mask = None if sizes is None else sizes.log().to(query.dtype)[:, None, None]
+            mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout)
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, D)
         return F.dropout(self.projection(mixed), self.dropout, self.training)
 
@@ -117,9 +124,11 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.drop_path = drop_path
 
-    def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
-        """(B, N, D) -> the same; with `first`, only the first tokens' outputs, (B, first, D)."""
-        mixed = self.attention(self.attention_norm(tokens), first)
+    def forward(
+        self, tokens: Tensor, first: int | None = None, sizes: Tensor | None = None
+    ) -> Tensor:
+        """(B, N, D) -> the same; the other arguments are those of `Attention.forward`."""
+        mixed = self.attention(self.attention_norm(tokens), first, sizes)
         tokens = tokens[:, :first] + self._drop_path(mixed)
         return tokens + self._drop_path(self.mlp(self.mlp_norm(tokens)))
 
@@ -143,6 +152,7 @@ class AST(nn.Module):
     def __init__(self, config: ASTConfig) -> None:
         super().__init__()
         self.config = config
+        self.keep_tokens = 1.0  # see `merge_tokens`
         self.patch_embedding = PatchEmbedding(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         if config.distilled:
@@ -179,19 +189,14 @@ class AST(nn.Module):
         takes a few clips of the batch at a time.
         """
         self._check_shape(fbank, pad)
-        first = None if self.config.pooling == "patches" else self.config.num_special_tokens
-        vectors = [
-            self._pooled(self._encode(clips, pad, first)).mean(dim=1)
-            for clips in self._in_cache(fbank)
-        ]
-        return torch.cat(vectors)
+        return torch.cat([self._vectors(clips, pad) for clips in self._in_cache(fbank)])
 
     def forward_features(self, fbank: Tensor, pad: bool = True) -> Tensor:
         """All tokens after the final norm, (B, N, D): CLS, [DIST], patches frequency-major.
 
         In training, `patchout` leaves fewer of them.
         """
-        return self._encode(fbank, pad)
+        return self._encode(fbank, pad)[0]
 
     def attention(self, fbank: Tensor) -> Tensor:
         """Every block's attention map, (B, depth, H, N, N); the token of a row is the query."""
@@ -252,6 +257,22 @@ class AST(nn.Module):
         patches = tokens[:, self.config.num_special_tokens :]
         return patches.unflatten(1, (self.config.grid[0], -1))
 
+    def merge_tokens(self, keep: float) -> None:
+        """From now on, merge patches that resemble each other: faster, for other scores.
+
+        It acts on what `forward` and `embed` give in evaluation mode; training, and whatever shows
+        single patches, has all tokens as before. It is not saved with the model.
+
+        Args:
+            keep: share of the patch tokens that the last block sees, in [0.125, 1]; with 1 none
+                merge. The earlier blocks see more, as `ast_model.token_merging` says.
+
+        Raises:
+            ValueError: the share is out of range.
+        """
+        require_share(keep)
+        self.keep_tokens = keep
+
     def reset_head(self) -> None:
         """Make the head new: its LayerNorm the identity, its Linear random."""
         self.head_norm.reset_parameters()
@@ -262,6 +283,16 @@ class AST(nn.Module):
         special = self.config.num_special_tokens
         return tokens[:, special:] if self.config.pooling == "patches" else tokens[:, :special]
 
+    def _vectors(self, fbank: Tensor, pad: bool) -> Tensor:
+        """`embed` of a few clips."""
+        first = None if self.config.pooling == "patches" else self.config.num_special_tokens
+        tokens, sizes = self._encode(fbank, pad, first, 1.0 if self.training else self.keep_tokens)
+        pooled = self._pooled(tokens)
+        if sizes is None:
+            return pooled.mean(dim=1)
+        sizes = self._pooled(sizes)[..., None]
+        return ((pooled * sizes).sum(dim=1) / sizes.sum(dim=1)).to(pooled.dtype)
+
     def _in_cache(self, fbank: Tensor) -> Sequence[Tensor]:
         """The batch, split into a few clips at a time for inference on a CPU."""
         if fbank.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
@@ -270,16 +301,22 @@ class AST(nn.Module):
         hidden = self.config.width * self.config.mlp_ratio
         return fbank.split(max(1, int(BYTES_AT_ONCE / (4 * tokens * hidden))))
 
-    def _encode(self, fbank: Tensor, pad: bool, first: int | None = None) -> Tensor:
-        """All tokens, or only the `first` ones, after the final norm."""
-        tokens = self._embed_patches(fbank, pad)
+    def _encode(
+        self, fbank: Tensor, pad: bool, first: int | None = None, keep: float = 1.0
+    ) -> tuple[Tensor, Tensor | None]:
+        """All tokens, or only the `first` ones, after the final norm; their sizes if they merge."""
+        tokens, sizes = self._embed_patches(fbank, pad), None
+        special = self.config.num_special_tokens
+        schedule = merging_schedule(tokens.shape[1] - special, keep, len(self.blocks))
         for number, block in enumerate(self.blocks, 1):
+            for left in schedule[number - 1]:
+                tokens, sizes = merge(tokens, sizes, special, left)
             computed = first if number == len(self.blocks) else None
             if self.config.gradient_checkpointing and self.training:
                 tokens = checkpoint(block, tokens, computed, use_reentrant=False)
             else:
-                tokens = block(tokens, computed)
-        return self.norm(tokens)
+                tokens = block(tokens, computed, sizes)
+        return self.norm(tokens), sizes
 
     def _embed_patches(self, fbank: Tensor, pad: bool = True) -> Tensor:
         self._check_shape(fbank, pad)
