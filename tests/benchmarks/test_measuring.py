@@ -12,6 +12,8 @@ import torch
 import data
 import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
+from train.cli import main
+from train.inference import evaluate
 
 FOLDER = Path(__file__).parent
 
@@ -136,6 +138,22 @@ def test_a_segments_table_is_read(module, tmp_path, form):
     bench.write_table(tmp_path / "segments.csv", 20)
     (row,) = bench.measure_reading(form, 20, tmp_path / "segments.csv")
     assert (row["what"], sorted(row)) == ("read", ["bytes", "peak", "seconds", "what"])
+
+
+def test_fewer_tokens_are_scored_and_timed(run_script, tmp_path):
+    corpus, run = tmp_path / "corpus", tmp_path / "run"
+    data.synthetic(corpus, clips_per_class=5)
+    words = ["--data", corpus, "--fold", 1, "--cache", tmp_path / "cache"]
+    small = ["--depth", 1, "--num-frames", 64, "--epochs", 1, "--device", "cpu", "--out", run]
+    words_of_run = ["train", "demo", "--corpus", "esc50", *words, *small]
+    assert main([str(word) for word in words_of_run]) == 0
+    words += ["--preset", "tiny224", "--frames", 32, "--rounds", 1, "--shares", 1, 0.25]
+    full, fewer = run_script("bench_tokens", run, *words)["rows"]
+    assert [full["tokens kept"], fewer["tokens kept"]] == [1, 0.25]
+    expected = evaluate(run, corpus, fold=1, device="cpu", keep_tokens=0.25).scores["accuracy"]
+    assert fewer["accuracy of 8 clips"] == expected
+    speeds = [row["tiny224 at 32 frames, clips/s"] for row in (full, fewer)]
+    assert fewer["tiny224, times as fast"] == pytest.approx(speeds[1] / speeds[0])
 
 
 @pytest.mark.slow

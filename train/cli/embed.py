@@ -12,6 +12,7 @@ from train.cli.options import (
     Device,
     Files,
     InferencePrecision,
+    KeepTokens,
     Model,
     PositiveInt,
     SkipUnreadable,
@@ -49,6 +50,7 @@ class EmbedOptions:
     batch_size: PositiveInt = 8
     """Windows that run through the model at a time."""
     precision: InferencePrecision = "fp32"
+    keep_tokens: KeepTokens = 1.0
     device: Device = "auto"
 
 
@@ -77,6 +79,7 @@ def run(words: Sequence[str]) -> None:
         skip_unreadable=options.skip_unreadable,
         batch_size=options.batch_size,
         precision=options.precision,
+        keep_tokens=options.keep_tokens,
         device=options.device,
     )
     write(options.out, counted(embeddings))

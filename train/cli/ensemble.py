@@ -14,6 +14,7 @@ from train.cli.options import (
     CorpusOfRun,
     DataFolder,
     InferencePrecision,
+    KeepTokens,
     Reading,
     SkipAsInRun,
     Split,
@@ -48,6 +49,7 @@ class EnsembleOptions:
     out: Annotated[Path | None, TO_FOLDER, unless_given("not written")] = None
     """Folder for predictions.csv, the ensemble's probabilities."""
     precision: InferencePrecision = "fp32"
+    keep_tokens: KeepTokens = 1.0
 
 
 def run(words: Sequence[str]) -> None:
@@ -60,6 +62,7 @@ def run(words: Sequence[str]) -> None:
         split=options.split,
         skip_unreadable=options.skip_unreadable,
         precision=options.precision,
+        keep_tokens=options.keep_tokens,
         **options.reading.arguments(),
     )
     selection = result.selection

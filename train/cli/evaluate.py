@@ -16,6 +16,7 @@ from train.cli.options import (
     CorpusOfRun,
     DataFolder,
     InferencePrecision,
+    KeepTokens,
     Model,
     Reading,
     SkipAsInRun,
@@ -60,6 +61,7 @@ class EvaluateOptions:
     length: faster, but other scores, since the model may have learnt from the padding."""
     precision: InferencePrecision = "fp32"
     compile: Compile = False
+    keep_tokens: KeepTokens = 1.0
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -77,6 +79,7 @@ def run(words: Sequence[str]) -> None:
         skip_unreadable=options.skip_unreadable,
         precision=options.precision,
         compile=options.compile,
+        keep_tokens=options.keep_tokens,
         pad=options.pad,
         vectors=options.out is not None,
         **options.reading.arguments(),
@@ -87,8 +90,10 @@ def run(words: Sequence[str]) -> None:
         print(json.dumps(summary(evaluation), indent=2))
         return
     selection = evaluation.selection
-    unpadded = "" if options.pad else ", without padding"
-    print(f"{selection.corpus}, {selection.name}, {len(selection.clips)} clips{unpadded}")
+    told = [selection.corpus, selection.name, f"{len(selection.clips)} clips"]
+    told += [] if options.pad else ["without padding"]
+    told += [f"patches merged to {options.keep_tokens:.0%}"] if options.keep_tokens < 1 else []
+    print(", ".join(told))
     for name, value in evaluation.scores.items():
         print(f"  {name:10} {value:.4f}")
     if options.out:
@@ -108,6 +113,7 @@ def _run_joined(options: EvaluateOptions) -> None:
         fold=options.fold,
         split=options.split,
         precision=options.precision,
+        keep_tokens=options.keep_tokens,
         device=options.reading.device,
         cache=options.reading.clip_cache(),
     )

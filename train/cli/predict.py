@@ -21,6 +21,7 @@ from train.cli.options import (
     Device,
     Files,
     InferencePrecision,
+    KeepTokens,
     Model,
     PositiveInt,
     SkipUnreadable,
@@ -75,6 +76,7 @@ class PredictOptions:
     precision: InferencePrecision = "fp32"
     device: Device = "auto"
     compile: Compile = False
+    keep_tokens: KeepTokens = 1.0
 
 
 def run(words: Sequence[str]) -> None:
@@ -94,6 +96,7 @@ def run(words: Sequence[str]) -> None:
         precision=options.precision,
         device=options.device,
         compile=options.compile,
+        keep_tokens=options.keep_tokens,
     )
     results = _results(predictions, stems, options)
     if options.csv:

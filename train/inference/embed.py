@@ -60,6 +60,7 @@ def embed(
     batch_size: int = 8,
     precision: str = "fp32",
     device: str = "auto",
+    keep_tokens: float = 1.0,
 ) -> Iterator[Embedding]:
     """Vectors of recordings of any length, one recording after the other, in the order given.
 
@@ -79,6 +80,7 @@ def embed(
         batch_size: windows that run through the model at a time.
         precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
         device: auto (GPU where there is one), cpu, cuda or cuda:N.
+        keep_tokens: share of the patch tokens that the last block sees, as `AST.merge_tokens`.
 
     Raises:
         FileNotFoundError, ValueError: the model or a recording cannot be read, the model is no
@@ -86,8 +88,13 @@ def embed(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
+    if keep_tokens < 1 and level != "clip":
+        raise ValueError(
+            f"vectors at {level} level are of single patches, which do not merge: keep all tokens, "
+            "or use the level clip"
+        )
     paths = find_recordings(files)  # before a model is fetched
-    classifier, precision = load_model(model, device, precision)
+    classifier, precision = load_model(model, device, precision, keep_tokens=keep_tokens)
     size, rate = classifier.window_size, classifier.frontend.config.sample_rate
     step = size if hop is None else round(hop * rate)
     if not 1 <= step <= size:

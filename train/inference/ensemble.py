@@ -35,6 +35,7 @@ def ensemble(
     skip_unreadable: bool | None = None,
     precision: str = "fp32",
     device: str = "auto",
+    keep_tokens: float = 1.0,
     cache: ClipCache | None = None,
     workers: int | None = None,
 ) -> Ensemble:
@@ -55,7 +56,7 @@ def ensemble(
     model_scores: dict[str, dict[str, float]] = {}
     total = torch.zeros(())
     for source in models:  # one model in memory at a time
-        trained = load_trained(source, device, precision)
+        trained = load_trained(source, device, precision, keep_tokens=keep_tokens)
         selection = select(trained, data, corpus, fold, split)
         first = first or selection
         _require_same_clips(source, selection, models[0], first)

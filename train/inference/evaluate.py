@@ -34,6 +34,7 @@ class Evaluation:
     unreadable: tuple[Path, ...] = ()  # files of clips that were left out
     vectors: Tensor | None = None  # (clips, width), what the head receives; if asked for, of an AST
     pad: bool = True  # whether short clips were padded to the model's input
+    keep_tokens: float = 1.0  # share of the patch tokens that the last block saw
 
     @property
     def predicted(self) -> Tensor:
@@ -54,6 +55,7 @@ def evaluate(
     cache: ClipCache | None = None,
     workers: int | None = None,
     compile: bool = False,
+    keep_tokens: float = 1.0,
     pad: bool = True,
     vectors: bool = False,
 ) -> Evaluation:
@@ -71,6 +73,7 @@ def evaluate(
         cache: where decoded clips are kept.
         workers: decoding processes; None chooses by device.
         compile: compile the model first.
+        keep_tokens: share of the patch tokens that the last block sees, as `AST.merge_tokens`.
         pad: with False, clips shorter than the model's input run at their own length, in batches of
             the same number of patches.
         vectors: give what the head receives of each clip, too.
@@ -78,7 +81,7 @@ def evaluate(
     Raises:
         FileNotFoundError, ValueError: the model or the data cannot be read, or do not fit.
     """
-    trained = load_trained(model, device, precision, compile)
+    trained = load_trained(model, device, precision, compile, keep_tokens)
     selection = select(trained, data, corpus, fold, split)
     return score(trained, selection, skip_unreadable, cache, workers, pad, vectors)
 
@@ -128,6 +131,7 @@ def score(
         unreadable,
         torch.stack(collected) if collected else None,
         pad,
+        trained.keep_tokens,
     )
 
 

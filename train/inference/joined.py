@@ -157,6 +157,7 @@ def joined_scores(
     split: str | None = None,
     precision: str = "fp32",
     device: str = "auto",
+    keep_tokens: float = 1.0,
     cache: ClipCache | None = None,
 ) -> tuple[Selection, dict[str, JoinedScores]]:
     """Join the clips that `evaluate` would score, and score the model's timeline of them.
@@ -171,7 +172,7 @@ def joined_scores(
     Raises:
         FileNotFoundError, ValueError: as `evaluate` and `join_clips`.
     """
-    trained = load_trained(model, device, precision)
+    trained = load_trained(model, device, precision, keep_tokens=keep_tokens)
     selection = select(trained, data, corpus, fold, split)
     classifier = trained.classifier
     rate = classifier.frontend.config.sample_rate

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 import weights
-from ast_model import AudioClassifier
+from ast_model import AST, AudioClassifier
 from ast_model.quantise import quantise
+from ast_model.token_merging import require_share
 from train.device import (
     choose_device,
     choose_precision,
@@ -42,31 +43,42 @@ def find_model(source: str | Path) -> tuple[Path, Path | None]:
 
 
 def load_model(
-    source: str | Path, device: str = "auto", precision: str = "fp32", compile: bool = False
+    source: str | Path,
+    device: str = "auto",
+    precision: str = "fp32",
+    compile: bool = False,
+    keep_tokens: float = 1.0,
 ) -> tuple[AudioClassifier, str]:
     """A classifier that is ready to run, and the precision to run it in, as `autocast` takes it.
 
     What was loaded is logged in a line: where from, how large, of a run which epoch, on which
-    device and in which precision it runs.
+    device, in which precision and on how many tokens it runs.
 
     Args:
         source: what `weights.load` takes.
         device: auto (GPU where there is one), cpu, cuda or cuda:N.
         precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
         compile: compile the model.
+        keep_tokens: share of the patch tokens that the last block sees, as `AST.merge_tokens`.
 
     Raises:
         FileNotFoundError, ValueError: the model cannot be read, or there is no such device or
-            compiler, or the device does not compute in this precision.
+            compiler, or the device does not compute in this precision, or tokens cannot merge so.
     """
+    require_share(keep_tokens)
     device = choose_device(device)
     precision = choose_precision(precision, device)
     if compile:
         require_compiler(precision)
     path, run = find_model(source)
     classifier = weights.load(path, device=device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    logger.info(f"model {_described(source, path, run, classifier)}; {name}, {precision}")
+    running = [torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU", precision]
+    if keep_tokens < 1:
+        if not isinstance(classifier.model, AST):
+            raise ValueError(f"{source} is no AST: it has no patches to merge; keep all tokens")
+        classifier.model.merge_tokens(keep_tokens)
+        running.append(f"patches merge to {keep_tokens:.0%}")
+    logger.info(f"model {_described(source, path, run, classifier)}; {', '.join(running)}")
     if precision == "int8":
         quantise(classifier.model)
     round_weights(classifier.model, precision)

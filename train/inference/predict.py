@@ -52,6 +52,7 @@ def predict(
     precision: str = "fp32",
     device: str = "auto",
     compile: bool = False,
+    keep_tokens: float = 1.0,
 ) -> Iterator[Prediction]:
     """What a model hears in recordings of any length, one recording after the other.
 
@@ -76,6 +77,7 @@ def predict(
         precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
         device: auto (GPU where there is one), cpu, cuda or cuda:N.
         compile: compile the model first.
+        keep_tokens: share of the patch tokens that the last block sees, as `AST.merge_tokens`.
 
     Raises:
         FileNotFoundError, ValueError: the model or a recording cannot be read, or an argument is
@@ -84,7 +86,7 @@ def predict(
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
     paths = find_recordings(files)  # before a model is fetched
-    classifier, precision = load_model(model, device, precision, compile)
+    classifier, precision = load_model(model, device, precision, compile, keep_tokens)
     window = classifier.window_size / classifier.frontend.config.sample_rate
     if hop is not None and not 0 < hop <= window:
         raise ValueError(f"hop {hop} s is not in (0, {window:g}] s, the model's window")

@@ -32,6 +32,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "fold": selection.fold,
         "clips": len(selection.clips),
         "pad": evaluation.pad,
+        "keep_tokens": evaluation.keep_tokens,
         "unreadable": [str(path) for path in evaluation.unreadable],
         **evaluation.scores,
     }

@@ -24,6 +24,7 @@ class Trained:
     classifier: AudioClassifier
     run: RunRecord | None = None
     precision: str = "fp32"  # to run it in
+    keep_tokens: float = 1.0  # the share that the last block sees
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,17 @@ class Selection:
 
 
 def load_trained(
-    source: str | Path, device: str = "auto", precision: str = "fp32", compile: bool = False
+    source: str | Path,
+    device: str = "auto",
+    precision: str = "fp32",
+    compile: bool = False,
+    keep_tokens: float = 1.0,
 ) -> Trained:
     """A model as `load_model` gives it, with the record of its run."""
     path, run = find_model(source)
-    classifier, precision = load_model(path, device, precision, compile)
-    return Trained(str(source), classifier, read_run(run) if run else None, precision)
+    classifier, precision = load_model(path, device, precision, compile, keep_tokens)
+    record = read_run(run) if run else None
+    return Trained(str(source), classifier, record, precision, keep_tokens)
 
 
 def select(
