@@ -70,6 +70,19 @@ def test_waveforms_of_any_length_score_as_in_pytorch(classifier, file, batch, sa
 
 
 @torch.no_grad()
+def test_patches_merge_in_the_file_too(tmp_path):
+    classifier = tiny(pooling="patches")
+    whole = classifier.model(noise(3, FRAMES, 128))
+    classifier.model.merge_tokens(0.5)
+    export_onnx(classifier, tmp_path / "model.onnx", with_frontend=False)
+    for batch in (1, 3):
+        fbank = noise(batch, FRAMES, 128)
+        found = run(tmp_path / "model.onnx", fbank=fbank)
+        assert relative_error(found, classifier.model(fbank)) < 1e-5
+    assert relative_error(found, whole) > 1e-3
+
+
+@torch.no_grad()
 def test_silence_and_full_scale_score_as_in_pytorch(classifier, file):
     for waveform in (torch.zeros(2, 8_000), noise(2, 8_000).sign(), torch.ones(2, 8_000)):
         assert relative_error(run(file, waveform=waveform), classifier(waveform)) < 1e-4
