@@ -57,7 +57,7 @@ class Start:
 
 
 PRETRAINED = Start(16, 5e-5, 0.75, steps=1000, epochs=(5, 30))
-SCRATCH = Start(32, 5e-4, 1.0, steps=2000, epochs=(30, 80))
+SCRATCH = Start(32, 5e-4, 1.0, steps=1600, epochs=(30, 80))
 
 
 def is_pretrained(recipe: Recipe) -> bool:

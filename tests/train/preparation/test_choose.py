@@ -91,7 +91,7 @@ def test_batches_are_smaller_where_an_epoch_would_have_few_steps(recipe, num_cli
 @pytest.mark.parametrize(
     ("recipe", "num_clips", "number"),
     [
-        (FROM_SCRATCH, 1600, 40),  # 50 steps an epoch, 2000 in all
+        (FROM_SCRATCH, 1600, 32),  # 50 steps an epoch, 1600 in all
         (FROM_SCRATCH, 100, 80),
         (FROM_SCRATCH, 1_000_000, 30),
         (FINETUNE, 1600, 10),
