@@ -20,6 +20,9 @@ SILENT = 0.3  # probability of digital silence around a clip, instead of noise
 QUIETEST, LOUDEST = -90.0, -30.0  # level of the noise, in dB of full scale
 BELOW_CLIP = 15.0  # dB from the clip to the noise, at least
 STEEPEST = 2.0  # power of the noise falls with the frequency to at most this: 0 white, 2 brown
+BACKGROUND_NAMES = frozenset(
+    {"background", "background noise", "noise", "silence", "silent", "nothing"}
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class Placement:
         noise = irfft(spectrum.view(np.complex64)[:, 0], size)[: self.samples]
         noise *= 10 ** (level / 20) / np.sqrt(np.square(noise).mean())
         return torch.from_numpy(noise)
+
+
+def is_background(name: str) -> bool:
+    """Whether a class of this name is what lies between the sounds of a recording."""
+    return name.replace("_", " ").strip().lower() in BACKGROUND_NAMES
 
 
 def _lay(waveform: Tensor, start: int, canvas: Tensor) -> Tensor:

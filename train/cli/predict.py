@@ -113,7 +113,8 @@ def run(words: Sequence[str]) -> None:
             sys.stdout.flush()
     if options.out:
         kind = "json" if options.json else "csv"
-        print(f"wrote {options.out}: a .{kind} and a .png for each of {count} recordings")
+        which = "the recording" if count == 1 else f"each of {count} recordings"
+        print(f"wrote {options.out}: a .{kind} and a .png for {which}")
 
 
 def _check(options: PredictOptions) -> None:

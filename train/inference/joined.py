@@ -18,10 +18,12 @@ from torch import Tensor
 from ast_model.timeline import Timeline
 from data import Clips, load_audio
 from data.cache import ClipCache
+from data.placement import is_background
 from train.device import autocast
 from train.inference.selection import Selection, load_trained, select
 
 GAPS = (1.0, 3.0)  # silence between two clips, in windows of the model
+MOST_MISFITS = 20  # clips that are too long for what is left, before no more are tried
 THRESHOLD = 0.5  # least probability of what counts as heard
 BACKGROUNDS = {"silence": None, "noise at -50 dB": -50.0}
 
@@ -73,28 +75,29 @@ def join_clips(
         ValueError: there are no clips, or not even one fits.
     """
     generator = np.random.default_rng(seed)
-    pieces: list[Tensor] = []
-    events: list[Event] = []
-    samples, most = 0, round(seconds * sample_rate)
 
     def gap() -> Tensor:
         return torch.zeros(round(generator.uniform(*GAPS) * gap_seconds * sample_rate))
 
+    pieces, events = [gap()], []
+    samples, most, misfits = len(pieces[0]), round(seconds * sample_rate), 0
     for index in generator.permutation(len(clips)):
-        clip, before, after = clips[index], gap(), gap()
-        waveform = load(clip.path, sample_rate)
-        if samples + len(before) + len(waveform) + len(after) > most:
-            break
-        start = samples + len(before)
-        samples = start + len(waveform)
-        events.append(Event(start / sample_rate, samples / sample_rate, clip.targets))
-        pieces += [before, waveform]
+        waveform, after = load(clips[index].path, sample_rate), gap()
+        end = samples + len(waveform)
+        if end + len(after) > most:  # a shorter clip may fit
+            misfits += 1
+            if misfits == MOST_MISFITS:
+                break
+            continue
+        events.append(Event(samples / sample_rate, end / sample_rate, clips[index].targets))
+        pieces += [waveform, after]
+        samples = end + len(after)
     if not events:
         raise ValueError(
             f"{len(clips)} clips and {seconds:g} s make no joined recording: give clips, and more "
             "time than one clip with silence around it takes"
         )
-    joined = torch.cat([*pieces, after])
+    joined = torch.cat(pieces)
     if noise_db is not None:
         level = np.float32(10 ** (noise_db / 20))
         joined += torch.from_numpy(generator.standard_normal(len(joined), np.float32)) * level
@@ -107,7 +110,9 @@ def score_timeline(timeline: Timeline, events: Sequence[Event]) -> JoinedScores:
     A clip is named where its likeliest class is one of the clip's in the window that holds most of
     it (of equals, the one whose middle is nearest). For the event F1, a segment of the timeline at
     `THRESHOLD` is right if it overlaps a clip of its class that no earlier segment was matched to.
+    A class of background may be heard anywhere: it is neither right nor wrong.
     """
+    sounds = sound_classes(timeline.classes)
     starts, ends = timeline.starts.numpy(), timeline.ends.numpy()
     probabilities = timeline.probabilities.numpy()
     touched = np.zeros(len(starts), dtype=bool)
@@ -118,7 +123,7 @@ def score_timeline(timeline: Timeline, events: Sequence[Event]) -> JoinedScores:
         distance = np.abs((starts + ends) - (event.start + event.end))
         window = np.lexsort((distance, -overlap.round(6)))[0]
         named += int(probabilities[window].argmax()) in event.targets
-    silence = probabilities[~touched].max(axis=1, initial=0.0)
+    silence = probabilities[~touched][:, sounds].max(axis=1, initial=0.0)
     return JoinedScores(
         seconds=float(ends[-1]),
         events=len(events),
@@ -130,14 +135,20 @@ def score_timeline(timeline: Timeline, events: Sequence[Event]) -> JoinedScores:
     )
 
 
+def sound_classes(classes: Sequence[str]) -> list[int]:
+    """Which classes are no background."""
+    return [index for index, name in enumerate(classes) if not is_background(name)]
+
+
 def _event_f1(timeline: Timeline, events: Sequence[Event]) -> float:
     missing = [
         (event.start, event.end, timeline.classes[target])
         for event in events
         for target in event.targets
+        if not is_background(timeline.classes[target])
     ]
     expected, right = len(missing), 0
-    segments = timeline.segments(THRESHOLD)
+    segments = [each for each in timeline.segments(THRESHOLD) if not is_background(each[2])]
     for start, end, name, _ in segments:
         for event in missing:
             if event[2] == name and event[0] < end and start < event[1]:
@@ -162,6 +173,8 @@ def joined_scores(
 ) -> tuple[Selection, dict[str, JoinedScores]]:
     """Join the clips that `evaluate` would score, and score the model's timeline of them.
 
+    Without clips of no class or of background alone.
+
     Args:
         minutes: of the joined recording, at most.
         Others: as in `evaluate`.
@@ -178,9 +191,11 @@ def joined_scores(
     rate = classifier.frontend.config.sample_rate
     window = classifier.window_size / rate
     load = cache.load if cache else load_audio
+    sounds = set(sound_classes(classifier.classes))
+    clips = Clips.of(clip for clip in selection.clips if sounds & set(clip.targets))
     scores = {}
     for name, level in BACKGROUNDS.items():
-        joined, events = join_clips(selection.clips, load, rate, 60 * minutes, window, level)
+        joined, events = join_clips(clips, load, rate, 60 * minutes, window, level)
         with autocast(next(classifier.parameters()).device, trained.precision):
             scores[name] = score_timeline(classifier.timeline(joined), events)
     return selection, scores

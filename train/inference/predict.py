@@ -218,7 +218,7 @@ class Predictor:
     def _saving(self) -> str:
         """The time without padding, and an estimate of it with padding: a few clips run again."""
         if not self.unpadded:
-            return "no padding: no recording was shorter than the model's input: nothing was saved"
+            return "no padding: no recording was shorter than the model's input: no time was saved"
         batch = self.unpadded_batch[: max(1, self.unpadded // MEASURED_PADDED)]
         start = time.perf_counter()
         self._probabilities(batch, pad=True)

@@ -19,6 +19,7 @@ import numpy as np
 
 from data import Clips
 from data.cache import ClipCache
+from data.placement import is_background
 from train.preparation.measure import SAMPLED_CLIPS, clip_frames, sampled_statistics, seconds_of
 from train.recipe import Recipe
 from train.run.folder import RECIPE, read_recipe
@@ -31,9 +32,6 @@ LEAST_BATCH = 8
 STEPS_FOR_MIXUP = 1000  # mixup slows learning, and pays only where a run is long enough to overfit
 MASKED = 5  # a time mask hides at most a fifth of a clip
 BACKGROUND = 0.15  # of the training examples
-NAMES_OF_BACKGROUND = frozenset(
-    {"background", "background noise", "background_noise", "noise", "silence", "silent", "nothing"}
-)
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +88,7 @@ def stride(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
     """From random weights no overlap: the published gain of overlap is small."""
     if is_pretrained(recipe) or recipe.model != "ast":
         return Choice({}, "")
-    return Choice({"stride": recipe.patch}, "patches side by side are fewest")
+    return Choice({"stride": recipe.patch}, "patches that do not overlap are fewest")
 
 
 def input_length(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
@@ -122,8 +120,8 @@ def epochs(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
     kind = "pretrained" if is_pretrained(recipe) else "random"
     return Choice(
         {"epochs": number},
-        f"{number * an_epoch} steps; {kind} weights want about {start.steps}, "
-        f"in {fewest} to {most} epochs",
+        f"{number * an_epoch} steps; {kind} weights want about {start.steps}, but at least "
+        f"{fewest} epochs and at most {most}",
     )
 
 
@@ -179,7 +177,7 @@ def background(recipe: Recipe, classes: Sequence[str]) -> Choice:
     """Some examples of no class, unless silence or noise is a class itself."""
     if recipe.placement != "random":
         return Choice({"background_rate": 0.0}, "every clip lies at the start of the input")
-    own = [name for name in classes if name.strip("_ ").lower() in NAMES_OF_BACKGROUND]
+    own = [name for name in classes if is_background(name)]
     if own:
         return Choice({"background_rate": 0.0}, f"background is a class of these data: {own[0]}")
     return Choice(

@@ -86,11 +86,10 @@ def preflight(
 def input_fit(recipe: Recipe, frames: np.ndarray) -> str:
     """How the recipe's input fits clips of so many frames (clips,), in a line."""
     suggested = input_length(recipe, frames, len(frames)).values["num_frames"]
-    around = "padding" if recipe.placement == "start" else "background"
     line = (
         f"input of {recipe.num_frames} frames ({seconds_of(recipe.num_frames):.2f} s): "
         f"{(frames <= recipe.num_frames).mean():.0%} of the training clips fit in, "
-        f"{padding(recipe, frames):.0%} of it is {around}"
+        f"{padding(recipe, frames):.0%} of it is {around(recipe)}"
     )
     if suggested == recipe.num_frames:
         return line
@@ -120,7 +119,7 @@ def misfits(recipe: Recipe, frames: np.ndarray) -> list[str]:
     padded = padding(recipe, frames)
     if padded > MOST_PADDING:
         length = input_length(recipe, frames, len(frames)).values["num_frames"]
-        found.append(f"{padded:.0%} of the input is padding: use --num-frames {length}")
+        found.append(f"{padded:.0%} of the input is {around(recipe)}: use --num-frames {length}")
     steps = recipe.epochs * -(-len(frames) // recipe.batch_size)
     if steps < FEWEST_STEPS:
         found.append(
@@ -128,6 +127,11 @@ def misfits(recipe: Recipe, frames: np.ndarray) -> list[str]:
             "--batch-size"
         )
     return found
+
+
+def around(recipe: Recipe) -> str:
+    """What the part of the input is that a clip does not fill, in a word."""
+    return "padding" if recipe.placement == "start" else "background"
 
 
 def padding(recipe: Recipe, frames: np.ndarray) -> float:

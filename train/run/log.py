@@ -338,6 +338,7 @@ def _description(run: Run, state: TrainState) -> str:
     test = f", {len(splits.test)} test" if splits.test else ""
     which = "" if splits.validation_name == "validation" else f" ({splits.validation_name})"
     resumed = f"; resuming after epoch {state.epoch}" if state.epoch else ""
+    resumed = "; finished before, nothing is left to train" if state.finished else resumed
     return (
         f"{run.recipe.name}: {kind}, {parameters:,} parameters{frozen}; {len(splits.train)} "
         f"training clips, {len(splits.validation)} validation{which}{test}; "

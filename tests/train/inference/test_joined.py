@@ -8,6 +8,7 @@ import torch
 from ast_model import Timeline
 from data import folder
 from data.audio import load_audio
+from train.inference import joined
 from train.inference.joined import (
     GAPS,
     Event,
@@ -68,6 +69,18 @@ def test_no_clips_or_no_time_is_one_line(manifest):
         join_clips(manifest.clips, load_audio, 16_000, 0.1, 0.25)
 
 
+def test_a_clip_that_is_too_long_does_not_end_the_recording(manifest):
+    def load(path, rate):
+        waveform = load_audio(path, rate)
+        return torch.ones(20 * rate) if path == first else waveform
+
+    order = np.random.default_rng(0)
+    order.uniform()
+    first = manifest.clips[int(order.permutation(10)[0])].path
+    _, events = join_clips(manifest.clips, load, 16_000, 15.0, 0.25)
+    assert len(events) == 9
+
+
 EVENTS = [Event(1.0, 2.0, (0,)), Event(4.0, 5.0, (1,))]
 
 
@@ -97,6 +110,15 @@ def test_a_wrong_name_a_false_alarm_and_a_miss_cost():
     assert (unsure.named, unsure.event_f1) == (1.0, 2 * 1 / (2 + 1))
 
 
+def test_a_class_of_background_may_be_heard_in_silence():
+    starts = torch.arange(4, dtype=torch.float64)
+    rows = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [1.0, 0.0]])
+    heard = Timeline(starts, starts + 1, rows, ("_background_noise_", "dog"), False)
+    scores = score_timeline(heard, [Event(1.0, 2.0, (1,))])
+    assert (scores.named, scores.event_f1, scores.silence_heard) == (1.0, 1.0, 0.0)
+    assert scores.silence_highest == pytest.approx(0.4)
+
+
 def test_a_clip_is_named_by_the_window_that_holds_most_of_it():
     starts = torch.tensor([0.0, 0.5, 1.0, 1.5], dtype=torch.float64)
     rows = torch.tensor([QUIET, RAIN, DOG, RAIN])
@@ -105,10 +127,20 @@ def test_a_clip_is_named_by_the_window_that_holds_most_of_it():
     assert score_timeline(overlapping, [Event(0.6, 1.4, (0,))]).named == 0.0
 
 
-def test_a_model_is_scored_over_silence_and_over_noise(run_folder, corpus_folder):
+def test_a_model_is_scored_over_silence_and_over_noise(run_folder, corpus_folder, monkeypatch):
+    levels, original = [], joined.join_clips
+
+    def join(*arguments):
+        waveform, events = original(*arguments)
+        before = waveform[: round(events[0].start * 16_000)]
+        levels.append(before.square().mean().item())
+        return waveform, events
+
+    monkeypatch.setattr(joined, "join_clips", join)
     selection, scores = joined_scores(run_folder, corpus_folder, minutes=1, device="cpu")
     assert selection.name == "fold 2"
     assert list(scores) == ["silence", "noise at -50 dB"]
+    assert levels == [0, pytest.approx(1e-5, rel=0.1)]
     for found in scores.values():
         assert 0 < found.seconds <= 60 and found.events > 0 and found.silent_windows > 0
         assert 0 <= found.named <= 1 and 0 <= found.silence_highest <= 1

@@ -31,7 +31,7 @@ def test_a_recipe_that_fits_is_not_warned_about():
     [
         ({"layer_decay": 0.75}, "layer_decay 0.75 keeps lower blocks near where they start"),
         ({"time_mask": 81}, "a time mask of up to 81 frames .*use --time-mask 16"),
-        ({"num_frames": 164}, "51% of the input is padding: use --num-frames 80"),
+        ({"num_frames": 164}, "51% of the input is background: use --num-frames 80"),
         ({"epochs": 9}, "90 optimiser steps are few"),
         ({"from_data": frozenset({"epochs"})}, "from_scratch is trained as it stands"),
     ],
