@@ -262,7 +262,8 @@ def train_rank(folder: Path, rank: int, processes: int, port: int) -> Row:
     named |= {"LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "localhost"}
     os.environ.update({name: str(value) for name, value in named.items()})
     torch.set_num_threads(1)
-    recipe = replace(RECIPES["demo"], corpus="folder", num_frames=16, epochs=1, warmup_epochs=0.0)
+    short = {"num_frames": 16, "time_mask": 4, "time_shift_frames": 0}
+    recipe = replace(RECIPES["demo"], corpus="folder", epochs=1, warmup_epochs=0.0, **short)
     cache = ClipCache(folder / "cache")
     with timed() as row, process_group():
         train(recipe, open_corpus("folder", folder / "clips"), folder / "run", cache=cache)
