@@ -110,19 +110,16 @@ def audit(
         *([] if skip_unreadable else lost),
         *_short_clips(clips, seconds),
         *_untrained_classes(manifest, training),
-        *_duplicates(training, evaluation, *np.split(files, [num_trained]), kept),
+        *_trained_on(training, evaluation, files, kept),
     ]
     measured = measure(training) if measure and not errors else None
-    num_validated = num_trained + counts[1]
     levels = _levels(training, files, load, sample_rate, kept) if load and not errors else []
     notes = [
         *(lost if skip_unreadable else []),
         *_small_classes(manifest, training),
         *_unmeasured_classes(manifest, training, evaluation),
         *_clips_of_no_class(clips),
-        *_validated_tests(
-            clips[num_trained:num_validated], clips[num_validated:], files[num_trained:], kept
-        ),
+        *_validated_on(evaluation[: counts[1]], evaluation[counts[1] :], files[num_trained:], kept),
         *_shared_groups(training, evaluation),
         *_low_rates(headers, sample_rate),
         *_near_silent(levels),
@@ -192,34 +189,43 @@ def _classes_of(clips: Clips) -> set[int]:
     return set(np.unique(clips.targets()[0]).tolist())
 
 
-def _duplicates(
-    training: Clips,
-    evaluation: Clips,
-    training_files: np.ndarray,
-    evaluation_files: np.ndarray,
-    kept: Path | None,
+def _trained_on(
+    training: Clips, evaluation: Clips, files: np.ndarray, kept: Path | None
 ) -> list[str]:
-    pairs = equal_files(evaluation, training, evaluation_files, training_files, kept)
-    if not pairs:
-        return []
-    return [
-        f"{len(pairs)} validation and test clips are trained on as well, the first is "
-        f"{pairs[0][0]} = {pairs[0][1]}: a score on them shows memory, not skill; remove them from "
-        "one split"
-    ]
+    return _in_both(
+        training,
+        evaluation,
+        files,
+        kept,
+        "validation and test clips are trained on as well",
+        "a score on them shows memory, not skill",
+    )
 
 
-def _validated_tests(
+def _validated_on(
     validation: Clips, test: Clips, files: np.ndarray, kept: Path | None
 ) -> list[str]:
-    """Args: files: of the validation clips, then of the test clips."""
-    of_validation, of_test = np.split(files, [len(validation)])
-    pairs = equal_files(test, validation, of_test, of_validation, kept)
+    return _in_both(
+        validation,
+        test,
+        files,
+        kept,
+        "test clips are validation clips as well",
+        "the score of the best epoch on them flatters",
+    )
+
+
+def _in_both(
+    first: Clips, second: Clips, files: np.ndarray, kept: Path | None, found: str, reason: str
+) -> list[str]:
+    """Clips of the second split whose file's content is in the first; `files` are of both."""
+    of_first, of_second = np.split(files, [len(first)])
+    pairs = equal_files(second, first, of_second, of_first, kept)
     if not pairs:
         return []
+    clip, same = pairs[0]
     return [
-        f"{len(pairs)} test clips are validation clips as well, the first is {pairs[0][0]} = "
-        f"{pairs[0][1]}: the score of the best epoch on them flatters; remove them from one split"
+        f"{len(pairs)} {found}, the first is {clip} = {same}: {reason}; remove them from one split"
     ]
 
 

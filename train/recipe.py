@@ -316,6 +316,7 @@ class Recipe(
         span |= "epochs" in self.from_data
         self._require("average_epochs", span, f"(0, 0) or within 1 to {self.epochs}")
         placed = self.placement == "random" or not self.background_rate
+        placed |= "background_rate" in self.from_data
         self._require("background_rate", placed, "0 unless placement is random")
         both = self.warmup_epochs and self.warmup_steps
         if both and "warmup_epochs" not in self.from_data:

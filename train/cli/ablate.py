@@ -27,8 +27,8 @@ from train.cli.train import RUNS
 from train.experiments.run_table import (
     check_folders,
     choose_rows,
-    chosen_before,
     plan_runs,
+    rows_chosen_before,
     run_table,
 )
 from train.experiments.table_report import write_report
@@ -95,7 +95,7 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(f"--seed {recipe.seed} is one run's seed; a table has --seeds")
     table = table.select(options.rows, options.reference).with_checkpoint(options.checkpoint)
     out = options.out or RUNS / "ablate" / table.name
-    recipes = chosen_before(table.recipes(recipe), out)
+    recipes = rows_chosen_before(table.recipes(recipe), out)
     if not options.report:
         if options.data is None:
             raise ValueError("training needs --data FOLDER; without it, there is --report")

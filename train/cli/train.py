@@ -31,7 +31,7 @@ from train.distributed import main_process_first, on_main_process
 from train.loop import train
 from train.preparation.choose import choose, chosen_before
 from train.recipe import Recipe
-from train.run.folder import read_results
+from train.run.folder import RECIPE, read_results
 
 RUNS = Path("runs")
 
@@ -92,8 +92,8 @@ def chosen(
     """
 
     def choose_once() -> Recipe:
-        begun = (before for folder in folders if (before := chosen_before(recipe, folder)))
-        if before := next(begun, None):
+        begun = (chosen_before(recipe, folder / RECIPE) for folder in folders)
+        if before := next(filter(None, begun), None):
             return before
         clips = split_clips(manifest, fold, recipe.seed).train
         return choose(recipe, clips, cache, manifest.classes)

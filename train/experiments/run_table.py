@@ -12,7 +12,7 @@ from data.cache import ClipCache
 from data.files import write_json
 from data.splits import split_clips
 from train.loop import train
-from train.preparation.choose import choose
+from train.preparation.choose import choose, chosen_before
 from train.recipe import Recipe
 from train.run.folder import (
     RECIPE,
@@ -20,7 +20,6 @@ from train.run.folder import (
     RunRecord,
     find_runs,
     fingerprint,
-    read_recipe,
     read_run,
     recipe_differences,
 )
@@ -92,20 +91,16 @@ def check_folders(
         write_json(out / name / ROW, {"recipe": recipe.to_json(), "fold": None})
 
 
-def chosen_before(recipes: Mapping[str, Recipe], out: Path) -> dict[str, Recipe]:
+def rows_chosen_before(recipes: Mapping[str, Recipe], out: Path) -> dict[str, Recipe]:
     """The recipes of a table that was begun in `out`, with what their rows chose then.
 
     Of a new table, and of a new row, the recipe as it is.
     """
     if not out.is_dir() or not find_runs(out):
         return dict(recipes)
-    begun = {}
-    for name, recipe in recipes.items():
-        begun[name] = recipe
-        if recipe.from_data and (out / name / ROW).is_file():
-            stored, _ = read_recipe(out / name / ROW)
-            begun[name] = recipe.given(**{each: getattr(stored, each) for each in recipe.from_data})
-    return begun
+    return {
+        name: chosen_before(recipe, out / name / ROW) or recipe for name, recipe in recipes.items()
+    }
 
 
 @said_once()

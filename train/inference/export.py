@@ -92,15 +92,14 @@ def convert(
         "positions": positions,
     }
     requests = {name: value for name, value in asked.items() if value is not None}
-    if _is_image_model(source):
-        path, run = Path(source), None
-        _require_apart(path.resolve(), destination)
+    is_image_model = _is_image_model(source)
+    path, run = (Path(source), None) if is_image_model else find_model(source)
+    _require_apart((run or path).resolve(), destination)
+    if is_image_model:
         classifier = _from_image_model(str(source), requests, rgb_kernel, file, classes)
+    elif file or rgb_kernel != "mean":
+        raise ValueError(f"--file and --rgb-kernel are for models of timm; {path} is none")
     else:
-        path, run = find_model(source)
-        if file or rgb_kernel != "mean":
-            raise ValueError(f"--file and --rgb-kernel are for models of timm; {path} is none")
-        _require_apart((run or path).resolve(), destination)
         classifier = weights.load(path, **requests, heads=heads, classes=classes)
     if int8:
         clips = calibration_clips(calibrate, classifier)

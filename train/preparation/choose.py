@@ -22,7 +22,7 @@ from data.cache import ClipCache
 from data.placement import is_background
 from train.preparation.measure import SAMPLED_CLIPS, clip_frames, sampled_statistics, seconds_of
 from train.recipe import Recipe
-from train.run.folder import RECIPE, read_recipe
+from train.run.folder import read_recipe
 
 WHOLE_CLIPS = 95  # percent of the training clips that the input holds whole
 MOST_FRAMES = 1024  # 10.24 s, the input of the published models; the cost rises with its square
@@ -99,7 +99,7 @@ def input_length(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
     steps = min(max(math.ceil((wanted - patch) / step), 0), most)
     reason = f"{WHOLE_CLIPS} % of the training clips last at most {seconds_of(wanted):.2f} s"
     if wanted > MOST_FRAMES:
-        reason += "; of longer ones the beginning is heard"
+        reason += "; longer ones are cut to it"
     return Choice({"num_frames": patch + steps * step}, reason)
 
 
@@ -211,15 +211,15 @@ def choose(
         classes: their names, by which a class of background is known.
 
     Returns:
-        A recipe that leaves nothing to the data. Where no clip can be read, with the values that
-        it had: the audit stops such a run.
+        A recipe that leaves nothing to the data. Where no clip can be read, what follows from clips
+        is as it was: the audit stops such a run.
     """
     frames = clip_frames(clips, cache) if recipe.from_data else np.array([])
     if len(frames):
         recipe = _make(recipe, BEFORE_MEASURING, frames, len(clips))
         recipe = _apply(recipe, statistics(recipe, clips, cache))
         recipe = _make(recipe, AFTER_MEASURING, frames, len(clips))
-        recipe = _apply(recipe, background(recipe, classes))
+    recipe = _apply(recipe, background(recipe, classes))
     return replace(recipe, from_data=frozenset())
 
 
@@ -234,16 +234,15 @@ def statistics(recipe: Recipe, clips: Clips, cache: ClipCache | None) -> Choice:
     )
 
 
-def chosen_before(recipe: Recipe, folder: Path) -> Recipe | None:
-    """The recipe with what the run in a folder was begun with; None where there is no run.
+def chosen_before(recipe: Recipe, file: Path) -> Recipe | None:
+    """The recipe with what a run's or a row's file says was chosen; None where nothing was.
 
     A run that goes on does not choose anew. A field that was given stays as given.
     """
-    if not (folder / RECIPE).is_file():
+    if not recipe.from_data or not file.is_file():
         return None
-    stored, _ = read_recipe(folder / RECIPE)
-    values = {name: getattr(stored, name) for name in recipe.from_data}
-    return replace(recipe, **values, from_data=frozenset())
+    stored, _ = read_recipe(file)
+    return recipe.given(**{name: getattr(stored, name) for name in recipe.from_data})
 
 
 def _make(

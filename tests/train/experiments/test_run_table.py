@@ -19,8 +19,8 @@ from train.experiments.cost import Cost
 from train.experiments.run_table import (
     check_folders,
     choose_rows,
-    chosen_before,
     plan_runs,
+    rows_chosen_before,
     run_table,
 )
 from train.experiments.table import Row, Table
@@ -250,15 +250,17 @@ def test_rows_of_a_recipe_for_own_data_choose_once_with_what_they_give(manifest,
     out = tmp_path / "out"
     runs = plan_runs(recipes, out, [1], [0])
     check_folders(runs, recipes, out, manifest)
-    assert chosen_before(open_rows, out) == open_rows  # nothing was trained: chosen anew
+    assert rows_chosen_before(open_rows, out) == open_rows  # nothing was trained: chosen anew
     changed = replace(recipes["as-chosen"], mean=-3.25)  # other than the data would say
     write_json(out / "as-chosen" / "row.json", {"recipe": changed.to_json(), "fold": None})
     write_json(runs[0].folder / "recipe.json", {"recipe": changed.to_json(), "fold": 1})
-    begun = chosen_before(open_rows, out)
+    begun = rows_chosen_before(open_rows, out)
     assert begun == recipes | {"as-chosen": changed}
     assert choose_rows(begun, manifest) == begun
     later = OPEN.recipes(RECIPES["from_scratch"].given(epochs=3))
-    assert chosen_before(later, out)["as-chosen"].epochs == 3  # given, so refused as another recipe
+    assert (
+        rows_chosen_before(later, out)["as-chosen"].epochs == 3
+    )  # given, so refused as another recipe
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from train.preparation.measure import measure_statistics
 from train.recipe import Recipe
 from train.recipes import RECIPES
 from train.recipes.finetune import FINETUNE, FROM_SCRATCH
+from train.run.folder import RECIPE
 
 WORDS = np.array([30] * 5 + [44] * 90 + [120] * 5)  # frames: 95 of 100 words last 44 or less
 LONG = np.full(100, 498)
@@ -71,7 +72,7 @@ def test_the_longest_clips_do_not_decide_the_input_length():
 
 
 def test_of_clips_longer_than_the_longest_input_it_says_what_is_heard():
-    assert "the beginning is heard" in module.input_length(FINETUNE, np.full(9, 6000), 9).reason
+    assert "longer ones are cut" in module.input_length(FINETUNE, np.full(9, 6000), 9).reason
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,13 @@ def test_background_is_learnt_unless_it_is_a_class_or_clips_lie_at_the_start():
     assert rate(at_start, ["dog"]) == 0
 
 
+def test_clips_at_the_start_are_asked_for_with_one_option(clips):
+    recipe = choose(FROM_SCRATCH.given(placement="start"), clips)
+    assert (recipe.placement, recipe.background_rate) == ("start", 0.0)
+    with pytest.raises(ValueError, match="--background-rate is 0.2, must be 0 unless placement"):
+        FROM_SCRATCH.given(placement="start", background_rate=0.2)
+
+
 @pytest.fixture
 def clips(manifest):
     return split_clips(manifest, 1, seed=0).train
@@ -207,8 +215,10 @@ def test_without_a_readable_clip_nothing_is_chosen(clips, tmp_path):
 
 
 def test_a_run_that_goes_on_has_what_it_began_with_and_what_is_given_now(tmp_path):
-    assert chosen_before(FROM_SCRATCH, tmp_path) is None
+    assert chosen_before(FROM_SCRATCH, tmp_path / RECIPE) is None
     begun = replace(FROM_SCRATCH, num_frames=60, epochs=33, from_data=frozenset())
     write_json(tmp_path / "recipe.json", {"recipe": begun.to_json(), "fold": None})
-    assert chosen_before(FROM_SCRATCH, tmp_path) == begun
-    assert chosen_before(FROM_SCRATCH.given(epochs=4), tmp_path) == replace(begun, epochs=4)
+    assert chosen_before(FROM_SCRATCH, tmp_path / RECIPE) == begun
+    assert chosen_before(FROM_SCRATCH.given(epochs=4), tmp_path / RECIPE) == replace(
+        begun, epochs=4
+    )
