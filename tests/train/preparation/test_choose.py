@@ -158,7 +158,7 @@ def test_background_is_learnt_unless_it_is_a_class_or_clips_lie_at_the_start():
 def test_clips_at_the_start_are_asked_for_with_one_option(clips):
     recipe = choose(FROM_SCRATCH.given(placement="start"), clips)
     assert (recipe.placement, recipe.background_rate) == ("start", 0.0)
-    with pytest.raises(ValueError, match="--background-rate is 0.2, must be 0 unless placement"):
+    with pytest.raises(ValueError, match=r"--background-rate is 0\.2, must be 0 unless placement"):
         FROM_SCRATCH.given(placement="start", background_rate=0.2)
 
 
