@@ -258,9 +258,8 @@ def test_rows_of_a_recipe_for_own_data_choose_once_with_what_they_give(manifest,
     assert begun == recipes | {"as-chosen": changed}
     assert choose_rows(begun, manifest) == begun
     later = OPEN.recipes(RECIPES["from_scratch"].given(epochs=3))
-    assert (
-        rows_chosen_before(later, out)["as-chosen"].epochs == 3
-    )  # given, so refused as another recipe
+    # what is given stays, so that it is refused as another recipe
+    assert rows_chosen_before(later, out)["as-chosen"].epochs == 3
 
 
 @pytest.mark.parametrize(
