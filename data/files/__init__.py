@@ -1,6 +1,6 @@
 """Files: their names and paths, those from strangers read with limits, results written whole."""
 
-from data.files.json_files import read_json
+from data.files.json_files import json_field, read_json
 from data.files.paths import (
     AUDIO_SUFFIXES,
     TABLE_SUFFIXES,
@@ -28,6 +28,7 @@ __all__ = [
     "inner_parts",
     "is_audio",
     "is_leftover",
+    "json_field",
     "missing_files",
     "open_table",
     "read_json",

@@ -1,22 +1,148 @@
-"""JSON files: read with a message that names the file."""
+"""JSON files, from strangers too: read within limits; a message names the file and the field."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+MOST_BYTES = 2**24  # of a file of settings or scores; that of 527 classes has 30 kB
+MOST_DEPTH = 32  # objects and lists in one another; Python's own limit is some hundreds
+MOST_INTEGER = 2**64  # a seed has up to 64 bits
+SHOWN = 60  # characters of a value, in a message
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+MISSING = object()
+
+
+def read_json(
+    path: Path,
+    most_bytes: int = MOST_BYTES,
+    convert: Callable[[dict[str, Any]], Any] = lambda entry: entry,
+) -> dict[str, Any]:
+    """The object that a JSON file in UTF-8 holds.
+
+    Args:
+        path: the file.
+        most_bytes: a longer file is refused. The content may take thirty times the memory.
+        convert: what becomes of each object in the file, inner ones first: less memory than that
+            of millions of dictionaries.
 
     Raises:
-        ValueError: the file holds something else.
+        ValueError: the file is longer, no JSON, nested deeper than 32, or holds something else
+            than an object; a key twice in one object, NaN, a number that is infinite in
+            float64, or an integer of more than 64 bits.
+        OSError: it cannot be read.
     """
+    with path.open("rb") as file:
+        text = file.read(most_bytes + 1)
+    if len(text) > most_bytes:
+        raise ValueError(f"{path} has more than {most_bytes:,} bytes: it is not the file expected")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(
+            text.decode("utf-8-sig"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_integer,
+            object_pairs_hook=lambda pairs: convert(_without_repetition(pairs)),
+        )
+    except RecursionError:
+        raise _too_deep(path) from None
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a JSON object: it holds {type(content).__name__}")
+    _require_flat(path, content)
     return content
+
+
+def json_field(
+    content: dict[str, Any],
+    name: str,
+    kind: type,
+    source: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    default: Any = MISSING,
+) -> Any:
+    """A field of an object, of one type and in a range.
+
+    Args:
+        content: the object.
+        name: of the field.
+        kind: int, float (an integer will do, and becomes a float), str, bool, list or dict.
+        source: the file, in messages; of an inner object, with words that tell where it is.
+        low: the smallest number, the shortest text or list.
+        high: the largest or longest.
+        default: of a field that is missing; without one, it has to be there.
+
+    Raises:
+        ValueError: the field is missing, of another type or out of range.
+    """
+    value = content.get(name, default)
+    if value is MISSING:
+        raise ValueError(f"{source} lacks the field {name}: expected {_wanted(kind, low, high)}")
+    if name not in content:
+        return value
+    if kind is float and type(value) is int:
+        value = float(value)
+    size = value if isinstance(value, int | float) else len(value or ())
+    if type(value) is not kind or not low <= size <= high:
+        shown = f"{value!r:.{SHOWN}}"
+        raise ValueError(f"{source}: {name} is {shown}, expected {_wanted(kind, low, high)}")
+    return value
+
+
+def _wanted(kind: type, low: float, high: float) -> str:
+    bounds = [f"at least {low:,}"] * (low > -math.inf) + [f"at most {high:,}"] * (high < math.inf)
+    length = " of a length" if bounds and kind in (str, list, dict) else ""
+    return f"{KINDS[kind]}{length}{' ' if bounds else ''}{' and '.join(bounds)}"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {digits:.{SHOWN}} is too large")
+    return value
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > len(str(MOST_INTEGER)) or abs(int(digits)) > MOST_INTEGER:
+        raise ValueError(f"the integer {digits:.{SHOWN}} is too large")
+    return int(digits)
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r:.{SHOWN}} occurs twice in one object")
+    return entry
+
+
+def _require_flat(path: Path, content: dict[str, Any]) -> None:
+    level: list[Any] = [content]
+    for _ in range(MOST_DEPTH):
+        parents = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [child for each in parents for child in each if isinstance(child, dict | list)]
+        if not level:
+            return
+    raise _too_deep(path)
+
+
+def _too_deep(path: Path) -> ValueError:
+    return ValueError(f"{path} nests objects and lists deeper than {MOST_DEPTH}: it is damaged")
