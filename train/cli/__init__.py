@@ -9,15 +9,13 @@ from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
 
+from train.cli.process import set_up
 from train.cli.spelling import did_you_mean
 from train.cli.terminal import describe, is_users_mistake, logging_to_terminal, without_reader
 
 PROGRAM = "ast-audio"
 
-# OpenMP's threads spin while they wait for each other, which costs training more than half of its
-# speed where another process needs a core. After fewer turns they sleep, at little or no cost on
-# idle cores (tests/benchmarks/bench_busy.py). It is read once, when PyTorch is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+PROCESS_SETTINGS = set_up()
 
 COMMANDS = {
     "download": "fetch a data set and unpack it",
@@ -51,7 +49,8 @@ The Audio Spectrogram Transformer: train, evaluate, use.
 commands:
 {LISTED}
 
-`{PROGRAM} COMMAND --help` explains a command; --debug prints the traceback of an error;
+`{PROGRAM} COMMAND --help` explains a command; --debug prints the traceback of an error, and what
+the program set of its process for speed;
 `{PROGRAM} --version` is for reports.
 """
 
@@ -69,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if debug and PROCESS_SETTINGS:
+        print(f"{PROGRAM}: {'; '.join(PROCESS_SETTINGS)}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):  # a terminal may know fewer characters than a file name
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from train.cli import COMMANDS, main
+from train.cli.process import CHOSEN_BY_USER
 from train.experiments.runs import RunSummary
 
 
@@ -210,3 +212,33 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch, 
     words = [sys.executable, "-c", code]
     result = subprocess.run(words, capture_output=True, text=True, check=True)
     assert result.stdout.split() == [set_to, "False"]
+
+
+def page_faults_of_large_tensors(setting: dict[str, str]) -> int:
+    """Of 20 tensors of 64 MB, one after the other, once the program is imported."""
+    code = """
+import resource, train.cli, torch
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+for _ in range(20): torch.ones(2**24).add_(1)
+print(faults() - before)
+"""
+    words = [sys.executable, "-c", code]
+    environment = {k: v for k, v in os.environ.items() if k not in CHOSEN_BY_USER} | setting
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    return int(result.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_kept_unless_the_user_says_otherwise():
+    by_user = page_faults_of_large_tensors({"MALLOC_MMAP_THRESHOLD_": "131072"})
+    assert by_user > 20 * 1000  # each time 16,384 pages of 4 KiB, or fewer larger ones
+    assert page_faults_of_large_tensors({}) < by_user / 2
+
+
+def test_debug_says_what_was_set_of_the_process(monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    words = [sys.executable, "-m", "train", "--version", "--debug"]
+    result = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "GOMP_SPINCOUNT=10000" in result.stderr
+    assert "ast-audio" in result.stdout
