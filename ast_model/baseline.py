@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
+
+from ast_model.config import MOST, require_integer
+
+TIMM_NAME = re.compile(r"\w{1,100}(\.[\w-]{1,100})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -17,12 +22,25 @@ class BaselineConfig:
         num_classes: outputs of the model.
         num_frames: length of the input, 10 ms a frame.
         num_mel_bins: height of the input.
+
+    Raises:
+        ValueError: a field is out of range; or the name is not one of timm's own, such as
+            `hf-hub:owner/model` or `local-dir:folder`, where timm would look elsewhere.
     """
 
     name: str
     num_classes: int
     num_frames: int
     num_mel_bins: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not TIMM_NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name {self.name!r:.60} is not that of a model in timm, such as "
+                "tf_efficientnet_b3; models of a hub or a folder are not looked up"
+            )
+        for name in ("num_classes", "num_frames", "num_mel_bins"):
+            require_integer(name, getattr(self, name), 1, MOST[name])
 
 
 class Baseline(nn.Module):

@@ -19,6 +19,18 @@ POOLINGS = ("cls", "patches")
 PADDINGS = ("zeros", "silence")
 WINDOWS = ("hamming", "hanning", "povey", "blackman", "rectangular")
 
+MOST = {
+    "num_classes": 2**17,
+    "num_frames": 2**16,  # 11 minutes
+    "num_mel_bins": 1024,
+    "width": 2**14,
+    "depth": 256,
+    "heads": 1024,
+}
+"""Beyond what anybody trains; a file may not ask for any memory it likes."""
+MOST_TOKENS = 2**17
+SAMPLE_RATES = (1_000, 1_000_000)  # Hz
+
 
 @dataclass(frozen=True)
 class ASTConfig:
@@ -72,15 +84,19 @@ class ASTConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "patch", _pair("patch", self.patch))
         object.__setattr__(self, "stride", _pair("stride", self.stride))
-        for name in ("num_classes", "num_frames", "num_mel_bins", "width", "depth", "heads"):
-            _require_positive_integer(name, getattr(self, name))
+        for name, most in MOST.items():
+            require_integer(name, getattr(self, name), 1, most)
+        for name in ("distilled", "gradient_checkpointing"):
+            _require_bool(name, getattr(self, name))
         if self.width % self.heads:
             raise ValueError(f"width {self.width} cannot be split over {self.heads} heads evenly")
         if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling {self.pooling!r} is unknown; use one of {POOLINGS}")
+            raise ValueError(f"pooling {self.pooling!r:.60} is unknown; use one of {POOLINGS}")
         for name in ("dropout", "drop_path"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is not in [0, 1)")
+            require_number(name, getattr(self, name), 0, 1, below=True)
+        for name in ("layer_norm_eps", "head_layer_norm_eps"):
+            require_number(name, getattr(self, name), 1e-30, 1)
+        require_number("mlp_ratio", self.mlp_ratio, 1 / self.width, 64)
         for axis, size, patch in (
             ("num_mel_bins", self.num_mel_bins, self.patch[0]),
             ("num_frames", self.num_frames, self.patch[1]),
@@ -90,6 +106,11 @@ class ASTConfig:
                     f"{axis} {size} is smaller than one patch of {patch}; "
                     f"use {axis} >= {patch} or a smaller patch"
                 )
+        if self.num_tokens > MOST_TOKENS:
+            raise ValueError(
+                f"num_tokens {self.num_tokens:,} is more than {MOST_TOKENS:,}, the grid of "
+                f"{self.grid[0]} x {self.grid[1]} patches: use fewer frames or a larger stride"
+            )
         object.__setattr__(self, "patchout", _patchout(self.patchout, self.grid))
 
     @classmethod
@@ -161,39 +182,56 @@ class FrontendConfig:
     padded_share: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "num_mel_bins", "sample_rate"):
-            _require_positive_integer(name, getattr(self, name))
+        require_integer("num_frames", self.num_frames, 1, MOST["num_frames"])
+        require_integer("num_mel_bins", self.num_mel_bins, 4, MOST["num_mel_bins"])
+        require_integer("sample_rate", self.sample_rate, *SAMPLE_RATES)
         if self.window not in WINDOWS:
-            raise ValueError(f"window {self.window!r} is unknown; use one of {', '.join(WINDOWS)}")
+            known = ", ".join(WINDOWS)
+            raise ValueError(f"window {self.window!r:.60} is unknown; use one of {known}")
         if self.padding not in PADDINGS:
-            raise ValueError(f"padding {self.padding!r} is unknown; use one of {PADDINGS}")
-        if not 0 <= self.padded_share <= 1:
-            raise ValueError(f"padded_share {self.padded_share} is not a share, in [0, 1]")
-        if not self.std > 0:
+            raise ValueError(f"padding {self.padding!r:.60} is unknown; use one of {PADDINGS}")
+        require_number("padded_share", self.padded_share, 0, 1)
+        require_number("mean", self.mean, -1e4, 1e4)
+        if self.std == 0:
             raise ValueError(f"std {self.std} is not positive; measure it with `ast-audio stats`")
+        require_number("std", self.std, 1e-4, 1e4)
+
+
+def require_integer(name: str, value: Any, low: int, high: int) -> None:
+    """ValueError unless a field is an integer in a range."""
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} {value!r:.60} is not an integer from {low:,} to {high:,}")
+
+
+def require_number(name: str, value: Any, low: float, high: float, below: bool = False) -> None:
+    """ValueError unless a field is a finite number in a range; with `below`, it is below `high`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (below and value == high):
+        end = ")" if below else "]"
+        raise ValueError(f"{name} {value!r:.60} is not a number in [{low:g}, {high:g}{end}")
+
+
+def _require_bool(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} {value!r:.60} is neither true nor false")
 
 
 def _pair(name: str, value: Any) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
     if len(pair) != 2:
-        raise ValueError(f"{name} {value!r} must be one number or (frequency, time)")
+        raise ValueError(f"{name} {value!r:.60} must be one number or (frequency, time)")
     for size in pair:
-        _require_positive_integer(name, size)
+        require_integer(name, size, 1, MOST["num_frames"])
     return pair
 
 
 def _patchout(value: Any, grid: tuple[int, int]) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, list | tuple) else (value,)
     if len(pair) != 2 or any(type(count) is not int for count in pair):
-        raise ValueError(f"patchout {value!r} must be (rows, columns), two integers")
+        raise ValueError(f"patchout {value!r:.60} must be (rows, columns), two integers")
     if not all(0 <= count < size for count, size in zip(pair, grid, strict=True)):
         raise ValueError(
             f"patchout {pair} does not fit the grid of {grid[0]} x {grid[1]} patches; "
             f"drop 0 to {grid[0] - 1} rows (frequency) and 0 to {grid[1] - 1} columns (time)"
         )
     return pair
-
-
-def _require_positive_integer(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} {value!r} is not a positive integer")

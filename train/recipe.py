@@ -32,6 +32,9 @@ WAVEFORM_AUGMENTATIONS = tuple(
 )
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
+MOST = 1_000_000_000  # of a count; beyond what anybody means
+MOST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Data:
@@ -299,6 +302,7 @@ class Recipe(
             _check_type(self.name, name, getattr(self, name), expected)
         for name in ("epochs", "batch_size", "grad_accumulation_steps", "learning_rate"):
             self._require(name, getattr(self, name) > 0, "above 0")
+        self._require("betas", all(0 <= beta < 1 for beta in self.betas), "two in [0, 1)")
         rates = ("mixup_rate", "cutmix_rate", "background_rate")
         for name in (*rates, "label_smoothing", *WAVEFORM_AUGMENTATIONS):
             self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
@@ -396,8 +400,8 @@ class Recipe(
         unknown = sorted(content.keys() - _field_types().keys())
         if unknown:
             raise ValueError(
-                f"{source} has fields that no recipe has ({', '.join(unknown)}): a newer version "
-                "wrote it, or a name is misspelt"
+                f"{source} has fields that no recipe has ({', '.join(unknown):.80}): a newer "
+                "version wrote it, or a name is misspelt"
             )
         pairs = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
         try:
@@ -438,11 +442,16 @@ def _check_type(recipe: str, name: str, value: Any, expected: Any) -> None:
         fits = fits and all(_is_a(part, kind) for part, kind in zip(value, kinds, strict=True))
         wanted = f"({', '.join(kind.__name__ for kind in kinds)})"
     else:
-        fits, wanted = _is_a(value, expected), expected.__name__
+        most = MOST_SEED if name == "seed" else MOST
+        fits, wanted = _is_a(value, expected, most), expected.__name__
+        wanted += f" of at most {most:,}" if expected in (int, float) else ""
     if not fits:
-        raise ValueError(f"recipe {recipe}: {name} is {value!r}, must be {wanted}")
+        raise ValueError(f"recipe {recipe!s:.60}: {name} is {value!r:.60}, must be {wanted}")
 
 
-def _is_a(value: Any, kind: type) -> bool:
+def _is_a(value: Any, kind: type, most: int = MOST) -> bool:
+    """Whether a value is of a type, and finite and no larger than anybody means if a number."""
     accepted: type | types.UnionType = int | float if kind is float else kind
-    return isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        return False
+    return not isinstance(value, int | float) or abs(value) <= most  # NaN is not

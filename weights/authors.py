@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ast_model import ASTConfig, FrontendConfig
+from data.files import naming
 from weights.checkpoint import (
     AUDIOSET_CLASSES,
     STATISTICS,
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 IGNORABLE = r"v\.head(_dist)?\..*|mask_embed|[cg]predlayer\..*|p_input_[ft]dim"
 """ImageNet's heads, which timm left in the backbone, and what only SSAST's pretraining uses."""
 
+SIZES = ("p_input_tdim", "p_input_fdim")  # of a pretrained SSAST: frames and mel bins
 USUAL_FRAMES = (128, 512, 1024)  # the recipes of the authors' code
 USUAL_BINS = 128
 HEAD_WIDTH = 64  # of an attention head, in every DeiT and ViT that the authors start from
@@ -71,23 +73,27 @@ def read_authors(
     width, _, *patch = stored["v.patch_embed.proj.weight"].shape
     distilled = "v.dist_token" in stored
     with_head = "mlp_head.1.weight" in stored
-    pretext = "p_input_fdim" in stored
+    pretext = all(name in stored for name in SIZES)
     classes = len(stored["mlp_head.1.weight"]) if with_head else num_classes
     if classes is None:
         raise ValueError(
             f"{file} has no class head: give --num-classes (num_classes=) for a new one"
         )
-    config = ASTConfig(
-        num_classes=classes,
-        width=width,
-        depth=len({name.split(".")[2] for name in stored if name.startswith("v.blocks.")}),
-        heads=_heads(file, width, heads),
-        mlp_ratio=len(stored["v.blocks.0.mlp.fc1.weight"]) / width,
-        patch=tuple(patch),
-        distilled=distilled,
-        pooling=pooling or _pooling(file, tuple(patch), pretext),
+    sizes = {
+        "heads": _heads(file, width, heads),
+        "pooling": pooling or _pooling(file, tuple(patch), pretext),
         **_input(file, stored, tuple(patch), distilled, num_frames, stride, num_mel_bins),
-    )
+    }
+    with naming(file):
+        config = ASTConfig(
+            num_classes=classes,
+            width=width,
+            depth=len({name.split(".")[2] for name in stored if name.startswith("v.blocks.")}),
+            mlp_ratio=len(stored["v.blocks.0.mlp.fc1.weight"]) / width,
+            patch=tuple(patch),
+            distilled=distilled,
+            **sizes,
+        )
     state = collect(stored, config, authors_names, file, with_head, IGNORABLE)
     if not with_head:
         logger.warning(f"{file} has no head: a new one for {classes} classes")
@@ -98,7 +104,8 @@ def read_authors(
         f"normalisation, which the file does not tell: {corpus}'s, unless mean and std are given"
     )
     mean, std = STATISTICS[corpus]
-    frontend = FrontendConfig(config.num_frames, config.num_mel_bins, "hanning", mean, std)
+    with naming(file):
+        frontend = FrontendConfig(config.num_frames, config.num_mel_bins, "hanning", mean, std)
     is_speech_commands = with_head and classes == len(SPEECH_COMMANDS)
     names = SPEECH_COMMANDS if is_speech_commands else numbered_classes(classes)
     return Checkpoint(config, state, frontend, names, multi_label=classes == AUDIOSET_CLASSES)
@@ -116,15 +123,23 @@ def _require_backbone(file: Path, stored: Mapping[str, Tensor]) -> None:
     first = stored.get("v.blocks.0.mlp.fc1.weight")
     if kernel is None or positions is None or first is None:
         raise ValueError(
-            f"{file} is no AST or SSAST of the authors': it holds {', '.join(list(stored)[:5])}, "
-            "…; of a Hugging Face model give the folder, with config.json beside the weights"
+            f"{file} is no AST or SSAST of the authors': it holds "
+            f"{', '.join(list(stored)[:5]):.200}, …; of a Hugging Face model give the folder, "
+            "with config.json beside the weights"
         )
-    if kernel.dim() != 4 or kernel.shape[1] != 1 or positions.dim() != 3:
+    sound = kernel.dim() == 4 and kernel.shape[1] == 1 and positions.dim() == 3
+    if not sound or 0 in kernel.shape:
         raise ValueError(
             f"{file}: v.patch_embed.proj.weight has shape {tuple(kernel.shape)} and v.pos_embed "
             f"{tuple(positions.shape)}; expected (width, 1, height, width of a patch) and "
             "(1, tokens, width)"
         )
+    expected = {"v.blocks.0.mlp.fc1.weight": 2, "mlp_head.1.weight": 2, **dict.fromkeys(SIZES, 0)}
+    for name, axes in expected.items():
+        if name in stored and (stored[name].dim() != axes or 0 in stored[name].shape):
+            raise ValueError(
+                f"{file}: {name} has shape {tuple(stored[name].shape)}, expected {axes} axes"
+            )
 
 
 def _heads(file: Path, width: int, heads: int | None) -> int:
@@ -161,13 +176,14 @@ def _input(
     num_mel_bins: int | None,
 ) -> dict[str, int | Pair]:
     """Stride, frames and mel bins that the positions were trained for."""
-    if "p_input_fdim" in stored:
-        frames, bins = int(stored["p_input_tdim"]), int(stored["p_input_fdim"])
+    if all(name in stored for name in SIZES):
+        frames, bins = (int(stored[name]) for name in SIZES)
         return {"num_frames": frames, "num_mel_bins": bins, "stride": patch}
     patches = stored["v.pos_embed"].shape[1] - (2 if distilled else 1)
     bins = num_mel_bins or USUAL_BINS
     if num_frames and stride:
-        asked = ASTConfig(num_frames=num_frames, num_mel_bins=bins, stride=stride, patch=patch)
+        with naming(file):
+            asked = ASTConfig(num_frames=num_frames, num_mel_bins=bins, stride=stride, patch=patch)
         if asked.grid[0] * asked.grid[1] == patches:
             return {"num_frames": num_frames, "num_mel_bins": bins, "stride": stride}
     bins = USUAL_BINS
@@ -183,7 +199,7 @@ def _input(
         ]
         raise ValueError(
             f"{file} has {patches} patches of {patch[0]} x {patch[1]}, which at {bins} mel bins "
-            f"can be {' or '.join(shown) or 'no grid'}: give the stride, num_frames (and "
+            f"can be {' or '.join(shown) or 'no grid':.1000}: give the stride, num_frames (and "
             "num_mel_bins) that it was trained with; a model saved from that can be adapted"
         )
     return {"num_frames": usual[0][1], "num_mel_bins": bins, "stride": usual[0][0]}

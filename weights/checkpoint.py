@@ -25,6 +25,7 @@ STATISTICS = {
 """Mean and std of the log-mel values, from the authors' recipes."""
 
 AUDIOSET_CLASSES = 527
+MOST_NOTES = 5  # of classes that are renamed
 
 Positions = Literal["bilinear", "nearest", "reinit"]
 
@@ -47,12 +48,17 @@ def numbered_classes(count: int) -> tuple[str, ...]:
 
 def distinct(classes: Sequence[str], source: object) -> tuple[str, ...]:
     """The names of a file's classes; those that occur twice get their index, with a note."""
-    names: list[str] = []
+    names: dict[str, str] = {}  # from what a class is called to what the file calls it
     for index, name in enumerate(classes):
-        while name in names:
-            name = f"{name} ({index})"
-            logger.warning(f"{source}: class {index} has the name of another one: it is {name!r}")
-        names.append(name)
+        own = name
+        while own in names:
+            own = f"{own} ({index})"
+        names[own] = name
+    changed = [(index, own) for index, (own, name) in enumerate(names.items()) if own != name]
+    for index, own in changed[:MOST_NOTES]:
+        logger.warning(f"{source}: class {index} has the name of another one: it is {own!r:.100}")
+    if len(changed) > MOST_NOTES:
+        logger.warning(f"{source}: {len(changed)} classes have the name of another one")
     return tuple(names)
 
 
@@ -90,10 +96,10 @@ def collect(
     if missing or unknown:
         raise ValueError(
             f"{source} does not hold this AST: missing {sorted(missing)[:3]} "
-            f"({len(missing)} in all), unknown {sorted(unknown)[:3]} ({len(unknown)} in all)"
+            f"({len(missing)} in all), unknown {sorted(unknown)[:3]!s:.200} ({len(unknown)} in all)"
         )
     if ignored:
-        logger.warning(f"{source}: ignored, since no AST needs them: {', '.join(sorted(ignored))}")
+        logger.warning(f"{source}: ignored, no AST needs them: {', '.join(sorted(ignored)):.1000}")
     return {name: _join(stored, names(name), tensor, source) for name, tensor in expected.items()}
 
 

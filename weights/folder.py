@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ast_model import ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from ast_model.baseline import Baseline, BaselineConfig
-from data.files import atomic_folder, read_json, write_json
+from data.files import atomic_folder, json_field, naming, read_json, write_json
 from weights.checkpoint import AUDIOSET_CLASSES, STATISTICS, Checkpoint, collect, distinct
 from weights.names import HUB_PREFIX, hub_names
 from weights.tensors import read_tensors
@@ -54,7 +55,24 @@ HUB_DEFAULTS = {
 }
 """transformers' default for a key that config.json leaves out."""
 
+HUB_FIELDS = {
+    "num_frames": "max_length",
+    "num_mel_bins": "num_mel_bins",
+    "width": "hidden_size",
+    "depth": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "dropout": "hidden_dropout_prob",
+    "layer_norm_eps": "layer_norm_eps",
+}
+"""Fields of `ASTConfig`, and what transformers calls them."""
+
 EXTRA_FIELDS = ("patch", "stride", "distilled", "pooling", "head_layer_norm_eps", "drop_path")
+PREPROCESSOR_FIELDS = {
+    "num_frames": "max_length",
+    "num_mel_bins": "num_mel_bins",
+    "sample_rate": "sampling_rate",
+}
+BASELINE_FIELDS = {"name": str, "num_classes": int, "num_frames": int, "num_mel_bins": int}
 
 
 def save(folder: str | Path, classifier: AudioClassifier, card: str | None = None) -> None:
@@ -146,14 +164,8 @@ def read_folder(folder: Path) -> Checkpoint:
         )
     hub = HUB_DEFAULTS | read_json(folder / CONFIG)
     _require_ast(folder, hub)
-    try:
-        config = _config_from_hub(hub)
-        classes = tuple(hub["id2label"][str(index)] for index in range(config.num_classes))
-        frontend = _read_frontend(folder / PREPROCESSOR, config)
-    except (KeyError, TypeError, ZeroDivisionError) as error:
-        raise ValueError(
-            f"{folder}: the configuration lacks or misspells {error}; get its files again"
-        ) from error
+    config, classes = _config_from_hub(hub, folder / CONFIG), _classes(hub, folder / CONFIG)
+    frontend = _read_frontend(folder / PREPROCESSOR, config)
     for name in ("num_frames", "num_mel_bins"):
         if getattr(frontend, name) != getattr(config, name):
             logger.warning(
@@ -217,7 +229,7 @@ def _require_ast(folder: Path, hub: dict[str, Any]) -> None:
     for name, expected in fixed.items():
         if hub.get(name) != expected:
             raise ValueError(
-                f"{folder / CONFIG} has {name} {hub.get(name)!r}, an AST has {expected!r}; "
+                f"{folder / CONFIG} has {name} {hub.get(name)!r:.60}, an AST has {expected!r}; "
                 "give the folder of an Audio Spectrogram Transformer"
             )
 
@@ -229,22 +241,30 @@ def read_baseline(folder: Path) -> AudioClassifier | None:
     hub = read_json(folder / CONFIG)
     if hub.get("model_type") != BASELINE_TYPE:
         return None
-    try:
-        names = [field.name for field in fields(BaselineConfig)]
-        config = BaselineConfig(**{name: hub[name] for name in names})
-        classes = [hub["id2label"][str(index)] for index in range(config.num_classes)]
-        model, frontend = Baseline(config), _read_frontend(folder / PREPROCESSOR, config)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder}: the configuration lacks or misspells {error}") from error
-    try:
-        model.load_state_dict(read_tensors(folder / WEIGHTS))
-    except RuntimeError as error:
-        raise ValueError(
-            f"{folder / WEIGHTS} does not hold a {config.name} of this timm "
-            f"({' '.join(str(error).split())[:200]})"
-        ) from error
+    file = folder / CONFIG
+    sizes = {name: json_field(hub, name, kind, file) for name, kind in BASELINE_FIELDS.items()}
+    with naming(file):
+        config = BaselineConfig(**sizes)
+    classes = _classes(hub, file)
+    frontend = _read_frontend(folder / PREPROCESSOR, config)
+    stored = read_tensors(folder / WEIGHTS)
     multi_label = hub.get("problem_type") == MULTI_LABEL
-    return AudioClassifier(model, Frontend(frontend), classes, multi_label).eval()
+    with naming(folder):
+        with torch.device("meta"):  # no memory is taken before the file is known to hold it
+            _require_same(Baseline(config).state_dict(), stored, config.name)
+        model = Baseline(config)
+        model.load_state_dict(stored)
+        return AudioClassifier(model, Frontend(frontend), classes, multi_label).eval()
+
+
+def _require_same(expected: dict[str, Tensor], stored: dict[str, Tensor], name: str) -> None:
+    other = sorted(expected.keys() ^ stored.keys())
+    other += [key for key in expected if not other and expected[key].shape != stored[key].shape]
+    if other:
+        raise ValueError(
+            f"{WEIGHTS} does not hold a {name} of this timm: {', '.join(other[:3]):.200} "
+            f"({len(other)} in all) missing, unknown, or of another shape"
+        )
 
 
 def _labels(classifier: AudioClassifier) -> dict[str, Any]:
@@ -259,50 +279,47 @@ def _hub_config(config: ASTConfig) -> dict[str, Any]:
     return {
         "architectures": ["ASTForAudioClassification" if runs_in_transformers(config) else "AST"],
         "model_type": MODEL_TYPE,
-        "max_length": config.num_frames,
-        "num_mel_bins": config.num_mel_bins,
+        **{theirs: getattr(config, ours) for ours, theirs in HUB_FIELDS.items()},
         "frequency_stride": config.stride[0],
         "time_stride": config.stride[1],
         "patch_size": config.patch[0],
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
         "intermediate_size": round(config.width * config.mlp_ratio),
         "hidden_act": "gelu",
-        "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
         "qkv_bias": True,
-        "layer_norm_eps": config.layer_norm_eps,
         **{name: getattr(config, name) for name in EXTRA_FIELDS},
     }
 
 
-def _config_from_hub(hub: dict[str, Any]) -> ASTConfig:
+def _config_from_hub(hub: dict[str, Any], file: Path) -> ASTConfig:
     extra = {name: hub[name] for name in EXTRA_FIELDS if name in hub}
     extra.setdefault("head_layer_norm_eps", hub["layer_norm_eps"])
     extra.setdefault("patch", hub["patch_size"])
     extra.setdefault("stride", (hub["frequency_stride"], hub["time_stride"]))
-    return ASTConfig(
-        num_classes=len(hub["id2label"]),
-        num_frames=hub["max_length"],
-        num_mel_bins=hub["num_mel_bins"],
-        width=hub["hidden_size"],
-        depth=hub["num_hidden_layers"],
-        heads=hub["num_attention_heads"],
-        mlp_ratio=hub["intermediate_size"] / hub["hidden_size"],
-        dropout=hub["hidden_dropout_prob"],
-        layer_norm_eps=hub["layer_norm_eps"],
-        **extra,
+    hidden, width = (
+        json_field(hub, name, int, file, 1) for name in ("intermediate_size", "hidden_size")
     )
+    num_classes = len(_classes(hub, file))
+    with naming(file, HUB_FIELDS | {"num_classes": "id2label"}):
+        return ASTConfig(
+            num_classes=num_classes,
+            mlp_ratio=hidden / width,
+            **{ours: hub[theirs] for ours, theirs in HUB_FIELDS.items()},
+            **extra,
+        )
+
+
+def _classes(hub: dict[str, Any], file: Path) -> list[str]:
+    """The class names of a config.json, by their numbers."""
+    names = json_field(hub, "id2label", dict, file)
+    return [json_field(names, f"{n}", str, f"{file}, id2label") for n in range(len(names))]
 
 
 def _hub_preprocessor(config: FrontendConfig) -> dict[str, Any]:
     return {
         "feature_extractor_type": "ASTFeatureExtractor",
         "feature_size": 1,
-        "sampling_rate": config.sample_rate,
-        "num_mel_bins": config.num_mel_bins,
-        "max_length": config.num_frames,
+        **{theirs: getattr(config, ours) for ours, theirs in PREPROCESSOR_FIELDS.items()},
         "do_normalize": True,
         "mean": config.mean,
         "std": config.std,
@@ -316,24 +333,21 @@ def _hub_preprocessor(config: FrontendConfig) -> dict[str, Any]:
 
 
 def _read_frontend(file: Path, config: ASTConfig | BaselineConfig) -> FrontendConfig:
-    window = THEIR_WINDOW
     if not file.is_file():
         logger.warning(f"no {file}: AudioSet's mean and std are assumed")
         mean, std = STATISTICS["AudioSet"]
-        return FrontendConfig(config.num_frames, config.num_mel_bins, window, mean, std)
+        return FrontendConfig(config.num_frames, config.num_mel_bins, THEIR_WINDOW, mean, std)
     hub = read_json(file)
-    # (x - 0) / (2 * 0.5) changes nothing
-    mean, std = (hub["mean"], hub["std"]) if hub.get("do_normalize", True) else (0.0, 0.5)
-    return FrontendConfig(
-        num_frames=hub["max_length"],
-        num_mel_bins=hub["num_mel_bins"],
-        window=hub.get("window", window),
-        mean=mean,
-        std=std,
-        sample_rate=hub["sampling_rate"],
-        padding=hub.get("padding", "zeros"),
-        padded_share=hub.get("padded_share", 0.0),
-    )
+    mean, std = 0.0, 0.5  # (x - 0) / (2 * 0.5) changes nothing
+    if json_field(hub, "do_normalize", bool, file, default=True):
+        mean, std = (json_field(hub, name, float, file) for name in ("mean", "std"))
+    own = {name: hub[name] for name in ("window", "padding", "padded_share") if name in hub}
+    own.setdefault("window", THEIR_WINDOW)
+    sizes = {
+        ours: json_field(hub, theirs, int, file) for ours, theirs in PREPROCESSOR_FIELDS.items()
+    }
+    with naming(file, PREPROCESSOR_FIELDS):
+        return FrontendConfig(mean=mean, std=std, **sizes, **own)
 
 
 def _to_hub(state: dict[str, Tensor]) -> dict[str, Tensor]:

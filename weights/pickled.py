@@ -20,6 +20,7 @@ from torch import Tensor
 
 MOST_PICKLE = 2**23  # bytes without the tensors' elements; a large model with optimiser has 0.5 MB
 MOST_RECORDS = 100_000  # of a zip; one a tensor
+MOST_NAME = 200  # characters
 MOST_KEY = 2**31  # optimisers number their parameters
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 ZIP_START = b"PK\x03\x04"
@@ -218,13 +219,16 @@ class _Unpickler(pickle._Unpickler):
 class _Named(dict):
     """A dict whose keys are hashed at once: tuples in tuples, in a few bytes, can take for ever."""
 
+    __slots__ = ()
+
     def __init__(self, pairs: Any = ()) -> None:
         super().__init__()
         for key, value in pairs:
             self[key] = value
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if type(key) is not str and not (type(key) is int and abs(key) < MOST_KEY):
+        is_name = type(key) is str and len(key) <= MOST_NAME and key.isprintable()
+        if not is_name and not (type(key) is int and abs(key) < MOST_KEY):
             raise Refused("has keys that are no names: save a state dict, names with tensors")
         super().__setitem__(key, value)
 

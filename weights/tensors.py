@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from weights.pickled import Storage, View, read_pickled
+from weights.pickled import MOST_NAME, Storage, View, read_pickled
 
 SAFETENSORS_HEADER = 9  # bytes: the length of the JSON that follows, and its opening brace
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -107,6 +107,8 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged or not a safetensors file: {error}") from error
     for name, tensor in tensors.items():
+        if len(name) > MOST_NAME or not name.isprintable():
+            raise ValueError(f"{file} has tensors whose names are none ({name!r:.60})")
         if tensor.dtype not in (*FLOATS, *INTEGERS):
             raise ValueError(
                 f"{file}: {name} is of {tensor.dtype}, expected 16 to 64 bits of floating point"

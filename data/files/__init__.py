@@ -1,6 +1,6 @@
 """Files: their names and paths, those from strangers read with limits, results written whole."""
 
-from data.files.json_files import json_field, read_json
+from data.files.json_files import json_field, naming, read_json
 from data.files.paths import (
     AUDIO_SUFFIXES,
     TABLE_SUFFIXES,
@@ -30,6 +30,7 @@ __all__ = [
     "is_leftover",
     "json_field",
     "missing_files",
+    "naming",
     "open_table",
     "read_json",
     "split_name",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 MOST_BYTES = 2**24  # of a file of settings or scores; that of 527 classes has 30 kB
@@ -23,6 +26,7 @@ KINDS = {
     dict: "an object",
 }
 MISSING = object()
+EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 def read_json(
@@ -94,13 +98,28 @@ def json_field(
         raise ValueError(f"{source} lacks the field {name}: expected {_wanted(kind, low, high)}")
     if name not in content:
         return value
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= MOST_INTEGER:
         value = float(value)
     size = value if isinstance(value, int | float) else len(value or ())
     if type(value) is not kind or not low <= size <= high:
         shown = f"{value!r:.{SHOWN}}"
         raise ValueError(f"{source}: {name} is {shown}, expected {_wanted(kind, low, high)}")
     return value
+
+
+@contextmanager
+def naming(source: object, words: Mapping[str, str] = EMPTY) -> Iterator[None]:
+    """A ValueError inside begins with the name of the file that is read.
+
+    Args:
+        source: the file.
+        words: what fields are called in the message, and in the file where that is another name.
+    """
+    try:
+        yield
+    except ValueError as error:
+        message = re.sub(r"\w+", lambda word: words.get(word[0], word[0]), str(error))
+        raise ValueError(f"{source}: {message}") from error
 
 
 def _wanted(kind: type, low: float, high: float) -> str:

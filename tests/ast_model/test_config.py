@@ -37,12 +37,12 @@ def test_grid_counts_the_patches_that_fit(mels, frames, patch, stride):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_classes": 0}, "num_classes 0 is not a positive integer"),
+        ({"num_classes": 0}, "num_classes 0 is not an integer from 1 to 131,072"),
         ({"num_frames": 8}, "num_frames 8 is smaller than one patch of 16"),
         ({"num_mel_bins": 15}, "num_mel_bins 15 is smaller than one patch of 16"),
         ({"width": 100, "heads": 3}, "width 100 cannot be split over 3 heads"),
         ({"patch": (16,)}, "patch"),
-        ({"stride": (0, 10)}, "stride 0 is not a positive integer"),
+        ({"stride": (0, 10)}, "stride 0 is not an integer from 1"),
         ({"pooling": "max"}, "pooling 'max' is unknown"),
         ({"dropout": 1.0}, "dropout"),
         ({"patchout": (12, 0)}, "the grid of 12 x 101 patches; drop 0 to 11 rows"),

@@ -168,11 +168,12 @@ def test_527_classes_are_audiosets_so_independent(tmp_path):
         ({"model_type": "vit"}, "model_type 'vit'"),
         ({"hidden_act": "gelu_new"}, "hidden_act 'gelu_new'"),
         ({"qkv_bias": False}, "qkv_bias False"),
-        ({"num_hidden_layers": 10**9}, "depth of 1000000000"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000 is not an integer from 1"),
+        ({"num_hidden_layers": 250}, "depth of 250 does not fit"),
         ({"num_hidden_layers": 11}, r"unknown .*encoder.layer.11"),
         ({"max_length": 1024}, r"position_embeddings has shape \(1, 146, 192\)"),
-        ({"hidden_size": "192"}, "hidden_size|configuration|width"),
-        ({"hidden_size": 0}, "configuration"),
+        ({"hidden_size": "192"}, "config.json: hidden_size is '192', expected a whole number"),
+        ({"hidden_size": 0}, "config.json: hidden_size is 0, expected a whole number at least 1"),
     ],
 )
 def test_a_configuration_of_another_model_is_refused_in_one_line(tmp_path, changes, message):
