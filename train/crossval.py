@@ -142,7 +142,8 @@ def draw(
         return
     matrix = np.zeros((len(classes), len(classes)), dtype=int)
     for fold in runs:
-        for target, scores in read_predictions(folder / f"fold{fold}" / PREDICTIONS):
+        file = folder / f"fold{fold}" / PREDICTIONS
+        for target, scores in read_predictions(file, classes):
             matrix[classes.index(target), int(np.argmax(scores))] += 1
     folds = f"validation clips of fold{'' if count == 1 else 's'} {', '.join(map(str, runs))}"
     title = confusion_title(recipe.name, folds, matrix, "last epochs")

@@ -48,7 +48,7 @@ from train.distributed import (
     wrap_ddp,
 )
 from train.evaluation import default_workers, predict_logits
-from train.init_model import empty_model, initial_model
+from train.init_model import initial_model
 from train.loss import inverse_frequency, training_loss
 from train.metrics import evaluate_scores, one_hot, to_probabilities
 from train.optim import learning_rate, make_optimizer, set_learning_rate
@@ -56,6 +56,7 @@ from train.preparation.preflight import preflight
 from train.recipe import Recipe
 from train.run.folder import Row, load_state, splits_digest
 from train.run.log import Run, open_run
+from train.run.resume import require_resumable, stored_model
 
 logger = logging.getLogger(__name__)
 
@@ -386,7 +387,7 @@ class TrainState:
         saved = load_state(run.folder)
         torch.manual_seed(recipe.seed)
         with main_process_first():  # it may fetch the initial weights
-            model = empty_model(saved["config"]) if saved else initial_model(recipe, classes)
+            model = stored_model(saved, run) if saved else initial_model(recipe, classes)
         steps_per_epoch = -(-len(train) // recipe.batch_size)
         state = cls.before_training(
             recipe, precision, device, model.to(device), steps_per_epoch, run.padded_share
@@ -401,6 +402,7 @@ class TrainState:
                     f"other files are readable than when {run.folder} began, so its splits are "
                     "others: bring the files back to what they were, or give a new --out"
                 )
+            require_resumable(saved, state, run)
             state.load_state_dict(saved)
         state._require_same_position(run.folder)
         return state
@@ -455,11 +457,16 @@ class TrainState:
         return sum(losses) / sum(counts)
 
     def require_finite(self) -> None:
-        """Raise a ValueError if a weight is NaN or infinite."""
-        if not torch.nn.utils.get_total_norm(self.model.parameters()).isfinite():
+        """Raise a ValueError if a weight, or a moment of the optimiser, is NaN or infinite."""
+        models = filter(None, (self.model, self.ema, self.average))
+        tensors = [tensor for model in models for tensor in model.state_dict().values()]
+        for moments in self.optimizer.state.values():
+            tensors += moments.values()
+        largest = torch.nn.utils.get_total_norm(filter(torch.is_floating_point, tensors), math.inf)
+        if not largest.isfinite():
             raise ValueError(
-                f"weights are no longer finite after step {self.step - 1} (epoch {self.epoch + 1});"
-                f" {self._remedy()}"
+                f"weights or moments are no longer finite after step {self.step - 1} (epoch "
+                f"{self.epoch + 1}); {self._remedy()}"
             )
 
     def _remedy(self) -> str:

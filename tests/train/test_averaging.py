@@ -139,7 +139,7 @@ def test_the_test_split_is_scored_once_by_the_epoch_that_validation_chose(
 
     def evaluate_scores(*arguments):
         scores = original(*arguments)
-        return {**scores, "accuracy": scores["accuracy"] + next(bonus, 0.0)}
+        return {**scores, "accuracy": next(bonus, scores["accuracy"])}
 
     monkeypatch.setattr(loop, "evaluate_scores", evaluate_scores)
     corpus = with_splits(manifest)
@@ -148,7 +148,7 @@ def test_the_test_split_is_scored_once_by_the_epoch_that_validation_chose(
     assert results["validation_split"] == "validation"
     assert results["test"].keys() == {"best", "last", "averaged"}
     assert results["validation"]["best"]["epoch"] == 1
-    assert rows[0]["accuracy"] >= 1
+    assert rows[0]["accuracy"] == 1
     predictions = read_predictions(tmp_path / "run" / "test_predictions.csv")
     probabilities = torch.tensor([row for _, row in predictions])
     hits = [

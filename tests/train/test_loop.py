@@ -316,7 +316,7 @@ def test_a_checkpoint_never_holds_weights_that_are_not_finite(
                 state.model.head.bias.fill_(float("inf"))
 
     monkeypatch.setattr(loop, "train_step", train_step)
-    with pytest.raises(ValueError, match=r"weights are no longer finite after step 2 \(epoch 2\)"):
+    with pytest.raises(ValueError, match=r"moments are no longer finite after step 2 \(epoch 2\)"):
         run(recipe, manifest, tmp_path / "run", checkpoint_minutes=0.0)
     assert load_state(tmp_path / "run")["batch"] == 0
 

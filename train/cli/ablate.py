@@ -34,12 +34,14 @@ from train.experiments.run_table import (
 from train.experiments.table_report import write_report
 from train.experiments.tables import TABLES, load_table
 from train.recipe import Recipe
+from train.run.folder import folder_name
 
 USAGE = f"""usage: {PROGRAM} ablate TABLE RECIPE --data FOLDER [OPTIONS]
 
 tables: {", ".join(TABLES)}, or a Python file of your own with
   from train.experiments.table import Row, Table
   TABLE = Table("lr", "Learning rate", [Row("a", {{"learning_rate": 1e-4}}), …], "a")
+which is a program, and runs as you: read one that you did not write before you give it.
 
 `{PROGRAM} ablate TABLE --help` lists the recipes, `… TABLE RECIPE --help` the options.
 """
@@ -94,7 +96,7 @@ def run(words: Sequence[str]) -> None:
     if recipe.seed != base.seed:
         raise ValueError(f"--seed {recipe.seed} is one run's seed; a table has --seeds")
     table = table.select(options.rows, options.reference).with_checkpoint(options.checkpoint)
-    out = options.out or RUNS / "ablate" / table.name
+    out = options.out or RUNS / "ablate" / folder_name(table.name, "table")
     recipes = rows_chosen_before(table.recipes(recipe), out)
     if not options.report:
         if options.data is None:

@@ -22,7 +22,7 @@ from train.cli.options import (
     parse,
     unless_given,
 )
-from train.cli.train import RUNS, chosen
+from train.cli.train import chosen, own_folder
 from train.crossval import cross_validate
 from train.distributed import main_process_first
 
@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> None:
     default = CrossvalOptions(tyro.MISSING, RecipeOptions.of(recipe), Reading())
     options = parse(CrossvalOptions, rest, f"crossval {words[0]}", default, recipe.from_data)
     recipe = options.recipe.change(recipe)
-    folder = options.out or RUNS / recipe.name
+    folder = options.out or own_folder(recipe)
     with main_process_first():  # that makes the synthetic data
         manifest = open_or_make_corpus(recipe, options.data)
     if manifest.folds:  # one recipe for all folds, so that their scores can be averaged

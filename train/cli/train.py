@@ -31,7 +31,7 @@ from train.distributed import main_process_first, on_main_process
 from train.loop import train
 from train.preparation.choose import choose, chosen_before
 from train.recipe import Recipe
-from train.run.folder import RECIPE, read_results
+from train.run.folder import RECIPE, folder_name, read_results
 
 RUNS = Path("runs")
 
@@ -64,7 +64,7 @@ def run(words: Sequence[str]) -> None:
     with main_process_first():  # that makes the synthetic data
         manifest = open_or_make_corpus(recipe, options.data)
     fold = manifest.folds[0] if options.fold is None and manifest.folds else options.fold
-    folder = options.out or RUNS / recipe.name / ("" if fold is None else f"fold{fold}")
+    folder = options.out or own_folder(recipe) / ("" if fold is None else f"fold{fold}")
     recipe = chosen(recipe, manifest, fold, [folder], options.reading.clip_cache())
     train(
         recipe,
@@ -76,6 +76,11 @@ def run(words: Sequence[str]) -> None:
         **options.reading.arguments(),
     )
     print(describe_results(folder))
+
+
+def own_folder(recipe: Recipe) -> Path:
+    """Where a recipe's runs lie unless --out is given. Raises ValueError where it has none."""
+    return RUNS / folder_name(recipe.name, "recipe")
 
 
 def chosen(

@@ -12,7 +12,13 @@ from train.experiments.cost import Cost, count, read_cost
 from train.experiments.paper import CORPORA, PublishedResult, published_results
 from train.experiments.statistics import estimate
 from train.recipe import Recipe
-from train.run.folder import RunRecord, find_runs, read_run, recipe_differences
+from train.run.folder import (
+    RunRecord,
+    find_runs,
+    read_results,
+    read_run,
+    recipe_differences,
+)
 
 HEADER = ("result", "published", "source", "command", "data", "weights", "hours", "here")
 NOTE = (
@@ -46,10 +52,11 @@ def _finished(folder: Path) -> list[RunRecord]:
     for run in find_runs(folder):
         try:
             record = read_run(run)
-        except ValueError:
+            if record.finished:
+                read_results(run)
+                finished.append(record)
+        except (ValueError, OSError):
             continue  # unreadable; `ast-audio runs` lists it
-        if record.finished:
-            finished.append(record)
     return finished
 
 

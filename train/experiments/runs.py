@@ -17,7 +17,7 @@ from train.run.folder import (
     find_runs,
     read_metrics,
     read_run,
-    recipe_differences,
+    run_differences,
 )
 
 
@@ -58,15 +58,14 @@ def as_text(runs: Sequence[RunSummary]) -> str:
 
 def _summary(folder: Path, run: Path) -> RunSummary:
     name = str(run.relative_to(folder)) if run != folder else run.name
-    files = [run / file for file in (RECIPE, METRICS, RESULTS)]
-    changed = max(file.stat().st_mtime for file in files if file.is_file())
-    when = datetime.fromtimestamp(changed).strftime("%Y-%m-%d %H:%M")
+    when = ""
     try:
+        when = _changed(run)
         record = read_run(run)
-        epochs = list(read_metrics(run))
+        epochs = read_metrics(run)
         recipe, metric = record.recipe, record.recipe.metric
         score, split, model = _score(record, epochs)
-    except (ValueError, KeyError):
+    except (ValueError, OSError):  # damaged, not ours to read, or removed meanwhile
         return RunSummary(name, when=when)
     return RunSummary(
         run=name,
@@ -81,6 +80,13 @@ def _summary(folder: Path, run: Path) -> RunSummary:
         model=model,
         when=when,
     )
+
+
+def _changed(run: Path) -> str:
+    """When a run last wrote."""
+    files = [run / file for file in (RECIPE, METRICS, RESULTS)]
+    changed = max(file.stat().st_mtime for file in files if file.is_file())
+    return datetime.fromtimestamp(changed).strftime("%Y-%m-%d %H:%M")
 
 
 def _score(record: RunRecord, epochs: Sequence[Row]) -> tuple[float | None, str, str]:
@@ -102,9 +108,5 @@ def compare_runs(one: Path, other: Path) -> list[str]:
         FileNotFoundError, ValueError: one is no run folder.
     """
     first, second = read_run(one), read_run(other)
-    differences = recipe_differences(first, replace(second.recipe, precision=second.precision))
-    if first.fold != second.fold:
-        differences.append(f"fold {first.fold} -> {second.fold}")
-    if first.fingerprint != second.fingerprint:
-        differences.append("the data set's clips")
-    return differences
+    recipe = replace(second.recipe, precision=second.precision)
+    return run_differences(first, recipe, second.fold, second.fingerprint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -10,6 +9,7 @@ from typing import Any
 
 from data.corpora import COLUMNS
 from train.recipe import OLD_NAMES, Recipe
+from train.run.folder import folder_name
 
 CHECKPOINT = "<checkpoint>"
 """A row's `init_from` that stands for the model given as --checkpoint; without one, the row is left
@@ -32,10 +32,7 @@ class Row:
     full: float | None = None  # on AudioSet full
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", self.name):
-            raise ValueError(
-                f"row {self.name!r} cannot name a folder: use letters, digits, and _ . + - within"
-            )
+        folder_name(self.name, "row")
 
 
 @dataclass(frozen=True)

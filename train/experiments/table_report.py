@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from train.experiments.run_table import require_recipe
 from train.experiments.statistics import Difference, Estimate, Scores, difference, estimate
 from train.experiments.table import Row, Table
 from train.recipe import Recipe
-from train.run.folder import PREDICTIONS, RunRecord, find_runs, read_run, write_table
+from train.run.folder import RunRecord, count_classes, find_runs, read_run, write_table
 from train.run.plots import score_against_cost
 
 COST = "cost.json"
@@ -63,7 +62,7 @@ def write_report(
         raise ValueError(f"{out} has no finished run of table {table.name}; run it first")
     if len({run.fingerprint for run in finished}) > 1:
         raise ValueError(f"the runs in {out} are not of the same data; give a new --out")
-    num_classes = _num_classes(finished[0])
+    num_classes = count_classes(finished[0].folder)
     results = [
         RowResult(
             row,
@@ -114,11 +113,6 @@ def _runs(folder: Path, recipe: Recipe) -> list[RunRecord]:
     for run in runs:
         require_recipe(run, recipe, ignored=["seed"])
     return runs
-
-
-def _num_classes(run: RunRecord) -> int:
-    with (run.folder / PREDICTIONS).open(newline="", encoding="utf-8") as file:
-        return len(next(csv.reader(file))) - 2  # after clip and target
 
 
 def _cost(

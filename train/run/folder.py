@@ -17,23 +17,33 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 import torch
 
 from data import Clip, Manifest
-from data.files import atomic_file, read_json
+from data.files import atomic_file, is_leftover, read_json
 from data.splits import Splits
 from train.recipe import Recipe
+from train.run.schema import (
+    Row,
+    check_record,
+    check_results,
+    check_state,
+    read_class_columns,
+    read_clips,
+    read_epochs,
+)
+from weights.tensors import read_state
 
 RECIPE, METRICS, RESULTS = "recipe.json", "metrics.csv", "results.json"
 PREDICTIONS, TEST_PREDICTIONS = "predictions.csv", "test_predictions.csv"
 STATE, SKIPPED = Path("state") / "state.pt", "skipped.txt"
-
-Row = dict[str, float]
+START_AGAIN = "delete the run folder and start again, or give a new --out"
+LONGEST_NAME = 100  # bytes; file systems take 255, and others are appended
 
 
 class QuotedScore(NamedTuple):
@@ -103,22 +113,56 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         FileNotFoundError, ValueError: it is no run folder.
     """
-    recipe, fold = read_recipe(folder / RECIPE)
-    content = read_json(folder / RECIPE)
+    file = folder / RECIPE
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; give the recipe.json of a run folder")
+    return run_record(read_json(file), file)
+
+
+def run_record(content: dict[str, Any], file: Path) -> RunRecord:
+    """The record of a run that a file holds in `content`, in its recipe.json or its state."""
+    recipe = Recipe.from_json(content.get("recipe"), file)
+    check_record(content, file)
     precision = content.get("precision") or recipe.precision  # earlier versions: in the recipe
+    folder = file.parent
     finished = (folder / RESULTS).is_file()
-    return RunRecord(folder, recipe, fold, content.get("clips"), precision, finished)
+    return RunRecord(folder, recipe, content.get("fold"), content.get("clips"), precision, finished)
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Every run folder in and below a folder, in order.
+    """Every run folder in and below a folder, in order; what other processes remove is passed over.
 
     Raises:
         FileNotFoundError: there is no such folder.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"folder {folder} does not exist; give one that holds runs")
-    return sorted(file.parent for file in folder.rglob(RECIPE))
+    found = []
+    for path, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_leftover(Path(name))]
+        found += [Path(path)] if RECIPE in files else []
+    return sorted(found)
+
+
+def folder_name(name: str, kind: str) -> str:
+    """A name from a recipe or a table that shall be a folder's, within another.
+
+    Args:
+        name: what it is to be called.
+        kind: of what it is the name, in the message.
+
+    Raises:
+        ValueError: it would be another folder than one of its own there, on any system.
+    """
+    path, strange = PureWindowsPath(name), (".", "-", " ")  # hidden, an option, cut off by Windows
+    fits = name.isprintable() and not name.startswith(strange) and not name.endswith((".", " "))
+    fits = fits and path.parts == (name,) and not path.is_reserved() and not {*'<>"|?*'} & {*name}
+    if not fits or len(name.encode()) > LONGEST_NAME:
+        raise ValueError(
+            f"{kind} {name!r:.{LONGEST_NAME}} cannot name a folder: use up to {LONGEST_NAME} "
+            "letters, digits, and _ + - . within"
+        )
+    return name
 
 
 def recipe_differences(stored: RunRecord, wanted: Recipe, ignored: Sequence[str] = ()) -> list[str]:
@@ -140,14 +184,28 @@ def recipe_differences(stored: RunRecord, wanted: Recipe, ignored: Sequence[str]
     ]
 
 
+def run_differences(
+    stored: RunRecord,
+    wanted: Recipe,
+    fold: int | None,
+    clips: str | None,
+    ignored: Sequence[str] = (),
+) -> list[str]:
+    """In what a run differs from one of a recipe, a fold and a digest of data: "epochs 2 -> 3"."""
+    differing = recipe_differences(stored, wanted, ignored)
+    if stored.fold != fold:
+        differing.append(f"fold {stored.fold} -> {fold}")
+    if stored.fingerprint != clips:
+        differing.append("the data set's clips")
+    return differing
+
+
 def read_recipe(file: Path) -> tuple[Recipe, int | None]:
     """The recipe and the fold, if any, that a run folder's recipe.json records."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; give the recipe.json of a run folder")
-    content = read_json(file)
-    if not isinstance(content.get("fold"), int | None):
-        raise ValueError(f"{file} is not a run's recipe; give the recipe.json of a run folder")
-    return Recipe.from_json(content.get("recipe"), file), content["fold"]
+    record = run_record(read_json(file), file)
+    return record.recipe, record.fold
 
 
 def fingerprint(manifest: Manifest) -> str:
@@ -192,11 +250,10 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load has no error type of its own for a damaged file
-        raise ValueError(f"{file} is damaged; delete the run folder and start again") from error
-    if "config" not in state:
-        raise ValueError(f"{file} is of another version of this program; give a new --out")
+        state = read_state(file)
+        check_state(state, file)
+    except ValueError as error:
+        raise ValueError(f"{error}; {START_AGAIN}") from None
     return state
 
 
@@ -228,11 +285,23 @@ def write_predictions(
             writer.writerow([name, target, *(f"{value:.6f}" for value in row)])
 
 
-def read_predictions(path: Path) -> list[tuple[str, list[float]]]:
-    """True class(es) and probabilities of each clip of a `predictions.csv`."""
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = list(csv.reader(file))[1:]
-    return [(target, [float(value) for value in values]) for _, target, *values in rows]
+def read_predictions(
+    path: Path, classes: Sequence[str] | None = None
+) -> list[tuple[str, list[float]]]:
+    """True class(es) and probabilities of each clip of a `predictions.csv`.
+
+    Args:
+        classes: those that the table has to be of, one for each clip; None: any, any number.
+
+    Raises:
+        ValueError: a line holds something else.
+    """
+    return list(read_clips(path, classes))
+
+
+def count_classes(folder: Path) -> int:
+    """Of a finished run, by its predictions."""
+    return len(read_class_columns(folder / PREDICTIONS))
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -249,17 +318,15 @@ def read_results(folder: Path) -> dict[str, Any]:
     if "held out" in content:  # of version 0.1
         test = {"test": content.pop("test")} if "test" in content else {}
         content = {"validation_split": content.pop("held out"), "validation": content, **test}
-    tables = [content.get(split, {}) for split in ("validation", "test")] if content else [None]
-    rows = [row for table in tables if isinstance(table, dict) for row in table.values()]
-    if not rows or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{file} does not hold a run's results; run it again in a new folder")
+    check_results(content, file)
     return content
 
 
-def read_metrics(folder: Path) -> Iterator[Row]:
-    """The rows of `metrics.csv`, one an epoch; none before the first epoch's end."""
+def read_metrics(folder: Path) -> list[Row]:
+    """The rows of `metrics.csv`, one an epoch; none before the first epoch's end.
+
+    Raises:
+        ValueError: a line holds something else.
+    """
     file = folder / METRICS
-    if file.is_file():
-        with file.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                yield {name: float(value) for name, value in row.items()}
+    return list(read_epochs(file)) if file.is_file() else []

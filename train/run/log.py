@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ from train.run.folder import (
     RunRecord,
     fingerprint,
     read_run,
-    recipe_differences,
+    run_differences,
     save_state,
     write_predictions,
     write_table,
@@ -42,6 +43,7 @@ from train.run.folder import (
 from train.run.lock import claim, is_lock
 from train.run.pace import Pace, duration
 from train.run.plots import confusion, confusion_title, learning_curves
+from train.run.schema import VERSION
 from weights.folder import write_folder
 
 if TYPE_CHECKING:
@@ -94,12 +96,7 @@ def check_folder(
         _remove_leftovers(folder)
         return None
     record = read_run(folder)
-    differing = recipe_differences(record, recipe)
-    if record.fold != fold:
-        differing.append(f"fold {record.fold} -> {fold}")
-    if record.fingerprint != fingerprint(manifest):
-        differing.append("the data set's clips")
-    if differing:
+    if differing := run_differences(record, recipe, fold, fingerprint(manifest)):
         raise ValueError(
             f"{folder} holds a run of a different recipe ({'; '.join(differing)}); "
             "give a new --out, or the old recipe to resume it"
@@ -132,12 +129,17 @@ class Run:
     clips_before: int = 0  # clips of the epoch that were trained before it was resumed
     speed: float = 0.0  # clips/s of the epoch
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What makes it this run: a state of another one is not gone on with."""
+        recipe, clips = self.recipe.to_json(), fingerprint(self.manifest)
+        return {"version": VERSION, "recipe": recipe, "fold": self.splits.fold, "clips": clips}
+
     def begin(self, state: TrainState) -> None:
         """Write what the run is, and say what runs on what, from where."""
         if is_main_process():
-            content = {"recipe": self.recipe.to_json(), "fold": self.splits.fold}
-            content |= {"clips": fingerprint(self.manifest), "precision": state.precision}
             if self.record is None:
+                content = {**self.identity, "precision": state.precision}
                 write_json(self.folder / RECIPE, content)
             next_epoch = state.epoch + 1  # what an interrupted run wrote from there on goes
             self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=next_epoch)
@@ -191,7 +193,8 @@ class Run:
         """
         state.require_finite()
         if is_main_process():
-            save_state(self.folder, state.state_dict())
+            content = {"version": VERSION, "run": self.identity, **state.state_dict()}
+            save_state(self.folder, content)
         self.saved = time.monotonic()
 
     def end_steps(self, state: TrainState) -> None:
@@ -300,8 +303,8 @@ class Run:
             name,
             guess,
         )
-        content = {"validation_split": name, "clips": clips, "chance": guess, **scores}
-        write_json(self.folder / RESULTS, content)
+        content = {"version": VERSION, "validation_split": name, "clips": clips, "chance": guess}
+        write_json(self.folder / RESULTS, {**content, **scores})
 
     def _save_predictions(self, file: str, clips: Clips, logits: Tensor) -> None:
         probabilities = to_probabilities(logits, self.manifest.multi_label)

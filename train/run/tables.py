@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -24,6 +24,35 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer.writerow(header)
         for row in rows:
             writer.writerow([f"{v:.6f}" if isinstance(v, float) else v for v in row])
+
+
+def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Header and rows of a CSV file that this program wrote, each with its place, "FILE, line 3".
+
+    Raises:
+        ValueError: it is empty or no CSV, a row has more or fewer cells than the header, or the
+            last line has no end: the file was cut off.
+    """
+    width = 0
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.reader(_whole_lines(file), strict=True)
+        try:
+            for cells in reader:
+                width, source = width or len(cells), f"{path}, line {reader.line_num}"
+                if len(cells) != width:
+                    raise ValueError(f"{source} is damaged: {len(cells)} cells, expected {width}")
+                yield source, cells
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num} is damaged: {error}") from None
+    if not width:
+        raise ValueError(f"{path} is empty; expected a line of headings")
+
+
+def _whole_lines(file: TextIO) -> Iterator[str]:
+    for number, line in enumerate(file, start=1):
+        if not line.endswith(("\n", "\r")):
+            raise ValueError(f"{file.name}, line {number} is damaged: its end is missing")
+        yield line
 
 
 def has_pyarrow() -> bool:

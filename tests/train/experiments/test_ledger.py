@@ -60,7 +60,10 @@ def test_what_was_not_run_says_so_and_what_it_needs(runs):
 
 def test_a_map_of_the_final_checkpoint_is_that_and_an_ensemble_is_no_single_run(fake_run, tmp_path):
     run = fake_run(tmp_path / "full", 0.8, AUDIOSET_FULL, fold=None)
-    scores = {"last": {"mAP": 0.44}, "averaged": {"mAP": 0.45}}
+    scores = {
+        name: {"accuracy": 0.5, "mAP": value}
+        for name, value in (("last", 0.44), ("averaged", 0.45))
+    }
     write_json(run / "results.json", {"validation_split": "test", "validation": scores})
     text = ledger(tmp_path)
     (averaged,) = lines(text, "AudioSet full mAP, averaged weights")

@@ -29,6 +29,8 @@ def test_a_run_with_a_test_split_shows_the_score_to_quote(fake_run, tmp_path):
     folder = fake_run(tmp_path / "a", 0.75, fold=None)
     rows = {"last": {"epoch": 2, "accuracy": 0.7}, "best": {"epoch": 1, "accuracy": 0.8}}
     tested = {"last": {"accuracy": 0.6}, "best": {"accuracy": 0.65}}
+    for row in (*rows.values(), *tested.values()):
+        row["mAP"] = 0.5
     results = {"validation_split": "validation", "clips": {"validation": 40, "test": 50}}
     results |= {"validation": rows, "test": tested}
     (folder / "results.json").write_text(json.dumps(results))
@@ -43,7 +45,7 @@ def test_a_run_of_version_0_1_is_listed_as_any_other(fake_run, tmp_path):
     content["recipe"]["decay"] = content["recipe"].pop("lr_gamma")
     del content["recipe"]["depth"], content["recipe"]["summary"]
     (folder / "recipe.json").write_text(json.dumps(content))
-    results = {"held out": "fold 1", "last": {"accuracy": 0.25}}
+    results = {"held out": "fold 1", "last": {"accuracy": 0.25, "mAP": 0.5}}
     (folder / "results.json").write_text(json.dumps(results))
     (run,) = list_runs(tmp_path)
     assert (run.recipe, run.state, run.score) == ("demo", "finished", "accuracy 0.2500")

@@ -229,24 +229,25 @@ def test_the_recipes_metric_says_which_epoch_best_is_of(run, tmp_path):
 
 
 def test_the_score_on_the_test_split_goes_first(run, tmp_path):
-    test = {"best": {"accuracy": 0.125}, "last": {"accuracy": 0.0625}}
-    validation = {"last": {"accuracy": 0.5}, "best": {"accuracy": 0.75}}
+    test = {"best": {"accuracy": 0.125, "mAP": 0.25}, "last": {"accuracy": 0.0625, "mAP": 0.5}}
+    validation = {"last": {"accuracy": 0.5, "mAP": 1}, "best": {"accuracy": 0.75, "mAP": 1}}
     results = {"validation_split": "validation", "validation": validation, "test": test}
     write_json(run / "results.json", results)
     (run / "test_predictions.csv").write_text("clip,target,dog\na.wav,dog,1\n")
     convert(run / "best", tmp_path / "new")
     card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
-    assert [result.metric_value for result in card.data.eval_results] == [0.125]
+    assert [result.metric_value for result in card.data.eval_results] == [0.125, 0.25]
     assert "Measured on esc50, test, 1 clips. Neither training nor" in card.text
 
 
 def test_a_model_of_averaged_weights_brings_its_own_score(run, tmp_path):
     write_model(run / "averaged", seed=2)
-    results = {"validation_split": "validation", "validation": {"averaged": {"accuracy": 0.625}}}
+    scores = {name: {"accuracy": 0.625, "mAP": 0.25} for name in ("last", "averaged")}
+    results = {"validation_split": "validation", "validation": scores}
     write_json(run / "results.json", results)
     convert(run / "averaged", tmp_path / "new")
     card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
-    assert [result.metric_value for result in card.data.eval_results] == [0.625]
+    assert [result.metric_value for result in card.data.eval_results] == [0.625, 0.25]
     assert "Measured on esc50, validation, 2 clips." in card.text
     assert "mean of several epochs' weights" in card.text
 

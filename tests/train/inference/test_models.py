@@ -40,7 +40,8 @@ def run_of_three(fake_run, classifier, tmp_path):
 
     def make(finished=True):
         folder = fake_run(tmp_path / "run", 0.5 if finished else None)
-        rows = [{"epoch": epoch, "accuracy": score} for epoch, score in enumerate((2, 4, 3), 1)]
+        scores = enumerate((0.2, 0.4, 0.3), 1)
+        rows = [{"epoch": epoch, "accuracy": score, "mAP": 0.5} for epoch, score in scores]
         write_table(folder / "metrics.csv", rows[: 3 if finished else 2])
         for name in ("best", "last", "averaged"):
             weights.save(folder / name, classifier)

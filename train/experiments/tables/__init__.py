@@ -31,7 +31,8 @@ TABLES: dict[str, Table] = {
 def load_table(name: str) -> Table:
     """A table by name, or the `TABLE` of a Python file.
 
-    The file is run, as any Python program of the user's.
+    The file is a program and runs with all that the user may do: only one that was read, or whose
+    writer is trusted, is to be given.
 
     Raises:
         FileNotFoundError: there is no such file.
