@@ -91,6 +91,7 @@ class AudioClassifier(nn.Module):
         self.frontend = frontend
         self.classes = tuple(classes)
         self.multi_label = multi_label
+        self.source: str | None = None  # where `from_pretrained` read it, for messages
         self._warned_of_scale = self._warned_of_padding = False
 
     @classmethod
@@ -171,9 +172,23 @@ class AudioClassifier(nn.Module):
     def probabilities(
         self, waveforms: Tensor, lengths: Tensor | None = None, pad: bool = True
     ) -> Tensor:
-        """Probabilities (B, C) in float32, without gradients; arguments as in `forward`."""
-        logits = self(waveforms, lengths, pad).float()
+        """Probabilities (B, C) in float32, without gradients; arguments as in `forward`.
+
+        Raises:
+            ValueError: as in `forward`; or the model gives NaN or infinity.
+        """
+        logits = self.require_finite(self(waveforms, lengths, pad).float())
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=-1)
+
+    def require_finite(self, outputs: Tensor) -> Tensor:
+        """What the model gives, of any shape; ValueError where NaN or infinity is in it."""
+        if not outputs.isfinite().all():
+            raise ValueError(
+                f"{self.source or 'the model'} gives NaN or infinity instead of scores: its "
+                "weights are broken, or too large for this precision (try fp32), or the sound is "
+                "far beyond [-1, 1]"
+            )
+        return outputs
 
     @overload
     def classify(
@@ -213,7 +228,7 @@ class AudioClassifier(nn.Module):
             FileNotFoundError: no such file.
             ValueError: a file cannot be decoded; an array is not (N,) of floating point, or holds
                 NaN or infinity; a sound is shorter than 25 ms; the rate is not from 1,000 to
-                1,000,000 Hz.
+                1,000,000 Hz; or the model gives NaN or infinity.
             ImportError: a module of your own hides the project's `data`, which reads files.
         """
         if not isinstance(sound, list | tuple):
@@ -315,6 +330,7 @@ class AudioClassifier(nn.Module):
         else:
             vectors = model.patch_grid(model.forward_features(fbank, pad))
         vectors = (vectors.mean(dim=1) if level == "frame" else vectors).float()
+        self.require_finite(vectors)
         return vectors if _is_batch(sound) else vectors[0]
 
     @torch.no_grad()
@@ -344,6 +360,7 @@ class AudioClassifier(nn.Module):
         model = self._ast()
         waveforms, lengths = self._batch(sound, sample_rate, lengths)
         maps = model.attention_map(self._fbank(waveforms, lengths, pad), kind, pad)
+        self.require_finite(maps)
         return maps if _is_batch(sound) else maps[0]
 
     @property

@@ -95,16 +95,14 @@ def load(
         )
     statistics = {"mean": mean, "std": std, "window": window}
     changes = {name: value for name, value in statistics.items() if value is not None}
-    return (
-        AudioClassifier(
-            found.model,
-            Frontend(replace(found.frontend.config, **changes)),
-            found.classes if classes is None else classes,
-            found.multi_label if multi_label is None else multi_label,
-        )
-        .to(device)
-        .eval()
+    classifier = AudioClassifier(
+        found.model,
+        Frontend(replace(found.frontend.config, **changes)),
+        found.classes if classes is None else classes,
+        found.multi_label if multi_label is None else multi_label,
     )
+    classifier.source = str(source)
+    return classifier.to(device).eval()
 
 
 def locate(source: str | Path) -> Path:

@@ -64,3 +64,16 @@ def test_every_linear_layer_is_replaced_and_nothing_else(model):
 def test_only_float32_on_a_cpu(model, change):
     with pytest.raises(ValueError, match="8-bit integers are made of float32 on a CPU"):
         quantise(model.to(**change))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "name", ["patch_embedding.projection.weight", "cls_token"]
+)
+def test_what_overflows_before_a_layer_of_integers_is_nan_in_the_scores(model, name):
+    """The integers would make finite numbers of it."""
+    parameter = model.get_parameter(name)
+    parameter.fill_(3e38)
+    parameter.view(-1)[::2] = -3e38
+    logits = quantise(model)(torch.randn(2, 128, 128) * 10)
+    assert not logits.isfinite().any()

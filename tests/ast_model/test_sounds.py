@@ -172,3 +172,29 @@ def test_rates_and_lengths_that_do_not_fit_are_refused(classifier):
         classifier.embed(noise(2, 9_000), 8_000)
     with pytest.raises(ValueError, match=r"lengths are for a batch \(batch, samples\)"):
         classifier.embed([noise(9_000)], lengths=torch.tensor([500]))
+
+
+@pytest.mark.parametrize("source", [None, "strange.pth"])
+@pytest.mark.parametrize("weight", ["head.bias", "patch_embedding.projection.bias"])
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_a_model_that_gives_no_finite_scores_says_which_it_is(
+    classifier, source, weight, multi_label
+):
+    """A sigmoid makes a sound probability of an infinite logit."""
+    torch.manual_seed(0)
+    model = AST(classifier.model.config).eval()
+    broken = AudioClassifier(model, classifier.frontend, CLASSES, multi_label)
+    broken.source = source
+    model.get_parameter(weight).data[0] = torch.inf
+    message = f"^{source or 'the model'} gives NaN or infinity instead of scores"
+    asks = [broken.classify, broken.timeline, lambda sound: broken.classify([sound], pad=False)]
+    if weight != "head.bias":
+        asks += [
+            broken.embed,
+            broken.attention_map,
+            lambda sound: broken.embed(sound, level="patch"),
+        ]
+    for ask in asks:
+        with pytest.raises(ValueError, match=message):
+            ask(noise(12_000))
+    assert not broken(torch.from_numpy(noise(8_000))[None]).isfinite().all()  # in training, too

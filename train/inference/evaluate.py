@@ -119,6 +119,7 @@ def score(
         pad=pad,
         vectors=collected,
     )
+    classifier.require_finite(logits)
     sigmoid = classifier.multi_label if run is None else run.recipe.loss == "bce"
     return Evaluation(
         trained.name,
@@ -129,7 +130,7 @@ def score(
         to_probabilities(logits, classifier.multi_label),
         evaluate_scores(logits.numpy(), targets.numpy(), selection.manifest.multi_label, sigmoid),
         unreadable,
-        torch.stack(collected) if collected else None,
+        classifier.require_finite(torch.stack(collected)) if collected else None,
         pad,
         trained.keep_tokens,
     )
