@@ -300,7 +300,8 @@ def _config_from_hub(hub: dict[str, Any], file: Path) -> ASTConfig:
         json_field(hub, name, int, file, 1) for name in ("intermediate_size", "hidden_size")
     )
     num_classes = len(_classes(hub, file))
-    with naming(file, HUB_FIELDS | {"num_classes": "id2label"}):
+    others = {"num_classes": "id2label", "mlp_ratio": "intermediate_size / hidden_size"}
+    with naming(file, HUB_FIELDS | others):
         return ASTConfig(
             num_classes=num_classes,
             mlp_ratio=hidden / width,

@@ -55,10 +55,8 @@ def read_json(
     try:
         content = json.loads(
             text.decode("utf-8-sig"),
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
             parse_int=_integer,
-            object_pairs_hook=lambda pairs: convert(_without_repetition(pairs)),
+            object_pairs_hook=lambda pairs: convert(_sound(pairs)),
         )
     except RecursionError:
         raise _too_deep(path) from None
@@ -128,29 +126,31 @@ def _wanted(kind: type, low: float, high: float) -> str:
     return f"{KINDS[kind]}{length}{' ' if bounds else ''}{' and '.join(bounds)}"
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= len(str(MOST_INTEGER)) else math.inf
 
 
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {digits:.{SHOWN}} is too large")
-    return value
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > len(str(MOST_INTEGER)) or abs(int(digits)) > MOST_INTEGER:
-        raise ValueError(f"the integer {digits:.{SHOWN}} is too large")
-    return int(digits)
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _sound(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values; ValueError for a key twice or a number out of range."""
     entry = dict(pairs)
     if len(entry) < len(pairs):
         ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"the key {twice!r:.{SHOWN}} occurs twice in one object")
+    for name, value in pairs:
+        values = [value]
+        while values:
+            each = values.pop()
+            if isinstance(each, list):
+                values += each
+            elif isinstance(each, int | float) and not _is_finite(each):
+                raise ValueError(
+                    f"{name!r:.{SHOWN}} is {each}, expected a finite number (an integer: 64 bits)"
+                )
     return entry
+
+
+def _is_finite(number: float) -> bool:
+    return abs(number) <= MOST_INTEGER if isinstance(number, int) else math.isfinite(number)
 
 
 def _require_flat(path: Path, content: dict[str, Any]) -> None:

@@ -1,12 +1,14 @@
 """Configurations say what is wrong with them."""
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ast_model import ASTConfig, FrontendConfig
+from ast_model.baseline import BaselineConfig
 
 
 @pytest.mark.parametrize(
@@ -19,7 +21,7 @@ def test_grid_of_ten_seconds_is_the_papers(stride, grid):
 
 
 @given(
-    mels=st.integers(1, 200),
+    mels=st.integers(1, 100),
     frames=st.integers(1, 1200),
     patch=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     stride=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -44,7 +46,7 @@ def test_grid_counts_the_patches_that_fit(mels, frames, patch, stride):
         ({"patch": (16,)}, "patch"),
         ({"stride": (0, 10)}, "stride 0 is not an integer from 1"),
         ({"pooling": "max"}, "pooling 'max' is unknown"),
-        ({"dropout": 1.0}, "dropout"),
+        ({"dropout": 1.0}, r"dropout 1.0 is not a number in \[0, 1\)"),
         ({"patchout": (12, 0)}, "the grid of 12 x 101 patches; drop 0 to 11 rows"),
         ({"patchout": (0, 101)}, "0 to 100 columns"),
         ({"patchout": (-1, 0)}, "does not fit"),
@@ -89,6 +91,87 @@ def test_impossible_front_end_is_refused():
         FrontendConfig(window="hann")
     with pytest.raises(ValueError, match="std 0 is not positive"):
         FrontendConfig(std=0)
+
+
+WRONG = (None, True, "1", [], [1], {}, -1, 2**31, 2**63, 1e308, math.nan, math.inf, -math.inf, 1j)
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        (
+            ASTConfig,
+            "num_classes num_frames num_mel_bins width depth heads mlp_ratio patch stride dropout "
+            "drop_path layer_norm_eps head_layer_norm_eps patchout",
+        ),
+        (FrontendConfig, "num_frames num_mel_bins mean std sample_rate padded_share"),
+        (BaselineConfig, "num_classes num_frames num_mel_bins"),
+    ],
+)
+def test_every_number_of_a_configuration_is_of_its_type_and_in_range(kind, numbers):
+    given = {"name": "resnet18", "num_classes": 3, "num_frames": 64, "num_mel_bins": 128}
+    sound = given if kind is BaselineConfig else {}
+    for name in numbers.split():
+        for value in WRONG:
+            if (name, value) == ("mean", -1):
+                continue
+            with pytest.raises(ValueError, match=rf"^{name} ") as caught:
+                kind(**sound | {name: value})
+            assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (ASTConfig, "pooling"),
+        (ASTConfig, "distilled"),
+        (ASTConfig, "gradient_checkpointing"),
+        (FrontendConfig, "window"),
+        (FrontendConfig, "padding"),
+    ],
+)
+def test_every_choice_of_a_configuration_is_one_that_there_is(kind, name):
+    for value in (None, 1, "x" * 1000, ["cls"], {}, math.nan):
+        with pytest.raises(ValueError, match=rf"^{name} ") as caught:
+            kind(**{name: value})
+        assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_frames": 2**16, "num_mel_bins": 1024, "patch": 4, "stride": 4},
+        {"num_frames": 2**16, "stride": 1},
+    ],
+)
+def test_a_grid_that_no_machine_attends_over_is_refused(changes):
+    with pytest.raises(ValueError, match=r"^num_tokens [\d,]+ is more than 131,072"):
+        ASTConfig(**changes)
+
+
+@pytest.mark.parametrize("field", ["layer_norm_eps", "head_layer_norm_eps"])
+def test_a_norm_divides_by_more_than_zero(field):
+    with pytest.raises(ValueError, match=f"{field} 0 is not a number in"):
+        ASTConfig(**{field: 0})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf-hub:timm/resnet18",
+        "hf_hub:a/b",
+        "local-dir:/tmp",
+        "timm/resnet18",
+        "../x",
+        "",
+        "a.b.c",
+        7,
+    ],
+)
+def test_a_baseline_is_named_as_timm_names_its_own_models(name):
+    with pytest.raises(ValueError, match="is not that of a model in timm"):
+        BaselineConfig(name, 3, 64, 128)
+    assert BaselineConfig("tf_efficientnet_b3.ns_jft_in1k", 3, 64, 128).num_frames == 64
 
 
 def test_configurations_are_frozen():

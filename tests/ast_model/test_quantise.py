@@ -67,9 +67,7 @@ def test_only_float32_on_a_cpu(model, change):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(
-    "name", ["patch_embedding.projection.weight", "cls_token"]
-)
+@pytest.mark.parametrize("name", ["patch_embedding.projection.weight", "cls_token"])
 def test_what_overflows_before_a_layer_of_integers_is_nan_in_the_scores(model, name):
     """The integers would make finite numbers of it."""
     parameter = model.get_parameter(name)
