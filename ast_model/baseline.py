@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -50,7 +50,7 @@ class Baseline(nn.Module):
         config: the model's name, its input and output.
         pretrained: start from timm's ImageNet weights, the colour channels of the first
             convolution summed (timm's rule for one channel).
-        file: a file with those weights; None lets timm download them.
+        weights: those weights by timm's names; None lets timm download them.
 
     Raises:
         ValueError: timm has no such model or cannot load its weights, or the model does not take
@@ -58,13 +58,16 @@ class Baseline(nn.Module):
     """
 
     def __init__(
-        self, config: BaselineConfig, pretrained: bool = False, file: str | Path | None = None
+        self,
+        config: BaselineConfig,
+        pretrained: bool = False,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         import timm  # takes seconds
 
         super().__init__()
         self.config = config
-        overlay = {"file": str(file)} if file else None
+        overlay = {"state_dict": dict(weights)} if weights else None
         try:
             self.image_model = timm.create_model(
                 config.name,
@@ -79,6 +82,7 @@ class Baseline(nn.Module):
                 f"timm cannot make the baseline {config.name!r} ({reason}); its names: "
                 "`python -c \"import timm; print(timm.list_models('*efficientnet*'))\"`"
             ) from error
+        self.image_model.pretrained_cfg.pop("state_dict", None)  # timm would keep a copy
 
     def forward(self, fbank: Tensor) -> Tensor:
         """Logits (batch, classes) of a normalised log-mel spectrogram (batch, frames, mel bins)."""

@@ -14,6 +14,7 @@ import weights
 from ast_model import AST, ASTConfig
 from ast_model.baseline import Baseline, BaselineConfig
 from train.recipe import Recipe
+from weights.deit import read_timm
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,9 @@ def _baseline(recipe: Recipe, num_classes: int) -> Baseline:
             "use --init-from scratch or imagenet"
         )
     config = BaselineConfig(recipe.model, num_classes, recipe.num_frames, recipe.num_mel_bins)
-    return Baseline(config, recipe.init_from == "imagenet", recipe.init_file or None)
+    pretrained = recipe.init_from == "imagenet"
+    stored = read_timm(recipe.init_file) if pretrained and recipe.init_file else None
+    return Baseline(config, pretrained, stored)
 
 
 def _fine_tuned(recipe: Recipe, config: ASTConfig, source: str, classes: Sequence[str]) -> AST:

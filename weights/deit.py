@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from ast_model import AST, ASTConfig
 from weights.checkpoint import Positions, carry_positions, collect
 from weights.names import timm_names
+from weights.tensors import read_tensors
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 Channels = Literal["mean", "sum"]
 
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # of timm's checkpoints
+PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")  # of a compiled or parallel module, as saved
 IMAGENET_HEADS = r"head(_dist)?\.(weight|bias)"
 
 
@@ -44,7 +47,8 @@ def from_timm(
         channels: "mean" (the paper) or "sum" (the authors' code) of red, green and blue.
         positions: "bilinear" or "nearest" for an axis that grows, or "reinit": random, those of
             CLS and DIST too.
-        file: weights for timm to read; None lets timm download them from the Hugging Face hub.
+        file: its weights as timm writes them (safetensors, or a checkpoint of PyTorch); None lets
+            timm download them from the Hugging Face hub.
 
     Raises:
         FileNotFoundError: `file` does not exist.
@@ -103,7 +107,7 @@ def _open(name: str, file: str | Path | None) -> VisionTransformer:
     _require_known(name)
     if file is not None and not Path(file).is_file():
         raise FileNotFoundError(f"weights file {file} for {name} does not exist")
-    overlay = None if file is None else {"file": str(file)}
+    overlay = None if file is None else {"state_dict": read_timm(file)}
     try:
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # of the hub, of the network, of the unpickler, of load_state_dict
@@ -119,6 +123,20 @@ def _open(name: str, file: str | Path | None) -> VisionTransformer:
         raise ValueError(
             f"{name}: the weights cannot be had from {from_where} ({reason}); {remedy}"
         ) from error
+
+
+def read_timm(file: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file that timm wrote, by its names.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `read_tensors`.
+    """
+    tensors = {}
+    for name, tensor in read_tensors(Path(file), WRAPPERS).items():
+        for prefix in PREFIXES:
+            name = name.removeprefix(prefix)
+        tensors[name] = tensor
+    return tensors
 
 
 def _require_known(name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,15 @@ MOST_DEPTH = 16  # containers in one another, in a training state
 LARGEST = torch.finfo(torch.float32).max
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
+def read_tensors(file: Path, wrapped_in: Sequence[str] = ()) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a PyTorch checkpoint, by name.
 
     The first bytes tell the two apart. Tensors are dense, of floating point or integers, on the
     CPU, finite in float32, and together no larger than the file.
+
+    Args:
+        file: of weights.
+        wrapped_in: names under which a checkpoint may hold the state dict beside other things.
 
     Raises:
         FileNotFoundError: no such file.
@@ -42,7 +46,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     if is_safetensors or file.suffix == ".safetensors":
         tensors = _read_safetensors(file)
     else:
-        tensors = _read_checkpoint(file)
+        tensors = _read_checkpoint(file, wrapped_in)
     _require_within_file(file, tensors.values())
     for name, tensor in tensors.items():
         _require_finite(f"{file}: {name}", tensor)
@@ -116,8 +120,11 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_checkpoint(file: Path) -> dict[str, Tensor]:
+def _read_checkpoint(file: Path, wrapped_in: Sequence[str]) -> dict[str, Tensor]:
     content, storages = read_pickled(file)
+    if isinstance(content, dict):
+        inner = (content.get(name) for name in wrapped_in)
+        content = next((each for each in inner if isinstance(each, dict)), content)
     if not isinstance(content, dict) or not content:
         raise ValueError(
             f"{file} holds {type(content).__name__}, expected a state dict: names with tensors"

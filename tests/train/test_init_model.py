@@ -140,3 +140,16 @@ def test_options_of_image_models_are_refused_elsewhere(recipe, saved):
             initial_model(replace(recipe, init_from=str(saved[0]), **change), CLASSES)
         with pytest.raises(ValueError, match="belong to an --init-from that is a model of timm"):
             initial_model(replace(recipe, **change), CLASSES)  # from scratch
+
+
+def test_a_baseline_starts_from_a_file_and_keeps_no_second_copy(recipe, tmp_path):
+    theirs = timm.create_model("test_efficientnet")
+    torch.save({"state_dict": theirs.state_dict()}, tmp_path / "net.pth")
+    recipe = replace(
+        recipe, model="test_efficientnet", init_from="imagenet", init_file=f"{tmp_path}/net.pth"
+    )
+    ours = initial_model(recipe, CLASSES).image_model
+    kernel = theirs.conv_stem.weight.sum(dim=1, keepdim=True)  # timm's rule for one channel
+    torch.testing.assert_close(ours.conv_stem.weight, kernel)
+    assert torch.equal(ours.conv_head.weight, theirs.conv_head.weight)
+    assert "state_dict" not in ours.pretrained_cfg

@@ -195,13 +195,40 @@ def test_bad_arguments_and_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent.pth for deit_tiny"):
         weights.from_timm(config, TINY, file=tmp_path / "absent.pth")
     (tmp_path / "broken.pth").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"cannot be had from .*broken.pth") as error:
+    with pytest.raises(ValueError, match=r"broken.pth is damaged or not a file") as error:
         weights.from_timm(config, TINY, file=tmp_path / "broken.pth")
     assert "\n" not in str(error.value)
     torch.save({"patch_embed.proj.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"cannot be had from .*other.pth") as error:
         weights.from_timm(config, TINY, file=tmp_path / "other.pth")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("wrapper", [None, "model", "state_dict_ema"])
+def test_a_checkpoint_that_holds_more_than_the_weights_is_read(tmp_path, image_model, wrapper):
+    theirs, _ = image_model(TINY)
+    state = {f"module.{name}": tensor for name, tensor in theirs.state_dict().items()}
+    torch.save({wrapper: state, "epoch": 7} if wrapper else state, tmp_path / "deit.pth")
+    model = weights.from_timm(image_config(theirs), TINY, file=tmp_path / "deit.pth")
+    assert torch.equal(model.norm.weight, theirs.norm.weight)
+
+
+def test_a_file_for_timm_runs_nothing_and_is_finite(tmp_path):
+    """Timm itself would open it, in some versions with all that a pickle can do."""
+
+    class Intruder:
+        def __reduce__(self):
+            return (tmp_path / "it ran").mkdir, ()
+
+    file = tmp_path / "deit.pth"
+    for content, message in (
+        ({"norm.weight": Intruder()}, "deit.pth is refused: opening it would run code"),
+        ({"norm.weight": torch.tensor([float("nan")])}, "deit.pth: norm.weight holds NaN"),
+    ):
+        torch.save(content, file)
+        with pytest.raises(ValueError, match=message):
+            weights.from_timm(ASTConfig.preset("tiny224"), TINY, file=file)
+    assert not (tmp_path / "it ran").exists()
 
 
 def test_without_a_network_one_line_says_what_to_get(monkeypatch):
