@@ -312,8 +312,12 @@ def _config_from_hub(hub: dict[str, Any], file: Path) -> ASTConfig:
 
 def _classes(hub: dict[str, Any], file: Path) -> list[str]:
     """The class names of a config.json, by their numbers."""
-    names = json_field(hub, "id2label", dict, file)
-    return [json_field(names, f"{n}", str, f"{file}, id2label") for n in range(len(names))]
+    labels = json_field(hub, "id2label", dict, file)
+    names = [json_field(labels, f"{n}", str, f"{file}, id2label") for n in range(len(labels))]
+    for name in names:
+        if not name.isascii() and name != name.encode(errors="replace").decode():
+            raise ValueError(f"{file}: id2label has {name!r:.60}, which is no Unicode text")
+    return names
 
 
 def _hub_preprocessor(config: FrontendConfig) -> dict[str, Any]:

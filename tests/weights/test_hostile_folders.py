@@ -115,6 +115,14 @@ def test_a_configuration_agrees_with_the_tensors_before_memory_is_taken(
         weights.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["\ud800", "caf\udce9"])
+def test_class_names_can_be_written_wherever_text_is(tmp_path, classifier, name):
+    """Half a character, which JSON can hold, is neither printed nor stored nor drawn."""
+    weights.save(tmp_path, AudioClassifier(classifier.model, classifier.frontend, ("é", "b", name)))
+    with pytest.raises(ValueError, match=r"config.json: id2label has '.*', which is no Unicode"):
+        weights.load(tmp_path)
+
+
 def test_weights_that_are_not_finite_are_refused_by_file_and_tensor(tmp_path, classifier):
     weights.save(tmp_path, classifier)
     file = tmp_path / "model.safetensors"
