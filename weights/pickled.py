@@ -18,7 +18,6 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-MOST_PICKLE = 2**23  # bytes without the tensors' elements; a large model with optimiser has 0.5 MB
 MOST_RECORDS = 100_000  # of a zip; one a tensor
 MOST_NAME = 200  # characters
 MOST_KEY = 2**31  # optimisers number their parameters
@@ -75,10 +74,15 @@ class View(NamedTuple):
     stride: Any
 
 
-def read_pickled(file: Path) -> tuple[Any, dict[str, Tensor]]:
+def read_pickled(file: Path, most: int) -> tuple[Any, dict[str, Tensor]]:
     """What a file of `torch.save` holds, with a `View` for each tensor, and the storages by key.
 
     Storages are one-dimensional, on the CPU, and together no larger than the file.
+
+    Args:
+        file: of any version of PyTorch.
+        most: bytes of its pickle, without the tensors' elements; a longer one is taken for damaged,
+            since each of them may take a microsecond and 150 bytes of memory.
 
     Raises:
         OSError: the file cannot be opened.
@@ -89,7 +93,7 @@ def read_pickled(file: Path) -> tuple[Any, dict[str, Tensor]]:
         is_zip = opened.read(len(ZIP_START)) == ZIP_START
         opened.seek(0)
         try:
-            return _read_zip(opened) if is_zip else _read_legacy(opened)
+            return _read_zip(opened, most) if is_zip else _read_legacy(opened, most)
         except Refused as error:
             raise ValueError(f"{file} {error}") from error
         except Exception as error:  # arbitrary bytes raise almost anything
@@ -98,7 +102,7 @@ def read_pickled(file: Path) -> tuple[Any, dict[str, Tensor]]:
             ) from error
 
 
-def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, Tensor]]:
+def _read_zip(file: BinaryIO, most: int) -> tuple[Any, dict[str, Tensor]]:
     with zipfile.ZipFile(file) as archive:
         records = {info.filename: info for info in archive.infolist()}
         _require_stored(archive.infolist(), file.seek(0, io.SEEK_END))
@@ -107,7 +111,8 @@ def _read_zip(file: BinaryIO) -> tuple[Any, dict[str, Tensor]]:
         order = f"{folder}byteorder"
         if order in records and archive.read(order) != b"little":
             raise Refused("has the byte order of another machine: save it on one like this")
-        unpickler = _Unpickler(io.BytesIO(archive.read(name)[:MOST_PICKLE]))
+        with archive.open(name) as source:
+            unpickler = _Unpickler(io.BytesIO(source.read(most)))
         content = unpickler.load()
         storages = {}
         for key, storage in unpickler.storages.items():
@@ -131,11 +136,11 @@ def _require_stored(records: list[zipfile.ZipInfo], size: int) -> None:
         raise Refused("names more bytes than it has: it is damaged, get it again")
 
 
-def _read_legacy(file: BinaryIO) -> tuple[Any, dict[str, Tensor]]:
+def _read_legacy(file: BinaryIO, most: int) -> tuple[Any, dict[str, Tensor]]:
     """Five pickles, then of each storage the number and the bytes of its elements."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    head = io.BytesIO(file.read(MOST_PICKLE))
+    head = io.BytesIO(file.read(most))
     magic, version, system = (_Unpickler(head).load() for _ in range(3))
     if (magic, version) != (LEGACY_MAGIC, LEGACY_VERSION) or not system["little_endian"]:
         raise pickle.UnpicklingError("no file of torch.save")

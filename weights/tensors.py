@@ -17,6 +17,9 @@ from weights.pickled import MOST_NAME, Storage, View, read_pickled
 SAFETENSORS_HEADER = 9  # bytes: the length of the JSON that follows, and its opening brace
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+# Bytes of a pickle. That of a large AST with its optimiser and averaged weights has 136 kB; a state
+# lists the files that could not be read, too.
+MOST_NAMES, MOST_STATE = 2**21, 2**23
 MOST_AXES = 8
 MOST = 2**40  # elements along an axis
 MOST_DEPTH = 16  # containers in one another, in a training state
@@ -64,7 +67,7 @@ def read_state(file: Path) -> Any:
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist or is a folder; give a file of torch.save")
-    content, storages = read_pickled(file)
+    content, storages = read_pickled(file, MOST_STATE)
     return _State(file, storages).restored(content)
 
 
@@ -121,14 +124,14 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _read_checkpoint(file: Path, wrapped_in: Sequence[str]) -> dict[str, Tensor]:
-    content, storages = read_pickled(file)
+    content, storages = read_pickled(file, MOST_NAMES)
     if isinstance(content, dict):
         inner = (content.get(name) for name in wrapped_in)
         content = next((each for each in inner if isinstance(each, dict)), content)
     if not isinstance(content, dict) or not content:
-        raise ValueError(
-            f"{file} holds {type(content).__name__}, expected a state dict: names with tensors"
-        )
+        found = {View: "a tensor", dict: "nothing"}
+        kind = next((found[each] for each in found if isinstance(content, each)), "other things")
+        raise ValueError(f"{file} holds {kind}, expected a state dict: names with tensors")
     if others := [name for name in content if not isinstance(name, str)]:
         raise ValueError(f"{file} names a tensor {others[0]!r}, expected a state dict: texts")
     if others := [name for name, value in content.items() if not isinstance(value, View)]:
