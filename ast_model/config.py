@@ -117,7 +117,7 @@ class ASTConfig:
     def preset(cls, name: str, **changes: Any) -> ASTConfig:
         """A DeiT size by name (`tiny224`, …, `base384`, `large384`), with changes."""
         if name not in PRESETS:
-            raise ValueError(f"preset {name!r} is unknown; use one of {', '.join(PRESETS)}")
+            raise ValueError(f"preset {name!r:.60} is unknown; use one of {', '.join(PRESETS)}")
         return replace(cls(**PRESETS[name]), **changes)
 
     @property

@@ -325,22 +325,23 @@ class Recipe(
         both = self.warmup_epochs and self.warmup_steps
         if both and "warmup_epochs" not in self.from_data:
             raise ValueError(
-                f"recipe {self.name}: give --warmup-epochs or --warmup-steps, not both"
+                f"recipe {self.name:.60}: give --warmup-epochs or --warmup-steps, not both"
             )
-        for name, size in (("frequency_mask", self.num_mel_bins), ("time_mask", self.num_frames)):
-            fits = 0 <= getattr(self, name) <= size or name in self.from_data
-            self._require(name, fits, f"between 0 and {size}")
         try:
             self.model_config(num_classes=1)
             self.frontend_config()
             self.waveform_augmentation()
         except ValueError as error:
             raise ValueError(_with_options(str(error))) from None
+        for name, size in (("frequency_mask", self.num_mel_bins), ("time_mask", self.num_frames)):
+            fits = 0 <= getattr(self, name) <= size or name in self.from_data
+            self._require(name, fits, f"between 0 and {size}")
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise ValueError(
-                f"recipe {self.name}: {option(name)} is {getattr(self, name)}, must be {expected}"
+                f"recipe {self.name:.60}: {option(name)} is {getattr(self, name)}, "
+                f"must be {expected}"
             )
 
     def given(self, **values: Any) -> Recipe:

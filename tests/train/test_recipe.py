@@ -1,6 +1,8 @@
 """Recipes: the authors' figures, honest errors, and a round trip through JSON."""
 
 import json
+import math
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -39,6 +41,13 @@ def test_every_recipe_survives_json(name):
         ({"epochs": 0}, "--epochs is 0, must be above 0"),
         ({"epochs": "ten"}, "epochs is 'ten', must be int"),
         ({"epochs": True}, "epochs is True, must be int"),
+        ({"epochs": 10**10}, "epochs is 10000000000, must be int of at most 1,000,000,000"),
+        ({"learning_rate": math.inf}, "learning_rate is inf, must be float of at most"),
+        ({"weight_decay": math.nan}, "weight_decay is nan, must be float of at most"),
+        ({"seed": 2**63}, "seed is 9223372036854775808, must be int of at most"),
+        ({"betas": (0.9, 1.0)}, r"--betas is \(0.9, 1.0\), must be two in \[0, 1\)"),
+        ({"mean": math.nan}, "mean is nan, must be float"),
+        ({"std": 1e9}, "std 1000000000.0 is not a number in"),
         ({"stride": (10,)}, r"stride is \(10,\), must be \(int, int\)"),
         ({"mixup_rate": 1.5}, r"--mixup-rate is 1.5, must be in \[0, 1\]"),
         ({"time_mask": 513}, "--time-mask is 513, must be between 0 and 512"),
@@ -59,6 +68,25 @@ def test_a_recipe_file_with_an_unknown_field_is_refused():
         ValueError, match=r"recipe\.json has fields that no recipe has \(learning_r"
     ):
         Recipe.from_json(content, Path("recipe.json"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, -1, 2**63, 1e308, math.nan, math.inf, True, "x" * 9999, [], [[1]], [1e308, 1], {"a": 1}],
+    ids=lambda value: f"{value!r:.9}",
+)
+def test_a_recipe_file_with_any_value_is_sound_or_refused_by_file_and_field(value):
+    content, file = ESC50.to_json(), Path("folder/recipe.json")
+    for name in content:
+        try:
+            recipe = Recipe.from_json(content | {name: value}, file)
+        except ValueError as error:
+            assert str(error).startswith(f"{file}")
+            assert re.search(rf"\b{name}\b|--{name.replace('_', '-')}\b", str(error))
+            assert len(str(error)) < 300
+        else:
+            numbers = [each for each in vars(recipe).values() if isinstance(each, float)]
+            assert all(map(math.isfinite, numbers))
 
 
 def test_every_field_belongs_to_one_subject():
