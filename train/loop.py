@@ -26,6 +26,7 @@ from data import Clips, Manifest
 from data.augment import add_noise, cutmix, spec_augment, time_shift
 from data.cache import ClipCache
 from data.dataset import Batch, ClipDataset, load_batches
+from data.files import naming
 from data.sampling import clip_weights, epoch_batches
 from data.splits import split_clips
 from train.device import (
@@ -268,8 +269,16 @@ def evaluate(
     state: TrainState,
     cache: ClipCache | None,
     workers: int,
+    name: str = "last",
 ) -> tuple[Tensor, Row]:
-    """Logits (clips, classes) of a model, and their scores, by the run's settings."""
+    """Logits (clips, classes) of a model, and their scores, by the run's settings.
+
+    Args:
+        name: of the model in the run folder.
+
+    Raises:
+        ValueError: a logit is not finite; the message names the model.
+    """
     broadcast_buffers(model)
     batch_size = -(-state.recipe.batch_size // world_size())
     logits, targets = predict_logits(
@@ -277,7 +286,8 @@ def evaluate(
     )
     arrays = logits.numpy(), targets.numpy()
     multi_label, sigmoid = run.manifest.multi_label, state.recipe.loss == "bce"
-    return logits, on_main_process(lambda: evaluate_scores(*arrays, multi_label, sigmoid))
+    with naming(f"{run.folder / name} in epoch {state.epoch + 1}"):
+        return logits, on_main_process(lambda: evaluate_scores(*arrays, multi_label, sigmoid))
 
 
 def ensemble_score(run: Run, state: TrainState, logits: Tensor) -> float:
@@ -296,25 +306,26 @@ def save_results(
     run: Run,
     state: TrainState,
     logits: Tensor,
-    score: Callable[[AST | Baseline, Clips], tuple[Tensor, Row]],
+    score: Callable[..., tuple[Tensor, Row]],
 ) -> None:
     """Score what the finished run has made on all its splits, and write it.
 
     Args:
         logits: (validation clips, C) of the final model.
-        score: gives logits and scores of a model on clips.
+        score: gives logits and scores of a model on clips; `name` of another than the last.
     """
     validation = {"last": state.rows[-1], "best": state.rows[state.best_epoch - 1]}
     if state.average is not None and state.average.n_averaged:
         run.save_model("averaged", state, state.average.module)
-        validation["averaged"] = score(state.average.module, run.splits.validation)[1]
+        model = state.average.module
+        validation["averaged"] = score(model, run.splits.validation, name="averaged")[1]
     scores, test_logits = {"validation": validation}, None
     if run.splits.test:
         barrier()  # the models are written
         scores["test"] = {}
         for name in validation:
             model = weights.load(run.folder / name, device=state.device).model
-            logits_of_test, scores["test"][name] = score(model, run.splits.test)
+            logits_of_test, scores["test"][name] = score(model, run.splits.test, name=name)
             test_logits = logits_of_test if name == "best" else test_logits
     run.save_results(state, logits, scores, test_logits)
 

@@ -321,6 +321,41 @@ def test_a_checkpoint_never_holds_weights_that_are_not_finite(
     assert load_state(tmp_path / "run")["batch"] == 0
 
 
+def test_a_model_that_scores_nan_is_named(recipe, manifest, tmp_path, monkeypatch):
+    original = loop.predict_logits
+
+    def predict_logits(*arguments):
+        logits, targets = original(*arguments)
+        return logits * float("nan"), targets
+
+    monkeypatch.setattr(loop, "predict_logits", predict_logits)
+    with pytest.raises(ValueError, match=r"run/last in epoch 1: logits of 8 of 8 clips are NaN"):
+        run(recipe, manifest, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_a_checkpoint_never_holds_moments_that_are_not_finite(
+    recipe, manifest, tmp_path, monkeypatch
+):
+    """A square that is infinite in float32 leaves its weight finite, and still for ever."""
+    original = loop.train_step
+
+    def train_step(ddp_model, state, *arguments):
+        original(ddp_model, state, *arguments)
+        state.optimizer.state[state.model.head.bias]["exp_avg_sq"].fill_(float("inf"))
+
+    monkeypatch.setattr(loop, "train_step", train_step)
+    with pytest.raises(ValueError, match="moments are no longer finite"):
+        run(recipe, manifest, tmp_path / "run")
+    assert load_state(tmp_path / "run") is None
+
+
+def test_a_path_that_tensorboard_cannot_write_to_is_refused(recipe, manifest, tmp_path):
+    with pytest.raises(ValueError, match=r"is not a path in UTF-8; give another --out"):
+        run(recipe, manifest, tmp_path / "\udcff")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_step_does_not_wait_for_the_loss(recipe, manifest, tmp_path, monkeypatch):
     """Eleven steps an epoch, a look at the loss after the first and every third: 5 and not 11."""
     looks, original = [], TrainState.read_losses

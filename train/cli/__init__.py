@@ -11,7 +11,13 @@ from io import TextIOWrapper
 
 from train.cli.process import set_up
 from train.cli.spelling import did_you_mean
-from train.cli.terminal import describe, is_users_mistake, logging_to_terminal, without_reader
+from train.cli.terminal import (
+    describe,
+    is_users_mistake,
+    logging_to_terminal,
+    shown,
+    without_reader,
+)
 
 PROGRAM = "ast-audio"
 
@@ -131,5 +137,5 @@ def _is_rank_0() -> bool:
 
 
 def _fail(message: str) -> int:
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{PROGRAM}: {shown(' '.join(message.split()))}", file=sys.stderr)
     return 2

@@ -10,7 +10,10 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from train.cli.options import parse, unless_given
+from train.cli.terminal import shown
 from train.experiments.runs import as_text, compare_runs, list_runs
+
+LONGEST_CELL = 100  # letters
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class RunsOptions:
 def run(words: Sequence[str]) -> None:
     options = parse(RunsOptions, words, "runs")
     if options.diff:
-        print("\n".join(compare_runs(*options.diff)) or "the same recipe, fold and clips")
+        differences = map(shown, compare_runs(*options.diff))
+        print("\n".join(differences) or "the same recipe, fold and clips")
     elif runs := list_runs(options.folder):
-        print(as_text(runs))
+        print(as_text([[shown(cell, LONGEST_CELL) for cell in run] for run in runs]))
     else:
         print(f"no runs in {options.folder}")

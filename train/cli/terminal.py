@@ -14,6 +14,7 @@ from typing import TextIO
 PACKAGES = ("ast_model", "data", "weights", "train")
 ROOT = Path(__file__).resolve().parents[2]  # the folder that the packages lie in
 NOTE = "note: "
+LONGEST = 1000  # letters of a message
 
 
 class TerminalHandler(logging.Handler):
@@ -91,6 +92,16 @@ def describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error)
+
+
+def shown(text: str, most: int = LONGEST) -> str:
+    """A text for one line of a terminal: what is in a file of others is not obeyed, nor endless.
+
+    Args:
+        most: letters that are shown.
+    """
+    cut = text if len(text) <= most else f"{text[: most - 1]}…"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
 
 
 def without_reader(stream: TextIO) -> None:

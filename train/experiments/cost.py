@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ast_model import AST
 from data.augment import Uniforms
 from data.dataset import Batch
-from data.files import read_json
+from data.files import json_field, read_json
 from train.device import autocast, choose_device, choose_precision, clock, device_name, peak_memory
 from train.init_model import initial_model
 from train.loop import TrainState, train_step
@@ -26,6 +27,9 @@ from train.recipe import Recipe
 Step = Callable[[], object]
 
 MIN_SECONDS, MIN_STEPS = 2.0, 2  # of the loop that is timed
+LEAST, FINITE = 1e-9, sys.float_info.max  # of a cost that is no mistake
+LONGEST = 200  # letters of a device's name
+WRITE_IT = "write it with `ast-audio cost RECIPE --classes N --batch-size N --out FILE`"
 FRAME, HOP = 400, 160  # samples of a filterbank's frame and from one to the next, at 16 kHz
 
 
@@ -66,15 +70,19 @@ def read_cost(file: Path) -> Cost:
     """The cost that `ast-audio cost RECIPE --out FILE` wrote.
 
     Raises:
-        ValueError: the file holds something else.
+        FileNotFoundError, ValueError: there is no such file, or it holds something else.
     """
-    try:
-        return Cost(**read_json(file))
-    except TypeError:
-        raise ValueError(
-            f"{file} holds no measured cost; write it with `ast-audio cost RECIPE --classes N "
-            "--batch-size N --out FILE`"
-        ) from None
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; {WRITE_IT}")
+    content = read_json(file)
+    if content.keys() != {field.name for field in fields(Cost)}:
+        raise ValueError(f"{file} holds no measured cost; {WRITE_IT}")
+    for name, kind in get_type_hints(Cost).items():
+        if kind is str:
+            json_field(content, name, str, file, 1, LONGEST)
+        elif content[name] is not None or name != "patches":
+            json_field(content, name, float if kind is float else int, file, LEAST, FINITE)
+    return Cost(**content)
 
 
 def measure(recipe: Recipe, num_classes: int, batch_size: int, device: str = "auto") -> Cost:

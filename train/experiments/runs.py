@@ -46,8 +46,8 @@ def list_runs(folder: Path) -> list[RunSummary]:
     return [_summary(folder, run) for run in find_runs(folder)]
 
 
-def as_text(runs: Sequence[RunSummary]) -> str:
-    """Runs as a table for the terminal, below a line of headings."""
+def as_text(runs: Sequence[Sequence[str]]) -> str:
+    """Summaries of runs as a table for the terminal, below a line of headings."""
     rows = [RunSummary._fields, *runs]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

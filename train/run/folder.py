@@ -247,7 +247,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         ValueError: the file is damaged, or another version wrote it.
     """
     file = folder / STATE
-    if not file.is_file():
+    if not file.exists():
         return None
     try:
         state = read_state(file)
@@ -311,9 +311,11 @@ def read_results(folder: Path) -> dict[str, Any]:
     "validation": {"last": {"accuracy": 0.9, …}, …}, "test": {…}}
 
     Raises:
-        ValueError: the file holds something else.
+        FileNotFoundError, ValueError: there is no such file, or it holds something else.
     """
     file = folder / RESULTS
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; give a run that is finished")
     content = read_json(file)
     if "held out" in content:  # of version 0.1
         test = {"test": content.pop("test")} if "test" in content else {}

@@ -98,7 +98,9 @@ def epoch_scores(row: Mapping[str, Any], epoch: int, source: object) -> Row:
 def read_epochs(file: Path) -> Iterator[Row]:
     """The rows of metrics.csv, one an epoch, from the first."""
     rows = read_csv(file)
-    _, header = next(rows)
+    source, header = next(rows)
+    if missing := sorted({"epoch", *ALWAYS} - {*header}):
+        raise ValueError(f"{source}: expected a line of headings, but {missing[0]} is not there")
     for epoch, (source, cells) in enumerate(rows, start=1):
         values = {name: _number(cell) for name, cell in zip(header, cells, strict=True)}
         yield epoch_scores(values, epoch, source)

@@ -30,9 +30,12 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Header and rows of a CSV file that this program wrote, each with its place, "FILE, line 3".
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: it is empty or no CSV, a row has more or fewer cells than the header, or the
             last line has no end: the file was cut off.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
     width = 0
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(_whole_lines(file), strict=True)
@@ -78,11 +81,11 @@ def write_parquet(path: Path, tables: Iterable[Mapping[str, Any]]) -> None:
     from pyarrow.parquet import ParquetWriter
 
     writer = None
-    with atomic_file(path) as temporary:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:  # pyarrow knows UTF-8 alone
         try:
             for columns in tables:
                 table = pa.table({name: _column(values) for name, values in columns.items()})
-                writer = writer or ParquetWriter(temporary, table.schema)
+                writer = writer or ParquetWriter(file, table.schema)
                 writer.write_table(table)
         finally:
             if writer:

@@ -96,3 +96,27 @@ def test_the_command_writes_a_file(runs, run_command, tmp_path):
     code, output, _ = run_command("ledger", "--runs", runs, "--out", tmp_path / "LEDGER.md")
     assert code == 0 and output == f"wrote {tmp_path / 'LEDGER.md'}\n"
     assert (tmp_path / "LEDGER.md").read_text(encoding="utf-8") == ledger(runs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"flops": 0}, "flops is 0"),
+        ({"training_speed": 0.0}, "training_speed is 0.0"),
+        ({"training_speed": "fast"}, "training_speed is 'fast'"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"device": ["a GPU"]}, "device is"),
+    ],
+)
+def test_a_cost_of_something_else_is_refused(runs, tmp_path, change, message):
+    cost = Cost(None, 87_000_000, 10**9, "a GPU", "bf16", 12, 100.0, 1, 300.0, 1)
+    write_json(tmp_path / "bench.json", asdict(cost) | change)
+    with pytest.raises(ValueError, match=rf"bench\.json: {message}"):
+        ledger(runs, [tmp_path / "bench.json"])
+
+
+def test_a_run_whose_results_are_damaged_is_left_out(fake_run, tmp_path):
+    run = fake_run(tmp_path / "full", 0.8, AUDIOSET_FULL, fold=None)
+    assert "(1 run;" in ledger(tmp_path)
+    (run / "results.json").write_text("[]")
+    assert "(1 run;" not in ledger(tmp_path)

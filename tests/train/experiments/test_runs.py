@@ -1,10 +1,12 @@
 """The list of runs, and what two of them differ in, whatever version wrote them."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from train.experiments import runs
 from train.experiments.runs import RunSummary, as_text, compare_runs, list_runs
 
 
@@ -112,3 +114,23 @@ def test_the_command_lists_and_compares(recipe, fake_run, run_command, tmp_path)
     assert code == 2 and error.count("\n") == 1
     (tmp_path / "empty").mkdir()
     assert run_command("runs", tmp_path / "empty")[1] == f"no runs in {tmp_path / 'empty'}\n"
+
+
+def test_what_another_process_writes_or_removes_meanwhile_is_passed_over(
+    fake_run, tmp_path, monkeypatch
+):
+    fake_run(tmp_path / "a", 0.5)
+    fake_run(tmp_path / "b", 0.5)
+    fake_run(tmp_path / ".writing-7-c", 0.5)
+    original = runs.read_run
+
+    def read_run(folder):
+        if folder.name == "b":
+            shutil.rmtree(folder)
+        return original(folder)
+
+    monkeypatch.setattr(runs, "read_run", read_run)
+    assert [(run.run, run.state) for run in list_runs(tmp_path)] == [
+        ("a", "finished"),
+        ("b", "unreadable"),
+    ]

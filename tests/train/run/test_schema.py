@@ -23,7 +23,7 @@ SCORES = {"accuracy": 0.5, "mAP": 0.25}
     ("text", "message"),
     [
         ("", "metrics.csv is empty"),
-        ("epoch,loss\n1,2\n", "line 2 lacks the field accuracy"),
+        ("epoch,loss\n1,2\n", "line 1: expected a line of headings, but accuracy"),
         (HEADER + "1,2,0.5,0.5\n", "line 2 is damaged: 4 cells, expected 5"),
         (HEADER + "1,2,0.5,0.5,1\n2,2,0.5,0.5,1.", "line 3 is damaged: its end is missing"),
         (HEADER + "1,2,0.5,0.5,1\n3,2,0.5,0.5,1\n", "line 3: epoch is 3.0"),
