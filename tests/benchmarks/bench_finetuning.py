@@ -134,8 +134,8 @@ def cases(recordings: Path, arguments: argparse.Namespace) -> list[Case]:
             f"{title}: both {frames} frames, batch {BATCH}",
             count,
             [
-                Contestant("ours", our_epoch, equal, (TRAINER,)),
-                Contestant(TRAINER, their_epoch, equal),
+                Contestant("ours", our_epoch, equal, (TRAINER,), as_program=True),
+                Contestant(TRAINER, their_epoch, equal, as_program=False),
             ],
         ),
         Case(
@@ -147,8 +147,14 @@ def cases(recordings: Path, arguments: argparse.Namespace) -> list[Case]:
                     our_epoch,
                     {**given, "frames": None},
                     (RECOMMENDED_TRAINER,),
+                    as_program=True,
                 ),
-                Contestant(RECOMMENDED_TRAINER, their_epoch, {**given, "frames": 1024}),
+                Contestant(
+                    RECOMMENDED_TRAINER,
+                    their_epoch,
+                    {**given, "frames": 1024},
+                    as_program=False,
+                ),
             ],
         ),
     ]

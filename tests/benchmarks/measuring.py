@@ -1,7 +1,9 @@
 """What all benchmarks share: contestants that take turns, what the machine can do, a JSON file.
 
 Contestants of a case run one after the other, round by round, so that whatever else the machine
-does slows all of them. Medians of the rounds count; ratios are within a case.
+does slows all of them. Medians of the rounds count; ratios are within a case. Freed memory is kept
+for all of them, as `ast-audio` has it, which helps theirs as well, except where a contestant has a
+process of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 import torch
 
 from data.files import atomic_file
+from train.cli.process import set_up
 from train.device import clock, device_name, peak_memory
 
 PACKAGES = ("torch", "torchaudio", "transformers", "kaldi-native-fbank")
@@ -43,6 +46,7 @@ class Contestant:
     against: tuple[str, ...] = ()  # the fastest of these is what the ratio is to
     dtype: str | None = None  # of the matrix products, for the share of the machine's rate
     flops: float | None = None  # a clip; a multiplication and an addition are two
+    as_program: bool | None = None  # in a process of its own, set up as `ast-audio` does or not
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def options(description: str, **defaults: Any) -> argparse.ArgumentParser:
 
 def run(name: str, cases: Sequence[Case], arguments: argparse.Namespace) -> None:
     """Race the contestants of every case, print a table each, and write the file."""
-    torch.set_num_threads(arguments.threads)
+    _begin(arguments.threads)
     device = torch.device(arguments.device)
     used = {c.dtype for case in cases for c in case.contestants if c.dtype}
     rates = {dtype: matrix_rate(dtype, device) for dtype in sorted(used)}
@@ -90,7 +94,7 @@ def run_case(
     """A row for each contestant."""
     torch.compiler.reset()  # an earlier case's shapes would make this one's dynamic
     contestants = [contestant for contestant in case.contestants if wanted(contestant, arguments)]
-    rounds = race([c.make(**c.arguments) for c in contestants], arguments.rounds, device)
+    rounds = race([_work(c, arguments.threads) for c in contestants], arguments.rounds, device)
     medians = {
         c.name: statistics.median(seconds) for c, seconds in zip(contestants, rounds, strict=True)
     }
@@ -136,6 +140,25 @@ def race(
     return seconds
 
 
+def _work(contestant: Contestant, threads: int) -> Callable[[], object]:
+    """What is timed, in the process that the contestant asks for."""
+    if contestant.as_program is None:
+        return contestant.make(**contestant.arguments)
+    started = _begin, (threads, contestant.as_program)
+    process = ProcessPoolExecutor(1, get_context("spawn"), *started)
+    return lambda: process.submit(_once, contestant).result()
+
+
+def _begin(threads: int, as_program: bool = True) -> None:
+    if as_program:
+        set_up()
+    torch.set_num_threads(threads)
+
+
+def _once(contestant: Contestant) -> None:
+    contestant.make(**contestant.arguments)()
+
+
 def memory(contestant: Contestant, arguments: argparse.Namespace) -> int:
     """Bytes at the peak, in a process of its own, over what it holds before it makes anything."""
     with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
@@ -143,7 +166,7 @@ def memory(contestant: Contestant, arguments: argparse.Namespace) -> int:
 
 
 def _memory(contestant: Contestant, threads: int, name: str) -> int:
-    torch.set_num_threads(threads)
+    _begin(threads, contestant.as_program is not False)
     device = torch.device(name)
     before = peak_memory(device)
     work = contestant.make(**contestant.arguments)

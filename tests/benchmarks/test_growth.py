@@ -12,11 +12,11 @@ import pytest
 @pytest.fixture
 def growth(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    return importlib.import_module("growth")
+    return importlib.import_module("bench_growth")
 
 
 def run(growth, monkeypatch, out: Path, *words) -> dict:
-    monkeypatch.setattr(sys, "argv", ["growth.py", *map(str, words), "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["bench_growth.py", *map(str, words), "--out", str(out)])
     growth.main()
     return json.loads(out.read_text())
 

@@ -23,6 +23,8 @@ Benchmark = Literal[
     "finetuning",
     "onnx",
     "manifest",
+    "growth",
+    "process",
     "gpu",
 ]
 
@@ -37,7 +39,8 @@ class BenchOptions:
 
     names: Positional[tuple[Benchmark, ...]] = ("frontend", "inference", "training", "files")
     """Which benchmarks; onnx is 8-bit integers beside float32, manifest the memory of 2,000,000
-    clips; gpu needs one."""
+    clips, growth the time and memory against clips, hours and processes, process the settings of
+    threads and memory; gpu needs one."""
     data: Annotated[Path | None, unless_given("none: its recordings are left out", "PATH")] = None
     """Folder of ESC-10 or ESC-50, for the benchmarks `files` and `finetuning`."""
     rounds: Annotated[int | None, unless_given("the benchmark's own", "INT")] = None
@@ -73,7 +76,7 @@ def _arguments(name: str, options: BenchOptions) -> list[str]:
     words = []
     if options.out:
         words += ["--out", str(options.out / f"{name}.json")]
-    if name == "manifest":
+    if name in ("manifest", "growth", "process"):
         return words
     if options.data and name in ("files", "finetuning"):
         words += ["--data", str(options.data)]
