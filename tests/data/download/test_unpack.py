@@ -1,9 +1,12 @@
 """Archives are unpacked whole or not at all, whatever is in them."""
 
+import copy
 import gzip
 import io
 import tarfile
+import tracemalloc
 import zipfile
+import zlib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -78,6 +81,14 @@ def test_modes_of_the_archive_are_not_taken_over(tmp_path):
         (special("evil", tarfile.FIFOTYPE), "device"),
         (special("evil", tarfile.CHRTYPE), "device"),
         (("good", b"evil"), "occurs twice"),
+        (("good/evil", b""), "occurs twice"),
+        (("GOOD", b""), "is the same as 'good'"),
+        (("evil/" * 33 + "x", b""), "deeper than 32"),
+        (("evil/" * 2000 + "x", b""), "too long"),
+        (("e" * 256, b""), "more than 255 bytes"),
+        (("evil/nul.wav", b""), "none on every system"),
+        (("evil?", b""), "none on every system"),
+        (special("evil", tarfile.GNUTYPE_SPARSE), "sparse"),
     ],
 )
 def test_a_member_that_is_no_plain_file_inside_is_refused(tmp_path, member, problem):
@@ -130,6 +141,66 @@ def test_any_damaged_header_is_unpacked_or_refused_in_one_line(
         assert "\n" not in str(error)
 
 
+def header(size: int, kind: bytes) -> bytes:
+    info = special("x", kind)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def followed_by_zeros(content: bytes, megabytes: int) -> bytes:
+    packer = zlib.compressobj(wbits=31)
+    zeros = (packer.compress(bytes(2**20)) for _ in range(megabytes))
+    return packer.compress(content) + b"".join(zeros) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (header(2**31, tarfile.GNUTYPE_LONGNAME), "headers of more than"),
+        (header(2**31, tarfile.XHDTYPE), "headers of more than"),
+        ((header(8, tarfile.GNUTYPE_LONGNAME) + b"x".ljust(512, b"\0")) * 1000, "recursion"),
+        (header(2**62, tarfile.REGTYPE), "unpacks to"),
+        (header(-1024, tarfile.REGTYPE), "leads back"),
+        (GOOD, "something follows"),
+    ],
+    ids=["name", "pax header", "names of names", "file", "negative size", "rest"],
+)
+def test_sizes_that_a_header_claims_take_neither_memory_nor_time(
+    tmp_path, content, reason, monkeypatch
+):
+    monkeypatch.setattr("data.download.unpack.MAX_SMALL", 2**22)
+    monkeypatch.setattr("data.download.unpack.MAX_REST", 2**21)
+    packed = followed_by_zeros(content, 12)
+    tracemalloc.start()
+    message = refusal(tmp_path, packed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert reason in message
+    assert peak < 8e6
+
+
+def test_a_member_that_ends_nowhere_is_not_looked_for(tmp_path):
+    for kind in (tarfile.REGTYPE, b"9"):
+        refusal(tmp_path, gzip.compress(header(2**62, kind) + header(2**62, kind)))
+
+
+def test_zeros_alone_may_follow_the_last_member(tmp_path):
+    assert "something follows" in refusal(tmp_path, gzip.compress(GOOD + b"x"))
+    assert unpack(tmp_path, gzip.compress(GOOD + bytes(100_000)))
+
+
+def test_an_archive_of_nothing_but_names_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.download.unpack.MAX_FEW", 10)
+    members = [(f"{number}", b"") for number in range(40)]
+    assert "more than" in refusal(tmp_path, gzip.compress(make_tar(*members)))
+
+
+def test_a_missing_archive(tmp_path):
+    for extract in (extract_tar, extract_zip):
+        with pytest.raises(FileNotFoundError, match=r"gone\.zip"):
+            extract(tmp_path / "gone.zip", tmp_path / "out")
+
+
 def make_zip(*members: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
@@ -175,8 +246,11 @@ def test_a_zip_is_unpacked_into_a_new_folder(tmp_path):
         ("..\\evil.txt", "lies outside"),
         ("C:\\evil.txt", "lies outside"),
         (link("evil"), "is a link"),
+        ("GOOD.txt/evil", "is the same as 'good.txt'"),
+        ("evil/" * 33 + "x", "deeper than 32"),
+        ("evil" * 64, "more than 255 bytes"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:20],
 )
 def test_a_zip_with_a_member_that_leaves_the_folder_is_refused(tmp_path, member, problem):
     message = zip_refusal(tmp_path, make_zip(("good.txt", b"good"), (member, b"/etc/passwd")))
@@ -186,6 +260,34 @@ def test_a_zip_with_a_member_that_leaves_the_folder_is_refused(tmp_path, member,
 def test_a_zip_over_the_bound_is_refused(tmp_path):
     message = zip_refusal(tmp_path, make_zip(("zeros", bytes(1_000_001))), max_bytes=1_000_000)
     assert "at most 1.0 MB" in message
+
+
+def test_a_zip_with_a_zero_byte_in_a_name_is_refused(tmp_path):
+    content = make_zip(("evil_.txt", b"")).replace(b"evil_", b"evil\0")
+    assert "none on every system" in zip_refusal(tmp_path, content)
+
+
+@pytest.mark.parametrize("bit", [0, 5, 6, 13])
+def test_an_encrypted_member_is_refused(tmp_path, bit):
+    content = bytearray(make_zip(("x", b"x" * 500)))
+    content[content.rindex(b"PK\1\2") + 8 + bit // 8] |= 1 << bit % 8
+    assert "member 'x' is" in zip_refusal(tmp_path, bytes(content))
+
+
+def test_a_zip_whose_members_are_one_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x", bytes(range(256)) * 100)
+        for number in range(100):
+            again = copy.copy(file.infolist()[0])
+            again.filename = again.orig_filename = f"{number}"
+            file.filelist.append(again)
+    assert "overlap" in zip_refusal(tmp_path, buffer.getvalue())
+
+
+def test_a_zip_is_held_to_a_hundred_times_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.download.unpack.MAX_SMALL", 0)
+    assert "unpacks to" in zip_refusal(tmp_path, make_zip(("zeros", bytes(1_000_000))))
 
 
 @pytest.mark.parametrize("cut", [100, -30, None], ids=["start", "end", "middle"])
