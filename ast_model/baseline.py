@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from ast_model.config import MOST, require_integer
+from ast_model.config import MOST, require_input, require_integer
 
 TIMM_NAME = re.compile(r"\w{1,100}(\.[\w-]{1,100})?", re.ASCII)
 
@@ -39,8 +40,8 @@ class BaselineConfig:
                 f"name {self.name!r:.60} is not that of a model in timm, such as "
                 "tf_efficientnet_b3; models of a hub or a folder are not looked up"
             )
-        for name in ("num_classes", "num_frames", "num_mel_bins"):
-            require_integer(name, getattr(self, name), 1, MOST[name])
+        require_integer("num_classes", self.num_classes, 1, MOST["num_classes"])
+        require_input(self.num_frames, self.num_mel_bins)
 
 
 class Baseline(nn.Module):
@@ -53,8 +54,7 @@ class Baseline(nn.Module):
         weights: those weights by timm's names; None lets timm download them.
 
     Raises:
-        ValueError: timm has no such model or cannot load its weights, or the model does not take
-            an image of this size.
+        ValueError: timm has no such model or cannot load its weights.
     """
 
     def __init__(
@@ -87,3 +87,25 @@ class Baseline(nn.Module):
     def forward(self, fbank: Tensor) -> Tensor:
         """Logits (batch, classes) of a normalised log-mel spectrogram (batch, frames, mel bins)."""
         return self.image_model(fbank.unsqueeze(1).transpose(2, 3))
+
+
+def without_memory(config: BaselineConfig) -> Baseline:
+    """The model on the device "meta": its names and shapes.
+
+    Raises:
+        ValueError: timm has no such model, or it does not give classes of an image of this size.
+    """
+    with torch.device("meta"), torch.no_grad():
+        model = Baseline(config).eval()
+        image = torch.empty(1, config.num_frames, config.num_mel_bins)
+        try:
+            shape, reason = model(image).shape, "no scores of classes"
+        except Exception as error:  # timm's models have no error in common
+            shape, reason = None, str(error).strip() or type(error).__name__
+    if shape != (1, config.num_classes):
+        raise ValueError(
+            f"{config.name} does not take a spectrogram of {config.num_frames} frames and "
+            f"{config.num_mel_bins} mel bins ({reason.splitlines()[0]:.100}); use another model, "
+            "such as tf_efficientnet_b3, or another size"
+        )
+    return model

@@ -20,14 +20,15 @@ PADDINGS = ("zeros", "silence")
 WINDOWS = ("hamming", "hanning", "povey", "blackman", "rectangular")
 
 MOST = {
-    "num_classes": 2**17,
     "num_frames": 2**16,  # 11 minutes
     "num_mel_bins": 1024,
+    "num_classes": 2**17,
     "width": 2**14,
     "depth": 256,
     "heads": 1024,
 }
 """Beyond what anybody trains; a file may not ask for any memory it likes."""
+MOST_VALUES = 2**24  # of an input, frames times mel bins
 MOST_TOKENS = 2**17
 SAMPLE_RATES = (1_000, 1_000_000)  # Hz
 
@@ -86,6 +87,7 @@ class ASTConfig:
         object.__setattr__(self, "stride", _pair("stride", self.stride))
         for name, most in MOST.items():
             require_integer(name, getattr(self, name), 1, most)
+        require_input(self.num_frames, self.num_mel_bins)
         for name in ("distilled", "gradient_checkpointing"):
             _require_bool(name, getattr(self, name))
         if self.width % self.heads:
@@ -182,7 +184,7 @@ class FrontendConfig:
     padded_share: float = 0.0
 
     def __post_init__(self) -> None:
-        require_integer("num_frames", self.num_frames, 1, MOST["num_frames"])
+        require_input(self.num_frames, self.num_mel_bins)
         require_integer("num_mel_bins", self.num_mel_bins, 4, MOST["num_mel_bins"])
         require_integer("sample_rate", self.sample_rate, *SAMPLE_RATES)
         if self.window not in WINDOWS:
@@ -195,6 +197,17 @@ class FrontendConfig:
         if self.std == 0:
             raise ValueError(f"std {self.std} is not positive; measure it with `ast-audio stats`")
         require_number("std", self.std, 1e-4, 1e4)
+
+
+def require_input(num_frames: Any, num_mel_bins: Any) -> None:
+    """ValueError unless an input of this size is one that a model can have."""
+    require_integer("num_frames", num_frames, 1, MOST["num_frames"])
+    require_integer("num_mel_bins", num_mel_bins, 1, MOST["num_mel_bins"])
+    if num_frames * num_mel_bins > MOST_VALUES:
+        raise ValueError(
+            f"num_frames {num_frames:,} times num_mel_bins {num_mel_bins:,} is more than "
+            f"{MOST_VALUES:,}; use a shorter input or fewer bins"
+        )
 
 
 def require_integer(name: str, value: Any, low: int, high: int) -> None:

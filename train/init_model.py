@@ -12,7 +12,7 @@ import torch
 
 import weights
 from ast_model import AST, ASTConfig
-from ast_model.baseline import Baseline, BaselineConfig
+from ast_model.baseline import Baseline, BaselineConfig, without_memory
 from train.recipe import Recipe
 from weights.deit import read_timm
 
@@ -71,6 +71,7 @@ def _baseline(recipe: Recipe, num_classes: int) -> Baseline:
             "use --init-from scratch or imagenet"
         )
     config = BaselineConfig(recipe.model, num_classes, recipe.num_frames, recipe.num_mel_bins)
+    without_memory(config)  # does it take such an input, before its weights are fetched
     pretrained = recipe.init_from == "imagenet"
     stored = read_timm(recipe.init_file) if pretrained and recipe.init_file else None
     return Baseline(config, pretrained, stored)

@@ -17,12 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from ast_model import ASTConfig, AudioClassifier, Frontend, FrontendConfig
-from ast_model.baseline import Baseline, BaselineConfig
+from ast_model.baseline import Baseline, BaselineConfig, without_memory
 from data.files import atomic_folder, json_field, naming, read_json, write_json
 from weights.checkpoint import AUDIOSET_CLASSES, STATISTICS, Checkpoint, collect, distinct
 from weights.names import HUB_PREFIX, hub_names
@@ -250,8 +249,7 @@ def read_baseline(folder: Path) -> AudioClassifier | None:
     stored = read_tensors(folder / WEIGHTS)
     multi_label = hub.get("problem_type") == MULTI_LABEL
     with naming(folder):
-        with torch.device("meta"):  # no memory is taken before the file is known to hold it
-            _require_same(Baseline(config).state_dict(), stored, config.name)
+        _require_same(without_memory(config).state_dict(), stored, config.name)
         model = Baseline(config)
         model.load_state_dict(stored)
         return AudioClassifier(model, Frontend(frontend), classes, multi_label).eval()

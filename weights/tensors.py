@@ -17,7 +17,7 @@ from weights.pickled import MOST_NAME, Storage, View, read_pickled
 SAFETENSORS_HEADER = 9  # bytes: the length of the JSON that follows, and its opening brace
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-# Bytes of a pickle. That of a large AST with its optimiser and averaged weights has 136 kB; a state
+# Bytes of a header or pickle: a large AST's with optimiser and averaged weights has 136 kB. A state
 # lists the files that could not be read, too.
 MOST_NAMES, MOST_STATE = 2**21, 2**23
 MOST_AXES = 8
@@ -45,8 +45,12 @@ def read_tensors(file: Path, wrapped_in: Sequence[str] = ()) -> dict[str, Tensor
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist or is a folder; give a file of weights")
     with file.open("rb") as opened:
-        is_safetensors = opened.read(SAFETENSORS_HEADER)[8:] == b"{"
-    if is_safetensors or file.suffix == ".safetensors":
+        start = opened.read(SAFETENSORS_HEADER)
+    if start[8:] == b"{" or file.suffix == ".safetensors":
+        if int.from_bytes(start[:8], "little") > MOST_NAMES:
+            raise ValueError(
+                f"{file} is damaged: its names would take more than {MOST_NAMES:,} bytes"
+            )
         tensors = _read_safetensors(file)
     else:
         tensors = _read_checkpoint(file, wrapped_in)

@@ -138,15 +138,16 @@ def test_every_choice_of_a_configuration_is_one_that_there_is(kind, name):
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"num_frames": 2**16, "num_mel_bins": 1024, "patch": 4, "stride": 4},
-        {"num_frames": 2**16, "stride": 1},
-    ],
+    ("kind", "given"), [(ASTConfig, ()), (FrontendConfig, ()), (BaselineConfig, ("resnet18", 3))]
 )
-def test_a_grid_that_no_machine_attends_over_is_refused(changes):
+def test_an_input_that_no_machine_holds_is_refused(kind, given):
+    with pytest.raises(ValueError, match="num_frames 65,536 times num_mel_bins 1,024 is more than"):
+        kind(*given, num_frames=2**16, num_mel_bins=1024)
+
+
+def test_a_grid_that_no_machine_attends_over_is_refused():
     with pytest.raises(ValueError, match=r"^num_tokens [\d,]+ is more than 131,072"):
-        ASTConfig(**changes)
+        ASTConfig(num_frames=2**16, stride=1)
 
 
 @pytest.mark.parametrize("field", ["layer_norm_eps", "head_layer_norm_eps"])

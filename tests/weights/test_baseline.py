@@ -5,9 +5,9 @@ import torch
 
 import weights
 from ast_model import AudioClassifier, Frontend, FrontendConfig
-from ast_model.baseline import Baseline, BaselineConfig
+from ast_model.baseline import Baseline, BaselineConfig, without_memory
 
-pytest.importorskip("timm")
+timm = pytest.importorskip("timm")
 
 CLASSES = ("dog", "rain", "sea waves")
 CONFIG = BaselineConfig("test_efficientnet", 3, 64, 128)
@@ -61,3 +61,24 @@ def test_the_usual_baselines_take_a_spectrogram(name):
     model = Baseline(BaselineConfig(name, 3, 64, 128)).eval()
     with torch.no_grad():
         assert model(torch.randn(1, 64, 128)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "maxvit_tiny_tf_512", "qwen3_vit_88m_enc"]
+)
+def test_a_model_of_another_input_is_refused_without_its_memory(name):
+    if not timm.is_model(name):
+        pytest.skip(f"this timm has no {name}")
+    with pytest.raises(ValueError, match=f"{name} does not take a spectrogram of 64 frames"):
+        without_memory(BaselineConfig(name, 3, 64, 128))
+
+
+def test_a_baseline_of_another_input_is_refused_by_its_folder(tmp_path):
+    model, frontend = Baseline(BaselineConfig("test_vit3", 3, 160, 160)), FrontendConfig(160, 160)
+    weights.save(tmp_path, AudioClassifier(model.eval(), Frontend(frontend), CLASSES))
+    assert weights.load(tmp_path).model.config.num_frames == 160
+    for name, field in (("config.json", "num_frames"), ("preprocessor_config.json", "max_length")):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text.replace(f'"{field}": 160', f'"{field}": 96'))
+    with pytest.raises(ValueError, match=rf"^{tmp_path}: test_vit3 does not take a .* 96 frames"):
+        weights.load(tmp_path)

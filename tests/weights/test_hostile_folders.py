@@ -15,10 +15,7 @@ from ast_model.baseline import Baseline, BaselineConfig
 from weights.names import authors_names
 
 FILES = ("config.json", "preprocessor_config.json")
-VALUES = (
-    *("null", "NaN", "-Infinity", "1e999", "-1", "0", "1e308", '"x"', '"\\ud800"', "[]", "[[]]"),
-    *("{}", "true", "2147483648", "9223372036854775808", "1" + "0" * 50),
-)
+VALUES = ("null", "NaN", "1e999", "-1", "0", "1e308", '"x"', "[[]]", "{}", "true", "2147483648")
 MISSING = "missing"
 SOUND = torch.randn(12_000, generator=torch.Generator().manual_seed(0)) / 10
 
@@ -69,7 +66,7 @@ def baseline(tmp_path):
         ("name", '"hf-hub:timm/resnet18.a1_in1k"', "is not that of a model in timm"),
         ("name", '"local-dir:/tmp"', "is not that of a model in timm"),
         ("name", '"efficientnet_b99"', "timm cannot make the baseline 'efficientnet_b99'"),
-        ("name", '"vit_giant_patch14_224"', "does not hold a vit_giant_patch14_224 of this timm"),
+        ("name", '"convnext_xxlarge"', "does not hold a convnext_xxlarge of this timm"),
         ("num_classes", "4", r"does not hold a test_efficientnet.*classifier"),
         ("num_mel_bins", "64", "num_mel_bins"),
     ],

@@ -303,3 +303,11 @@ def test_safetensors_are_finite_and_of_elements_that_a_model_has(tmp_path):
         save_file(saved, file)
         with pytest.raises(ValueError, match=rf"a.safetensors: {name}"):
             read_tensors(file)
+
+
+def test_a_safetensors_file_of_more_names_than_any_model_is_refused(tmp_path):
+    """A tensor of no elements takes a hundred bytes here and a thousand in memory."""
+    file = tmp_path / "a.safetensors"
+    save_file({f"{number:0100d}": torch.zeros(0) for number in range(15_000)}, file)
+    with pytest.raises(ValueError, match=r"a.safetensors is damaged: its names would take more"):
+        read_tensors(file)
