@@ -1,4 +1,4 @@
-"""A run folder: which run it is, what it has reached, and the forms of its files.
+"""A run folder: which run it is, what it has reached, and its files; `schema` says what they hold.
 
 recipe.json           the complete recipe, the data and the fold: enough to repeat the run
 metrics.csv           a row an epoch

@@ -18,6 +18,7 @@ from train.cli import main
 from train.cli.options import open_or_make_corpus
 from train.recipes import RECIPES
 from train.recipes.demo import DEMO
+from train.run.folder import load_state, save_state
 
 
 def test_train_says_scores_and_where_everything_is(run_folder, corpus_folder, run_command, tiny):
@@ -108,12 +109,15 @@ def test_a_run_that_goes_on_does_not_choose_anew(own_run, corpus_folder, fails, 
     content = read_json(file)
     changed = content | {"recipe": content["recipe"] | {"mean": -3.25}}
     write_json(file, changed)  # other than the data would say
+    state = load_state(own_run)
+    save_state(own_run, state | {"run": changed})
     words = ("train", "from_scratch", "--data", corpus_folder, "--out", own_run, *OWN)
     code, out, err = run_command(*words, "--no-use-cache")
     assert code == 0, err
     assert "measured on" not in out
     assert "mean -3.25 -> -4.0" in fails(*words, "--mean", "-4", "--no-use-cache")
     write_json(file, content)
+    save_state(own_run, state)
 
 
 def test_folds_of_own_data_share_one_choice(corpus_folder, tmp_path, run_command):
