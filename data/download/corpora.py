@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from data.corpora.esc50 import METADATA, esc50, find_layout
 from data.corpora.speech_commands import LISTS, speech_commands
 from data.download.fetch import download
 from data.download.unpack import extract_tar, extract_zip, require_vacant
+from data.files import alone, scratch_folder, sync_folder
 
 logger = logging.getLogger(__name__)
 
@@ -109,14 +109,22 @@ def install(
     layout: finds the corpus in what was unpacked; raises where it is not complete.
     """
     folder = Path(folder).expanduser().resolve()
-    if (folder / landmark).is_file():
-        logger.info("%s is in %s already: nothing to do", source.name, folder)
-        return folder
+    archive = folder.with_name(folder.name + source.suffix)
+    with alone(folder):
+        if (folder / landmark).is_file():
+            logger.info("%s is in %s already: nothing to do", source.name, folder)
+            archive.unlink(missing_ok=True)  # of a call that was killed at its end
+        else:
+            _install(source, folder, archive, layout)
+    return folder
+
+
+def _install(source: Source, folder: Path, archive: Path, layout: Callable[[Path], Path]) -> None:
     require_vacant(folder)
     logger.info("%s, %s from %s, goes to %s", source.name, source.size, source.url, folder)
-    archive = download(source.url, folder.with_name(folder.name + source.suffix), source.sha256)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as scratch:
-        unpacked = source.extract(archive, Path(scratch, "content"))
+    download(source.url, archive, source.sha256)
+    with scratch_folder(folder) as scratch:
+        unpacked = source.extract(archive, scratch / "content")
         try:
             found = layout(unpacked)
         except (ValueError, FileNotFoundError) as error:
@@ -124,5 +132,5 @@ def install(
                 f"{archive} does not hold {source.name} ({error}): delete it and run this again"
             ) from error
         found.replace(folder)
+        sync_folder(folder.parent)
     archive.unlink()
-    return folder

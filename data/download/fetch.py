@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.download.unpack import BLOCK, megabytes
+from data.files import alone, sync, sync_folder
 
 TIMEOUT = 30.0  # s without any answer
 BROKEN_OFF = (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)
@@ -30,7 +31,8 @@ def download(url: str, destination: str | Path, sha256: str | None = None) -> Pa
     """Fetch `url` into the file `destination`, going on where an earlier call broke off.
 
     What has arrived waits in `destination + ".part"` and is renamed once it is complete. A file
-    that is at `destination` already is taken as fetched.
+    that is at `destination` already is taken as fetched; another process that fetches it is waited
+    for.
 
     Args:
         url: http or https.
@@ -51,21 +53,23 @@ def download(url: str, destination: str | Path, sha256: str | None = None) -> Pa
         raise DownloadError(f"cannot download {url!r}: expected an http or https address")
     if destination.is_dir():
         raise DownloadError(f"{destination} is a folder: expected the name of a file to write")
-    if destination.exists():
-        require_hash(destination, sha256, f"delete it and run this again, {by_hand}")
-        logger.info("%s is here already: not downloaded again", destination)
-        return destination
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        fetch(url, part)
+        with alone(destination):
+            if destination.exists():
+                require_hash(destination, sha256, f"delete it and run this again, {by_hand}")
+                logger.info("%s is here already: not downloaded again", destination)
+                return destination
+            fetch(url, part)
+            try:
+                require_hash(part, sha256, f"run this again, {by_hand}")
+            except DownloadError:
+                part.unlink()
+                raise
+            sync(part)
+            part.replace(destination)
+            sync_folder(destination.parent)
     except (OSError, http.client.HTTPException) as error:
         raise DownloadError(f"{explain(error, url, part)}; {by_hand}") from error
-    try:
-        require_hash(part, sha256, f"run this again, {by_hand}")
-    except DownloadError:
-        part.unlink()
-        raise
-    part.replace(destination)
     return destination
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from data.audio import load_audio
 from data.download.unpack import require_vacant
-from data.files import is_audio, walk
+from data.files import alone, atomic_file, is_audio, is_leftover, sync, sync_folder, walk
 
 SAMPLE_RATES = range(1_000, 655_351)  # Hz; what load_audio and FLAC have in common
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".json", ".parquet", ".md", ""})
@@ -72,21 +72,27 @@ def prepare(
     processes = available_cores() if processes is None else processes
     check_arguments(folder, destination, sample_rate, processes)
     sources, tables = survey(folder)
-    if all((destination / target).is_file() for target in (*sources, *tables)):
-        logger.info("%s is prepared already: nothing to do", destination)
-        return destination
-    require_vacant(destination)
     part = destination.with_name(f"{destination.name}.{sample_rate}.part")
-    logger.info(
-        f"{len(sources):,} audio files of {folder} go to {destination} as FLAC of {sample_rate} Hz"
-    )
     try:
-        targets = [part / target for target in sources]
-        convert_all(list(sources.values()), targets, sample_rate, processes)
-        for table in tables:
-            (part / table).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / table, part / table)
-        part.replace(destination)
+        with alone(destination):
+            if all((destination / target).is_file() for target in (*sources, *tables)):
+                logger.info("%s is prepared already: nothing to do", destination)
+                return destination
+            require_vacant(destination)
+            logger.info(
+                f"{len(sources):,} audio files of {folder} go to {destination} as FLAC of "
+                f"{sample_rate} Hz"
+            )
+            targets = [part / target for target in sources]
+            convert_all(list(sources.values()), targets, sample_rate, processes)
+            for table in tables:
+                (part / table).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / table, part / table)
+            for leftover in filter(is_leftover, list(part.rglob("*"))):
+                leftover.unlink()  # of a process that was killed
+            sync(part)
+            part.replace(destination)
+            sync_folder(destination.parent)
     except OSError as error:
         raise ValueError(
             f"{part} cannot be written ({error}): make room there and run this again to go on"
@@ -121,7 +127,7 @@ def survey(folder: Path) -> tuple[dict[Path, Path], list[Path]]:
         for file in (Path(path, name) for name in names):
             relative = file.relative_to(folder)
             if not is_audio(file.name):
-                if file.suffix.lower() in TABLE_SUFFIXES:
+                if file.suffix.lower() in TABLE_SUFFIXES and file.is_file():  # no device or pipe
                     tables.append(relative)
                 continue
             target = relative.with_suffix(".flac")
@@ -182,7 +188,6 @@ def convert(source: Path, target: Path, sample_rate: int) -> Outcome:
     samples = np.rint(waveform * 2**15).clip(-(2**15), 2**15 - 1).astype(np.int16)
     flac = io.BytesIO()  # not straight to disk: libsndfile does not tell when that is full
     soundfile.write(flac, samples, sample_rate, format="FLAC", subtype="PCM_16")
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.write_bytes(flac.getbuffer())
-    temporary.replace(target)
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(flac.getbuffer())
     return Outcome(float(np.abs(waveform).max()))

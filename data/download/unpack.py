@@ -7,7 +7,6 @@ import re
 import stat
 import struct
 import tarfile
-import tempfile
 import unicodedata
 import zipfile
 import zlib
@@ -18,7 +17,7 @@ from pathlib import Path, PureWindowsPath
 
 from tqdm import tqdm
 
-from data.files import inner_parts
+from data.files import inner_parts, scratch_folder, sync, sync_folder
 
 MAX_UNPACKED = 4 << 30  # bytes; ESC-50 unpacks to about 0.9 GB, Speech Commands V2 to 3.3 GB
 MAX_RATIO = 100  # of the unpacked size to the archive's; a corpus of recordings has up to 3
@@ -121,10 +120,7 @@ def unpacking(archive: Path, folder: Path, kind: str) -> Iterator[Path]:
     if not archive.is_file():
         raise FileNotFoundError(f"no file {archive}: expected an archive to unpack")
     require_vacant(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as scratch:
-        content = Path(scratch, "content")
-        content.mkdir()
+    with scratch_folder(folder) as content:
         try:
             yield content
         except Refused:
@@ -135,10 +131,20 @@ def unpacking(archive: Path, folder: Path, kind: str) -> Iterator[Path]:
                 f"{archive} is not a sound {kind} file ({reason}): delete it and download it again"
             ) from error
         except OSError as error:
-            raise ValueError(
-                f"{archive} cannot be unpacked beside {folder} ({error}): make room for it there"
-            ) from error
-        content.replace(folder)
+            raise unwritten(archive, folder, error) from error
+        try:
+            sync(content)
+            content.replace(folder)
+            sync_folder(folder.parent)
+        except OSError as error:
+            raise unwritten(archive, folder, error) from error
+
+
+def unwritten(archive: Path, folder: Path, error: OSError) -> ValueError:
+    """That an archive's content cannot be written."""
+    return ValueError(
+        f"{archive} cannot be unpacked beside {folder} ({error}): make room for it there"
+    )
 
 
 def problem_of(member: zipfile.ZipInfo) -> str | None:

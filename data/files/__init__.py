@@ -1,5 +1,6 @@
 """Files: their names and paths, those from strangers read with limits, results written whole."""
 
+from data.files.alone import alone
 from data.files.json_files import json_field, naming, read_json
 from data.files.paths import (
     AUDIO_SUFFIXES,
@@ -14,27 +15,61 @@ from data.files.paths import (
     tables_in,
     walk,
 )
-from data.files.tables import open_table
-from data.files.writing import atomic_file, atomic_folder, is_leftover, write_json
+from data.files.processes import Process, has_ended, this_process
+from data.files.tables import (
+    csv_records,
+    csv_rows,
+    open_parquet,
+    parquet_columns,
+    require_as_header,
+    text_lines,
+)
+from data.files.writing import (
+    atomic_file,
+    atomic_folder,
+    is_leftover,
+    recover,
+    scratch_folder,
+    settle,
+    sync,
+    sync_folder,
+    temporary_path,
+    write_json,
+)
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "TABLE_SUFFIXES",
+    "Process",
+    "alone",
     "atomic_file",
     "atomic_folder",
     "cache_folder",
+    "csv_records",
+    "csv_rows",
     "existing",
     "existing_file",
+    "has_ended",
     "inner_parts",
     "is_audio",
     "is_leftover",
     "json_field",
     "missing_files",
     "naming",
-    "open_table",
+    "open_parquet",
+    "parquet_columns",
     "read_json",
+    "recover",
+    "require_as_header",
+    "scratch_folder",
+    "settle",
     "split_name",
+    "sync",
+    "sync_folder",
     "tables_in",
+    "temporary_path",
+    "text_lines",
+    "this_process",
     "walk",
     "write_json",
 ]

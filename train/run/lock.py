@@ -3,11 +3,13 @@
 The files `lock.0`, `lock.1`, … lie in the run folder; whoever made the last one holds the run. A
 stale lock is taken over by making the next: no file is ever replaced, so two processes that find
 the same stale lock cannot both get it. A process without a sign of life for `STALE_SECONDS` counts
-as dead.
+as dead; one of this machine and of this numbering of processes (a container has its own) counts as
+dead at once when it has ended. A host name alone is not trusted: two containers may share it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -20,10 +22,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from data.files import Process, has_ended, temporary_path, this_process
 from train.distributed import on_main_process
 
 HEARTBEAT_SECONDS = 20.0
 STALE_SECONDS = 300.0
+CANNOT_LINK = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)  # FAT, some shares
 PREFIX = "lock."  # of the names of all files that are made here
 
 
@@ -85,23 +89,45 @@ def _take(folder: Path) -> Path:
         if locks and not _is_stale(locks[-1]):
             raise RunInUse(folder, _holder(locks[-1]))
         lock = folder / f"{PREFIX}{_number(locks[-1]) + 1 if locks else 0}"
-        descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        _write(lock)
     except FileExistsError:
         raise RunInUse(folder, _holder(lock)) from None
     except FileNotFoundError:  # its last holder began nothing and removed the folder
         return _take(folder)
-    content = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file)
     last = _locks(folder)[-1]
     if last != lock:  # somebody went ahead between our look and our lock
         lock.unlink()
         raise RunInUse(folder, _holder(last))
     return lock
+
+
+def _write(lock: Path) -> None:
+    """Make a lock that is whole when it appears. Raises FileExistsError."""
+    pid, start, machine = this_process()
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    content = {"host": socket.gethostname(), "pid": pid, "since": since}
+    temporary = temporary_path(lock.with_name(f"{lock.name}.{threading.get_ident()}"))
+    try:
+        temporary.write_text(json.dumps({**content, "start": start, "machine": machine}), "utf-8")
+        try:
+            lock.hardlink_to(temporary)
+        except OSError as error:
+            if error.errno not in CANNOT_LINK:
+                raise
+            _copy_to_new(temporary, lock)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy_to_new(source: Path, lock: Path) -> None:
+    content = source.read_bytes()
+    with lock.open("xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError:
+            lock.unlink()
+            raise
 
 
 def _renew(lock: Path, released: threading.Event) -> None:
@@ -125,9 +151,7 @@ def _is_stale(lock: Path) -> bool:
         age = _now(lock.parent) - lock.stat().st_mtime
     except FileNotFoundError:
         return False  # released just now
-    holder = _read(lock)
-    here = holder.get("host") == socket.gethostname() and os.name == "posix"
-    return age > STALE_SECONDS or (here and not _is_alive(holder.get("pid")))
+    return age > STALE_SECONDS or _has_ended(_read(lock))
 
 
 def _now(folder: Path) -> float:
@@ -136,16 +160,11 @@ def _now(folder: Path) -> float:
         return os.fstat(probe.fileno()).st_mtime
 
 
-def _is_alive(pid: Any) -> bool:
-    if not isinstance(pid, int) or pid <= 0:
-        return True  # unknown: only its age tells
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # alive, and another user's
-        return True
-    return True
+def _has_ended(holder: dict[str, Any]) -> bool:
+    pid, start, machine = (holder.get(name) for name in Process._fields)
+    if type(pid) is not int or type(start) is not int or not isinstance(machine, str):
+        return False  # unknown: only its age tells
+    return has_ended(Process(pid, start, machine))
 
 
 def _read(lock: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from ast_model import AudioClassifier
 from data import Clips, Manifest
-from data.files import atomic_file, is_leftover, write_json
+from data.files import atomic_file, is_leftover, settle, write_json
 from data.splits import Splits
 from train.distributed import is_main_process, on_main_process
 from train.metrics import confusion_matrix, one_hot, to_probabilities
@@ -109,7 +108,7 @@ def check_folder(
 
 def _remove_leftovers(folder: Path) -> None:
     for leftover in filter(is_leftover, list(folder.rglob("*"))):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        settle(leftover)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The lock of a run folder: one holder, and a dead one's run is taken over once."""
 
+import errno
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+from data.files import this_process
 from train.run import lock
 from train.run.lock import RunInUse, claim, is_lock
 
@@ -20,11 +22,12 @@ def run(tmp_path):
     return tmp_path / "fold1"
 
 
-def write_lock(run, pid, host=None, age=0.0):
-    """The lock of another process, last renewed `age` seconds ago."""
+def write_lock(run, pid, host=None, age=0.0, machine=None, start=1):
+    """The lock of another process, last renewed `age` seconds ago; None: of this machine."""
     run.mkdir(exist_ok=True)
     file = run / "lock.0"
-    file.write_text(json.dumps({"host": host or socket.gethostname(), "pid": pid, "since": "then"}))
+    holder = {"host": host or socket.gethostname(), "pid": pid, "since": "then", "start": start}
+    file.write_text(json.dumps({**holder, "machine": machine or this_process().machine}))
     os.utime(file, (time.time() - age,) * 2)
 
 
@@ -80,12 +83,42 @@ def test_a_dead_process_of_this_machine_is_taken_over_at_once(run, dead_pid):
 
 
 def test_a_process_of_another_machine_is_taken_over_after_long_silence(run, dead_pid):
-    write_lock(run, dead_pid, "elsewhere", age=lock.STALE_SECONDS - 30)
+    write_lock(run, dead_pid, "elsewhere", lock.STALE_SECONDS - 30, "0123abcd")
     with pytest.raises(RunInUse, match=f"process {dead_pid} on elsewhere since then"), claim(run):
         pass
-    write_lock(run, dead_pid, "elsewhere", age=lock.STALE_SECONDS + 30)
+    write_lock(run, dead_pid, "elsewhere", lock.STALE_SECONDS + 30, "0123abcd")
     with claim(run):
         pass
+
+
+def test_a_host_name_alone_proves_no_death(run, dead_pid):
+    write_lock(run, dead_pid, machine="0123abcd")  # another container, its process alive
+    with pytest.raises(RunInUse), claim(run):
+        pass
+
+
+def test_a_process_number_that_was_given_anew_is_not_the_holder(run):
+    write_lock(run, os.getpid(), start=this_process().start + 1)
+    with claim(run):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPERM])
+def test_a_lock_that_cannot_be_written_is_not_left(run, monkeypatch, number):
+    """EPERM: a file system without hard links, where it is written all the same."""
+
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", refused)
+    if number == errno.ENOSPC:
+        with pytest.raises(OSError, match="No space"), claim(run):
+            pass
+        assert not any(run.iterdir())
+    else:
+        with claim(run):
+            assert [file.name for file in run.iterdir()] == ["lock.0"]
+            assert json.loads((run / "lock.0").read_text())["pid"] == os.getpid()
 
 
 def test_a_lock_that_is_not_written_yet_counts_as_held(run):
