@@ -19,6 +19,10 @@ import torch
 
 BLOCK_VALUES = 2**22  # decoded at a time, all channels together: 16 MiB of float32
 SAMPLE_RATES = range(1_000, 1_000_001)  # Hz; outside, resampling could fill the memory
+LOUDEST = 2.0**31  # full scale of 32-bit integers: the most that an unscaled recording reaches
+WHOLE_SECONDS = 4 * 3600.0  # held in memory at once: 0.9 GB at 16 kHz
+STREAM_SECONDS = 31 * 24 * 3600.0  # read block by block
+MOST_CHUNKS = 10_000  # of a WAV before its samples; a few are common
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's count for a FLAC header that announces none
 
 UNKNOWN_BYTES = 0xFFFFFFFF  # WAV size of a writer that cannot seek back to its header (ffmpeg)
@@ -56,11 +60,15 @@ class _UnknownSize(io.FileIO):
         self.close()  # soundfile leaves open what it has not opened
 
 
-def load_audio(path: str | os.PathLike[str], sample_rate: int = 16_000) -> torch.Tensor:
+def load_audio(
+    path: str | os.PathLike[str], sample_rate: int = 16_000, max_seconds: float = WHOLE_SECONDS
+) -> torch.Tensor:
     """One audio file as a mono waveform.
 
     Decoded by libsndfile (WAV, FLAC, Ogg, MP3), channels averaged, resampled by soxr (quality HQ).
-    Integer formats are scaled to [-1, 1]; float formats keep their values.
+    Integer formats are scaled to [-1, 1]; float formats keep their values, those of a few hundred
+    or 32,768 (integers that were not scaled) too, up to 2^31. Beyond, which no recording reaches,
+    the file is refused: the squares of such samples are infinite in float32.
 
     A truncated file is refused, not silently shortened, except where nothing gives it away: an Ogg
     file cut exactly between two pages; an MP3 without a Xing, Info or VBRI header; a WAV or FLAC
@@ -72,21 +80,23 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = 16_000) -> torch
     Args:
         path: the file.
         sample_rate: of the result, 1,000 to 1,000,000 Hz.
+        max_seconds: a longer file is refused, since a small one may hold days of silence.
 
     Returns:
-        (samples,), float32, finite, at least one sample.
+        (samples,), float32, finite, within 2^31, at least one sample.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: a wrong sample rate; or the path is no file, or the file is empty, not audio,
-            truncated, damaged, without samples, or holds NaN or infinity.
+            truncated, damaged, without samples, too long, or holds NaN, infinity or more than 2^31.
     """
     sample_rate = whole_rate(sample_rate)
     path = Path(path)
-    with _opened(path) as file:
+    with _opened(path, max_seconds) as file:
         source_rate = file.samplerate
-        blocks = list(_mono_blocks(file, path, BLOCK_VALUES))
+        blocks = list(_mono_blocks(file, path, BLOCK_VALUES, max_seconds))
     waveform = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    del blocks
     if source_rate != sample_rate:
         waveform = soxr.resample(waveform, source_rate, sample_rate)
     if not len(waveform):
@@ -95,7 +105,10 @@ def load_audio(path: str | os.PathLike[str], sample_rate: int = 16_000) -> torch
 
 
 def stream_audio(
-    path: str | os.PathLike[str], sample_rate: int = 16_000, block_seconds: float = 30.0
+    path: str | os.PathLike[str],
+    sample_rate: int = 16_000,
+    block_seconds: float = 30.0,
+    max_seconds: float = STREAM_SECONDS,
 ) -> Iterator[torch.Tensor]:
     """One audio file as consecutive blocks of a mono waveform, in memory for one block.
 
@@ -107,6 +120,7 @@ def stream_audio(
         path: the file.
         sample_rate: of the result, 1,000 to 1,000,000 Hz.
         block_seconds: length of a block; the last is as long as what is left.
+        max_seconds: a longer file is refused; a month by default.
 
     Yields:
         (samples,), float32, finite, at least one sample.
@@ -120,7 +134,7 @@ def stream_audio(
         raise ValueError(
             f"block_seconds {block_seconds!r} is not a length of at least one sample; give seconds"
         )
-    return _stream(Path(path), sample_rate, round(block_seconds * sample_rate))
+    return _stream(Path(path), sample_rate, round(block_seconds * sample_rate), max_seconds)
 
 
 class Header(NamedTuple):
@@ -139,7 +153,7 @@ def read_header(path: Path) -> Header:
     """Length and sample rate of a file, after the checks of `load_audio` that need no decoding.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_audio`.
+        FileNotFoundError, ValueError: as `load_audio`, with the `max_seconds` of `stream_audio`.
     """
     _require_file(path)
     try:
@@ -150,16 +164,17 @@ def read_header(path: Path) -> Header:
     if sample_rate not in SAMPLE_RATES or samples in (0, UNKNOWN_FRAMES):
         # Decoding names what is wrong, or finds the length that a streamed FLAC does not announce.
         sample_rate = sample_rate if sample_rate in SAMPLE_RATES else 16_000
-        samples = len(load_audio(path, sample_rate))
+        samples = sum(map(len, stream_audio(path, sample_rate)))
+    _require_length(path, samples / sample_rate, STREAM_SECONDS)
     return Header(samples, sample_rate, path.stat().st_size)
 
 
-def _stream(path: Path, sample_rate: int, size: int) -> Iterator[torch.Tensor]:
+def _stream(path: Path, sample_rate: int, size: int, max_seconds: float) -> Iterator[torch.Tensor]:
     """Blocks of `size` samples at `sample_rate`, and one of what is left."""
     held, count, empty = [], 0, True
-    with _opened(path) as file:
+    with _opened(path, max_seconds) as file:
         frames = 1 + size * file.samplerate // sample_rate
-        blocks = _mono_blocks(file, path, min(BLOCK_VALUES, frames * file.channels))
+        blocks = _mono_blocks(file, path, min(BLOCK_VALUES, frames * file.channels), max_seconds)
         for piece in resampled(blocks, file.samplerate, sample_rate):
             held.append(piece)
             count += len(piece)
@@ -186,7 +201,7 @@ def whole_rate(sample_rate: float) -> int:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: Path, max_seconds: float) -> Iterator[soundfile.SoundFile]:
     """The file, ready to decode; what libsndfile raises meanwhile becomes one line."""
     _require_file(path)
     try:
@@ -196,6 +211,8 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
                     f"{path} announces {file.samplerate} Hz, not 1000 to 1000000 Hz; "
                     f"its header is damaged"
                 )
+            if _announces_length(file, path):
+                _require_length(path, file.frames / file.samplerate, max_seconds)
             yield file
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a name that ends in .raw
         reason = " ".join(getattr(error, "error_string", str(error)).split())
@@ -247,8 +264,13 @@ def _checked_wav(file: BinaryIO, path: Path) -> str | io.FileIO:
 
 def _find_wav_data(file: BinaryIO, order: str) -> tuple[int, int]:
     """Where the samples begin, and their announced size in bytes; (0, 0) without a data chunk."""
-    position, wide_size = 12, UNKNOWN_BYTES
+    position, wide_size, chunks = 12, UNKNOWN_BYTES, 0
     while len(header := file.read(8)) == 8:
+        chunks += 1
+        if chunks > MOST_CHUNKS:
+            raise ValueError(
+                f"{file.name} has no samples after {MOST_CHUNKS:,} chunks; its header is damaged"
+            )
         name, size = struct.unpack(f"{order}4sI", header)
         position += 8
         if name == b"data":
@@ -275,7 +297,9 @@ def _check_last_ogg_page(file: BinaryIO, path: Path) -> None:
         raise _truncated(path, "an incomplete last Ogg page")
 
 
-def _mono_blocks(file: soundfile.SoundFile, path: Path, values: int) -> Iterator[np.ndarray]:
+def _mono_blocks(
+    file: soundfile.SoundFile, path: Path, values: int, max_seconds: float
+) -> Iterator[np.ndarray]:
     """The samples in blocks (samples,) float32, decoded `values` at a time, all channels together.
 
     Memory follows what is decoded, not the header.
@@ -287,14 +311,24 @@ def _mono_blocks(file: soundfile.SoundFile, path: Path, values: int) -> Iterator
         if not len(block):
             break
         missing -= len(block)
-        mono = block[:, 0] if file.channels == 1 else block.mean(axis=1)
-        if not np.isfinite(mono).all():
-            raise ValueError(f"{path} holds NaN or infinite samples; write it again or remove it")
+        _require_length(path, (file.frames - missing) / file.samplerate, max_seconds)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mono = block[:, 0] if file.channels == 1 else block.mean(axis=1)
+        if not within_bounds(mono):
+            largest = np.abs(mono).max()
+            wrong = f"samples of {largest:.3g}, more than 2^31: expected full scale at 1"
+            wrong = wrong if np.isfinite(largest) else "NaN or infinite samples"
+            raise ValueError(f"{path} holds {wrong}; write it again or remove it")
         yield mono
     if missing and _announces_length(file, path):
         raise _truncated(path, f"{file.frames - missing} of {file.frames} samples")
     if missing == file.frames:
         raise ValueError(f"{path} holds no samples; remove it")
+
+
+def within_bounds(waveform: np.ndarray) -> bool:
+    """Whether all samples are numbers of a size that a recording may have."""
+    return bool(waveform.min() >= -LOUDEST and waveform.max() <= LOUDEST)
 
 
 def resampled(
@@ -328,6 +362,14 @@ def _has_mp3_length(path: Path) -> bool:
             file.seek(0)
         frame = file.read(64)  # the header's name lies at byte 13 to 38 of the frame
     return any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def _require_length(path: Path, seconds: float, max_seconds: float) -> None:
+    if seconds > max_seconds:
+        raise ValueError(
+            f"{path} lasts {seconds:,.1f} s or more, expected at most {max_seconds:,.1f} s "
+            "(max_seconds); cut it, or see whether it is truncated or its header damaged"
+        )
 
 
 def _no_samples(path: Path, sample_rate: int) -> ValueError:

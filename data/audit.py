@@ -333,7 +333,11 @@ def _levels(
         return 10 * math.log10(power), clipped, True
 
     fields = [("decibels", "<f8"), ("clipped", "?"), ("heard", "?")]
-    table = FileTable(kept / LOUDNESS if kept else None, fields)
+    table = FileTable(
+        kept / LOUDNESS if kept else None,
+        fields,
+        is_sound=lambda entries: np.isfinite(entries["decibels"]),
+    )
     found = table.values(salted(keys, sample_rate), level, "loudness")
     return [
         _Level(clip.path, float(row["decibels"]), bool(row["clipped"]))

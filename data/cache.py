@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.audio import load_audio
+from data.audio import load_audio, within_bounds
 from data.files import cache_folder
 
 SHARDS = 16  # folders, named by the first hexadecimal digit of the entries in them
@@ -103,14 +103,17 @@ class ClipCache:
 def _read(entry: Path) -> torch.Tensor | None:
     """The entry's waveform, or None where there is no entry or it is damaged."""
     try:
-        with entry.open("rb") as file:
-            waveform = np.lib.format.read_array(file, allow_pickle=False)
-            whole = not file.read(1)
+        if not entry.is_file():  # opening a pipe would wait for ever
+            return None
+        # Mapped, so that a length which the file does not have takes no memory.
+        mapped = np.lib.format.open_memmap(entry, mode="r")
+        whole = mapped.offset + mapped.nbytes == entry.stat().st_size
+        if not whole or mapped.dtype != np.float32 or mapped.ndim != 1 or not len(mapped):
+            return None
+        waveform = np.array(mapped)
     except Exception:  # a damaged header raises whatever numpy's parser stumbles over
         return None
-    if not whole or waveform.dtype != np.float32 or waveform.ndim != 1 or not len(waveform):
-        return None
-    return torch.from_numpy(waveform)
+    return torch.from_numpy(waveform) if within_bounds(waveform) else None
 
 
 def trim(shard: Path, share: int) -> int:

@@ -11,7 +11,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, filterfalse, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,6 +212,12 @@ class Clips(Sequence[Clip]):
         column: CategoryColumn = getattr(self._columns, field)
         return {column.values[code] for code in np.unique(column.codes[self._rows])}
 
+    def not_utf8(self) -> Iterator[str]:
+        """The paths that are not UTF-8, without a look at each where all are ASCII."""
+        if self._columns.name.content.isascii() and all(map(str.isascii, self.values("folder"))):
+            return iter(())
+        return filterfalse(is_utf8, self.paths())
+
     def having(self, field: str, value: int | str | None) -> np.ndarray:
         """Which clips have this `fold` or `split`: (clips,) bool."""
         column: CategoryColumn = getattr(self._columns, field)
@@ -288,6 +294,15 @@ def _compact(numbers: array | np.ndarray) -> np.ndarray:
 
 # Any text comes back as it was, file names that are not UTF-8 included: Python holds their bytes
 # as lone surrogates.
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _encode(text: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -73,12 +74,19 @@ class FileTable:
         path: the table's file, made on the first write; None keeps nothing.
         fields: of a value, as numpy describes them.
         max_entries: beyond it, those that were added first are dropped.
+        is_sound: which of some entries, (entries,) bool, have values that can be; the others are
+            found out anew. None: all.
     """
 
     def __init__(
-        self, path: Path | None, fields: list[tuple[str, str]], max_entries: int = MAX_ENTRIES
+        self,
+        path: Path | None,
+        fields: list[tuple[str, str]],
+        max_entries: int = MAX_ENTRIES,
+        is_sound: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self.path = path
+        self.is_sound = is_sound
         self.entry = np.dtype([("key", "<u8"), *fields])
         self.max_entries = max_entries
 
@@ -115,14 +123,16 @@ class FileTable:
 
     def _read(self) -> np.ndarray:
         """The entries; none where the file is missing, damaged or of another version."""
-        try:
-            content = self.path.read_bytes() if self.path else b""
-        except OSError:
-            content = b""
-        checksum, entries = content[:CHECKSUM_BYTES], memoryview(content)[CHECKSUM_BYTES:]
-        if checksum != self._checksum(entries):
+        most_bytes = CHECKSUM_BYTES + MAX_ENTRIES * self.entry.itemsize
+        content = b""
+        with contextlib.suppress(OSError):
+            if self.path and self.path.is_file() and self.path.stat().st_size <= most_bytes:
+                content = self.path.read_bytes()
+        checksum, content = content[:CHECKSUM_BYTES], memoryview(content)[CHECKSUM_BYTES:]
+        if checksum != self._checksum(content) or len(content) % self.entry.itemsize:
             return np.zeros(0, self.entry)
-        return np.frombuffer(entries, self.entry)
+        entries = np.frombuffer(content, self.entry)
+        return entries if self.is_sound is None else entries[self.is_sound(entries)]
 
     def _write(self, new: np.ndarray) -> None:
         if self.path is None:

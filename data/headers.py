@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.audio import read_header
+from data.audio import SAMPLE_RATES, STREAM_SECONDS, read_header
 from data.clips import Clips
 from data.file_table import FileTable
 
@@ -36,5 +36,12 @@ def read_headers(
             failures[path] = error
             return None
 
-    table = FileTable(kept / HEADERS if kept else None, FIELDS)
+    table = FileTable(kept / HEADERS if kept else None, FIELDS, is_sound=_is_sound)
     return table.values(files["key"], header, "headers"), failures
+
+
+def _is_sound(headers: np.ndarray) -> np.ndarray:
+    """Which headers `read_header` could have given."""
+    samples, rate = headers["samples"], headers["sample_rate"]
+    is_rate = (rate >= SAMPLE_RATES[0]) & (rate <= SAMPLE_RATES[-1])
+    return is_rate & (samples > 0) & (samples <= STREAM_SECONDS * rate)

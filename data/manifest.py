@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import filterfalse
 from pathlib import Path
 
-from data.clips import Clip, Clips
+from data.clips import Clip, Clips, is_utf8
 
 __all__ = ["SPLITS", "Clip", "Clips", "Manifest"]
 
@@ -21,7 +22,7 @@ class Manifest:
     Any iterable of `Clip` will do as `clips`; it is kept in columns, as `Clips`.
 
     Raises:
-        ValueError: two classes have one name.
+        ValueError: two classes have one name; a path or a class is not UTF-8.
     """
 
     name: str
@@ -36,6 +37,11 @@ class Manifest:
             raise ValueError(
                 f"{self.name} has two classes {twice!r}: expected a name of its own for each; "
                 "rename one"
+            )
+        for name in (*self.clips.not_utf8(), *filterfalse(is_utf8, self.classes)):
+            raise ValueError(
+                f"{self.name}: the name {name!r} is not UTF-8, so no table or model could hold it: "
+                "rename the file, folder or class"
             )
 
     @property

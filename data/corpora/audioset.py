@@ -14,8 +14,6 @@ Where there are both, the JSON is taken. A split without a table is left out.
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -24,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.clips import Row as ClipRow
-from data.files import existing_file, is_audio, open_table, split_name, walk
+from data.files import csv_records, csv_rows, existing_file, is_audio, read_json, split_name, walk
 from data.manifest import Clips, Manifest
 
 SUBSETS = ("balanced", "full")
@@ -32,6 +30,10 @@ LABELS = "class_labels_indices.csv"
 TRAIN_TABLES = ("balanced_train", "unbalanced_train")
 FIELDS = 'YTID, start_seconds, end_seconds, "label,label"'
 YTID_IN_NAME = re.compile(r"Y?([\w-]{11})(?:_[\d.]+)*", re.ASCII)
+
+LONGEST_INDEX = 9  # digits
+LONGEST_VIDEO = 1e6  # s; eleven days
+MOST_BYTES = 2**30  # of a table in JSON; that of all two million clips has about 0.3 GB
 
 logger = logging.getLogger(__name__)
 
@@ -147,14 +149,13 @@ def read_labels(table: Path) -> tuple[tuple[str, ...], dict[str, int]]:
             f"{', '.join(columns)}; get it from AudioSet's download page"
         )
     rows = []
-    with open_table(table) as file:
-        for row in csv.DictReader(file, strict=True):
-            if any(row.get(column) is None for column in columns) or not row["index"].isdecimal():
-                raise ValueError(
-                    f"{table}: row {len(rows) + 1}: expected the columns {', '.join(columns)}, "
-                    "index a number; get the file anew"
-                )
-            rows.append((int(row["index"]), row["mid"], row["display_name"]))
+    for line, row in csv_records(table, columns):
+        if not row["index"].isdecimal() or len(row["index"]) > LONGEST_INDEX:
+            raise ValueError(
+                f"{table}, line {line}: index {row['index']!r:.60}: expected a number; "
+                "get the file anew"
+            )
+        rows.append((int(row["index"]), row["mid"], row["display_name"]))
     indices, mids, names = zip(*sorted(rows), strict=True) if rows else ((), (), ())
     unique = len(set(mids)) == len(set(names)) == len(rows)
     if not rows or indices != tuple(range(len(rows))) or not unique:
@@ -172,7 +173,7 @@ def read_tables(
     files = None
     for split, table in [(split, table) for split, some in tables.items() for table in some]:
         if is_json(table):
-            rows = read_json(table)
+            rows = read_entries(table)
         else:
             files = index_clips(folder) if files is None else files
             rows = read_segments(table, files)
@@ -221,20 +222,20 @@ def parse_labels(table: Path, row: Row, index: dict[str, int]) -> tuple[int, ...
 
 def read_segments(table: Path, files: ClipIndex) -> Iterator[Row]:
     """The rows of an official segments CSV; lines that begin with # and a line of names are not."""
-    with open_table(table) as file:
-        reader = csv.reader(file, skipinitialspace=True, strict=True)
-        for fields in reader:
-            if not fields or fields[0].startswith("#") or fields[0] == "YTID":
-                continue
-            try:
-                video, start, _, labels = fields
-                path = find_clip(files, video, float(start))
-            except (ValueError, OverflowError):  # too few or many fields; no number, or infinity
-                raise ValueError(
-                    f"{table}, line {reader.line_num}: {','.join(fields)[:80]!r}: "
-                    f"expected {FIELDS}; correct the line"
-                ) from None
-            yield Row(reader.line_num, video, path, labels)
+    for line, fields in csv_rows(table, skip_space=True):
+        if fields[0].startswith("#") or fields[0] == "YTID":
+            continue
+        try:
+            video, start, end, labels = fields
+            seconds = float(start)
+            if not 0 <= seconds <= float(end) <= LONGEST_VIDEO:
+                raise ValueError
+        except ValueError:  # too few or many fields; no number, or out of range
+            raise ValueError(
+                f"{table}, line {line}: {','.join(fields)[:80]!r}: "
+                f"expected {FIELDS}; correct the line"
+            ) from None
+        yield Row(line, video, find_clip(files, video, seconds), labels)
 
 
 def find_clip(files: ClipIndex, video: str, start: float) -> str | None:
@@ -271,14 +272,11 @@ def index_clips(folder: Path) -> ClipIndex:
     return files
 
 
-def read_json(table: Path) -> Iterator[Row]:
+def read_entries(table: Path) -> Iterator[Row]:
     """The entries of a table in the AST authors' form."""
-    try:
-        # Entries become tuples as they are read: a tenth of the memory of dictionaries.
-        content = json.loads(table.read_text(encoding="utf-8-sig"), object_hook=wav_and_labels)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{table} is damaged ({error}): get the file anew") from error
-    entries = content.get("data") if isinstance(content, dict) else None
+    # Entries become tuples as they are read: a tenth of the memory of dictionaries.
+    content = read_json(table, MOST_BYTES, convert=wav_and_labels)
+    entries = content.get("data")
     if not isinstance(entries, list):
         raise ValueError(f'{table}: expected {{"data": [{{"wav": …, "labels": …}}]}}')
     folder = str(table.parent)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-from data.files import existing, inner_parts, missing_files, open_table
+from data.files import csv_records, existing, inner_parts, missing_files
 from data.manifest import Clip, Clips, Manifest
 
 SUBSETS = ("esc50", "esc10")
@@ -78,30 +77,20 @@ def read_layout(folder: Path, name: str, esc10_only: bool = False) -> Manifest:
 def read_rows(table: Path) -> list[dict]:
     """The CSV's rows, checked one by one; `fold` and `target` become integers."""
     rows, filenames = [], set()
-    with open_table(table) as file:
-        reader = csv.DictReader(file, strict=True)
-        lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if lacking:
+    for line, row in csv_records(table, COLUMNS):
+        row = checked_row(row, where=f"{table}, line {line}")
+        if row["filename"] in filenames:
             raise ValueError(
-                f"{table} lacks the columns {', '.join(lacking)}: "
-                f"expected {', '.join(COLUMNS)}; get the file anew"
+                f"{table}, line {line}: {row['filename']!r} is listed twice: "
+                "expected one row for a file; remove one"
             )
-        for row in reader:
-            row = checked_row(row, where=f"{table}, line {reader.line_num}")
-            if row["filename"] in filenames:
-                raise ValueError(
-                    f"{table}, line {reader.line_num}: {row['filename']!r} is listed twice: "
-                    "expected one row for a file; remove one"
-                )
-            filenames.add(row["filename"])
-            rows.append(row)
+        filenames.add(row["filename"])
+        rows.append(row)
     return rows
 
 
 def checked_row(row: dict, where: str) -> dict:
     """One row with its integers read; the file name stays inside the audio folder."""
-    if any(row[column] is None for column in COLUMNS):
-        raise ValueError(f"{where}: too few fields: expected {', '.join(COLUMNS)}; correct the row")
     filename = row["filename"]
     if inner_parts(filename) != (filename,):
         raise ValueError(
@@ -121,12 +110,12 @@ def checked_row(row: dict, where: str) -> dict:
 
 def categories_by_target(table: Path, rows: list[dict]) -> dict[int, str]:
     """Class names keyed by the CSV's target ids, ascending; one name for one id."""
-    categories: dict[int, str] = {}
-    for target, category in sorted({(row["target"], row["category"]) for row in rows}):
-        if target in categories or category in categories.values():
+    name_of: dict[int, str] = {}
+    target_of: dict[str, int] = {}
+    for target, name in sorted({(row["target"], row["category"]) for row in rows}):
+        if (name_of.setdefault(target, name), target_of.setdefault(name, target)) != (name, target):
             raise ValueError(
-                f"{table}: target {target} with category {category!r} contradicts another row: "
+                f"{table}: target {target} with category {name!r} contradicts another row: "
                 "expected one category for a target and one target for a category; correct the CSV"
             )
-        categories[target] = category
-    return categories
+    return name_of

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path, PurePath
 
 from data.files import TABLE_SUFFIXES, is_audio, tables_in
+from data.files.paths import MOST_FOLDERS, too_deep
 from data.manifest import Clips, Manifest
 from data.splits import SPLIT_NAMES
 
@@ -131,8 +132,10 @@ def _holds_audio(folder: Path) -> bool:
     return any(is_audio(path.name) for path in folder.iterdir())
 
 
-def _audio_files(folder: Path, left_out: Counter[str]) -> list[str]:
+def _audio_files(folder: Path, left_out: Counter[str], depth: int = 0) -> list[str]:
     """The audio files in a folder at any depth, by their paths' parts."""
+    if depth > MOST_FOLDERS:
+        raise too_deep(folder.parents[depth - 1])
     folders, names = _listing(folder, left_out)
     start = str(folder / "name").removesuffix("name")
     files = [start + name for name in names]
@@ -140,7 +143,7 @@ def _audio_files(folder: Path, left_out: Counter[str]) -> list[str]:
         if inner.is_symlink():  # it may lead back up
             left_out["linked folder"] += 1
         else:
-            files += _audio_files(inner, left_out)
+            files += _audio_files(inner, left_out, depth + 1)
     by_parts = (lambda file: file.split(os.sep)) if folders else None  # noqa: PTH206
     return sorted(files, key=by_parts)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from data.clips import Row
-from data.files import inner_parts, is_audio, missing_files, open_table, split_name
+from data.files import inner_parts, is_audio, missing_files, split_name, text_lines
 from data.manifest import Clips, Manifest
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
@@ -120,10 +120,8 @@ def read_lists(root: Path, words: dict[str, dict[str, str]]) -> dict[tuple[str, 
 
 def read_list(table: Path, words: dict[str, dict[str, str]]) -> list[tuple[int, str, str]]:
     """Line, word and file name without suffix of each entry, all of them files that are there."""
-    with open_table(table) as file:
-        lines = file.read().splitlines()
     entries, missing = [], []
-    for line, entry in enumerate(map(str.strip, lines), start=1):
+    for line, entry in enumerate(map(str.strip, text_lines(table)), start=1):
         if not entry:
             continue
         parts = inner_parts(entry)

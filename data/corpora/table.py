@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from data.files import existing_file, missing_files, open_table, tables_in
+from data.files import (
+    csv_rows,
+    existing_file,
+    missing_files,
+    open_parquet,
+    parquet_columns,
+    require_as_header,
+    tables_in,
+    text_lines,
+)
 from data.manifest import Clips, Manifest
 from data.splits import SPLIT_NAMES
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
 
 USUAL_NAMES = {
     "path_column": "path file filename filepath fname audio audiofile audiofilename audiopath wav "
@@ -131,6 +135,8 @@ def _parsed(
         return [None] * len(lines)
     known = {}
     for row, cell in enumerate(cells):
+        if isinstance(cell, list):
+            raise ValueError(f"{lines[row]}: expected one fold or split, not the list {cell!r:.60}")
         if cell not in known:
             known[cell] = parse(cell, lines[row])
     return [known[cell] for cell in cells]
@@ -141,10 +147,6 @@ def _files(path: Path, root: str | Path | None, lines: Sequence[str], names: lis
     folder = str(path.parent if root is None else Path(root))
     files, missing = [], []
     for row, name in enumerate(names):
-        if isinstance(name, dict | bytes):
-            raise ValueError(
-                f"{path} holds the audio itself, not paths: open it with data.hugging_face"
-            )
         if not isinstance(name, str) or not name:
             raise ValueError(f"{lines[row]}: expected the path of an audio file, not {name!r}")
         files.append(existing_file(folder, name))
@@ -222,6 +224,9 @@ def parse_labels(
         lines: the file and line of each cell, for errors.
         separator: `label_separator` of `table`.
     """
+    for row, cell in enumerate(cells):
+        if isinstance(cell, list) and any(isinstance(name, list | dict | bytes) for name in cell):
+            raise ValueError(f"{lines[row]}: expected labels, not {cell!r:.60}")
     if any(isinstance(cell, list) for cell in cells):
         lists = [cell if isinstance(cell, list) else [cell] for cell in cells]
         return [tuple({_text(name): None for name in cell if _text(name)}) for cell in lists], True
@@ -234,7 +239,7 @@ def parse_labels(
                 "as in dog;cat; write them so, or give --label-separator none if it is one class"
             )
     if separator is None:
-        separator = _label_separator(distinct)
+        separator = _label_separator(distinct, lambda text: lines[texts.index(text)])
     if separator in WITHOUT:
         separator = ""
     if separator:
@@ -249,10 +254,11 @@ def parse_labels(
 
 
 def _text(cell: object) -> str:
-    return "" if cell is None else str(cell).strip()
+    missing = cell is None or cell != cell  # NaN is what pandas has for a cell without a value
+    return "" if missing else str(cell).strip()
 
 
-def _label_separator(texts: Iterable[str]) -> str:
+def _label_separator(texts: Iterable[str], line_of: Callable[[str], str]) -> str:
     """What separates labels, or "" where every cell is one label; an error where that is open."""
     found = [separator for separator in LABEL_SEPARATORS if any(separator in t for t in texts)]
     if len(found) == 1:
@@ -261,7 +267,7 @@ def _label_separator(texts: Iterable[str]) -> str:
     if doubtful is None:
         return ""
     raise ValueError(
-        f"the label {doubtful!r} may be one class or several: "
+        f"{line_of(doubtful)}: the label {doubtful!r:.300} may be one class or several: "
         "expected `;` or `|` between labels; give --label-separator, none if it is one class"
     )
 
@@ -308,10 +314,9 @@ def parse_group(cell: object) -> str | None:
 
 def _header(path: Path, separator: str | None) -> list[str]:
     if path.suffix.lower() in PARQUET:
-        with _open_parquet(path) as file:
+        with open_parquet(path) as file:
             return file.schema_arrow.names
-    with open_table(path) as file:
-        return next(csv.reader(file, delimiter=_separator(path, separator)), [])
+    return next(csv_rows(path, _separator(path, separator)), (1, []))[1]
 
 
 class _Lines(Sequence[str]):
@@ -333,9 +338,8 @@ def _read(
     """The cells of each argument's column, None for one without, and the line of each row."""
     names = list(dict.fromkeys(filter(None, columns.values())))
     if path.suffix.lower() in PARQUET:
-        with _open_parquet(path) as file:
-            cells = file.read(names).to_pydict()
-            lines = _Lines(path, "row", range(1, 1 + file.metadata.num_rows))
+        count, cells = parquet_columns(path, names)
+        lines = _Lines(path, "row", range(1, 1 + count))
     else:
         cells, lines = _read_text(path, separator, names)
     return {argument: cells.get(name) for argument, name in columns.items()}, lines
@@ -345,47 +349,23 @@ def _read_text(
     path: Path, separator: str | None, names: list[str]
 ) -> tuple[dict[str, list[str]], _Lines]:
     numbers = array("q")
-    with open_table(path) as file:
-        reader = csv.reader(file, delimiter=_separator(path, separator), strict=True)
-        header = next(reader)
-        columns = [(header.index(name), []) for name in names]
-        for cells in reader:
-            if not cells:
-                continue  # an empty line, as at the end of many files
-            if len(cells) != len(header):
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells: expected {len(header)} "
-                    "as in the header; correct the line, or quote cells that hold the separator"
-                )
-            numbers.append(reader.line_num)
-            for index, column in columns:
-                column.append(cells[index])
+    rows = csv_rows(path, _separator(path, separator))
+    _, header = next(rows)
+    columns = [(header.index(name), []) for name in names]
+    for number, cells in rows:
+        if len(cells) != len(header):
+            require_as_header(path, number, cells, header)
+        numbers.append(number)
+        for index, column in columns:
+            column.append(cells[index])
     found = {name: column for name, (_, column) in zip(names, columns, strict=True)}
     return found, _Lines(path, "line", numbers)
 
 
 def _separator(path: Path, given: str | None) -> str:
     if given is None:
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline(2**16)
+        header = next(text_lines(path), "")
         return max(COLUMN_SEPARATORS, key=header.count)
     if len(given) != 1 or given in '\r\n"':
         raise ValueError(f"separator {given!r}: expected one character, as ',' or a tab")
     return given
-
-
-@contextmanager
-def _open_parquet(path: Path) -> Iterator[ParquetFile]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: reading Parquet needs pyarrow; install it with `pip install pyarrow`"
-        ) from error
-    try:
-        with ParquetFile(path) as file:
-            yield file
-    except (ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not a Parquet file ({reason}): save it anew") from error

@@ -11,6 +11,8 @@ AUDIO_SUFFIXES = frozenset(  # of the formats that libsndfile reads
     | {".rf64", ".snd", ".w64", ".wav", ".wave"}
 )
 
+MOST_FOLDERS = 100  # in one another
+
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
 
 
@@ -56,10 +58,10 @@ def existing(path: Path) -> Path | None:
 
     Tables go on naming the published files, `x.wav`, where a prepared folder holds `x.flac`.
     """
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 - Path raises for a name that is too long
         return path
-    flac = path.with_suffix(".flac")
-    return flac if is_audio(path.name) and flac.is_file() else None
+    flac = path.with_suffix(".flac") if is_audio(path.name) else path
+    return flac if os.path.isfile(flac) else None  # noqa: PTH113
 
 
 def existing_file(folder: str, name: str) -> str | None:
@@ -87,10 +89,14 @@ def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
     Hidden ones are left out. Links to folders are followed, but no folder is visited twice.
 
     Raises:
+        ValueError: folders are nested deeper than `MOST_FOLDERS`.
         OSError: a folder cannot be listed.
     """
     seen = set()
+    top = os.fspath(folder).rstrip(os.sep).count(os.sep)
     for path, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        if path.count(os.sep) - top > MOST_FOLDERS:
+            raise too_deep(folder)
         real = os.path.realpath(path)
         if real in seen:
             folders.clear()
@@ -98,6 +104,14 @@ def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str]]]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield path, sorted(name for name in names if not name.startswith("."))
+
+
+def too_deep(folder: str | os.PathLike[str]) -> ValueError:
+    """The error for a folder of folders of folders."""
+    return ValueError(
+        f"{folder} holds more than {MOST_FOLDERS} folders in one another: expected recordings; "
+        "move them up"
+    )
 
 
 def _raise(error: OSError) -> None:

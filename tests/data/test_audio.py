@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -400,3 +401,70 @@ def test_a_header_tells_the_length_that_decoding_gives(tmp_path):
     content[22:26] = bytes(4)
     path.write_bytes(content)
     assert read_header(path).samples == 3000
+
+
+@pytest.mark.parametrize("scale", [300.0, 2.0**15, 2.0**31])
+def test_integers_that_were_not_scaled_keep_their_values(scale, tmp_path):
+    audio = sweep() * np.float32(scale)
+    path = write(tmp_path / "clip.wav", encode("wav", audio, subtype="FLOAT"))
+    np.testing.assert_array_equal(load_audio(path).numpy(), audio[:, 0])
+
+
+@pytest.mark.parametrize("value", [3e9, -1e19, 3e38])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_samples_that_no_recording_has_are_refused(value, subtype, tmp_path):
+    audio = sweep().astype(np.float64)
+    audio[77] = value
+    path = write(tmp_path / "clip.wav", encode("wav", audio, subtype=subtype))
+    assert_refused(path, "more than 2^31")
+    with pytest.raises(ValueError, match="more than 2"):
+        list(stream_audio(path))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_longer_file_than_asked_for_is_refused(form, tmp_path):
+    path = write(tmp_path / f"clip.{form}", encode(form, sweep()))
+    assert len(load_audio(path, max_seconds=1.6))
+    for read in (load_audio, lambda *args, **options: list(stream_audio(*args, **options))):
+        with pytest.raises(ValueError, match=r"lasts 1.5 s or more, expected at most 1.4 s"):
+            read(path, max_seconds=1.4)
+
+
+def test_a_length_that_is_not_announced_is_bounded_as_it_is_decoded(tmp_path):
+    content = with_flac_frames(encode("flac", np.zeros((160_000, 1), np.float32)), 0)
+    with pytest.raises(ValueError, match="max_seconds"):
+        load_audio(write(tmp_path / "clip.flac", content), max_seconds=5)
+
+
+def test_a_header_that_claims_years_is_refused_at_once(tmp_path):
+    path = write(tmp_path / "clip.flac", with_flac_frames(encode("flac", sweep()), 2**36 - 1))
+    assert_refused(path, "s or more")
+    with pytest.raises(ValueError, match="s or more"):
+        read_header(path)
+
+
+def test_a_wav_of_nothing_but_chunks_is_refused_at_once(tmp_path):
+    content = encode("wav", sweep())
+    path = write(tmp_path / "clip.wav", content[:12] + b"junk\0\0\0\0" * 20_000 + content[12:])
+    assert_refused(path, "after 10,000 chunks")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_any_byte_that_changes_gives_finite_samples_or_one_line(form, tmp_path):
+    content = encode(form, sweep(3_000))
+    generator = np.random.default_rng(0)
+    for position in [*range(0, 64), *generator.integers(len(content), size=60)]:
+        damaged = bytearray(content)
+        damaged[position % len(content)] ^= 1 << generator.integers(8)
+        path = write(tmp_path / "clip", bytes(damaged))
+        try:
+            waveform = load_audio(path)
+        except ValueError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+        else:
+            assert waveform.isfinite().all() and waveform.abs().max() <= 2**31
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "clip.wav")
+    assert_refused(tmp_path / "clip.wav", "not a regular file")

@@ -356,3 +356,17 @@ def test_default_folder_is_under_the_home(value, monkeypatch, tmp_path):
 def test_default_folder_follows_xdg(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert ClipCache().folder == tmp_path / "ast-audio" / "clips"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e19])
+def test_an_entry_that_no_clip_can_have_is_decoded_anew(value, cache, clip, decoded):
+    waveform = cache.load(clip)
+    np.save(cache.entry(clip), np.full(len(waveform), value, np.float32))
+    assert torch.equal(cache.load(clip), waveform)
+    assert len(decoded) == 2
+
+
+def test_a_pipe_in_place_of_an_entry_is_not_waited_for(cache, clip):
+    cache.entry(clip).parent.mkdir(parents=True)
+    os.mkfifo(cache.entry(clip))
+    assert torch.equal(cache.load(clip), load_audio(clip))

@@ -200,3 +200,12 @@ def test_keys_are_those_of_the_conditions():
     assert not set(other.tolist()) & {5, 6}
     assert key_of(keys, "a") == key_of(keys, "a")
     assert len({*map(int, (*key_of(keys, "a"), *key_of(keys, "b"), *key_of(keys[::-1], "a")))}) == 3
+
+
+def test_a_pipe_or_a_file_too_large_is_no_table(tmp_path):
+    path = tmp_path / "table"
+    os.mkfifo(path)
+    assert ask(FileTable(path, FIELDS), [1])[0] == expected([1])
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(2**40)
+    assert ask(FileTable(tmp_path / "large", FIELDS), [1])[0] == expected([1])

@@ -4,7 +4,15 @@ import errno
 
 import pytest
 
-from data.files import atomic_file, atomic_folder, existing, read_json, write_json
+from data.files import (
+    atomic_file,
+    atomic_folder,
+    existing,
+    existing_file,
+    read_json,
+    walk,
+    write_json,
+)
 
 
 def names(folder):
@@ -112,3 +120,14 @@ def test_a_prepared_file_stands_in_for_the_one_of_another_audio_suffix(
     for name in there:
         (tmp_path / name).touch()
     assert existing(tmp_path / named) == (found and tmp_path / found)
+
+
+def test_a_walk_ends_where_folders_are_in_one_another_without_end(tmp_path):
+    (tmp_path / "/".join("x" * 150)).mkdir(parents=True)
+    with pytest.raises(ValueError, match="more than 100 folders"):
+        list(walk(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".wav", "x\0.wav", "\ud800.wav", "", ".", "/"])
+def test_a_name_that_no_file_can_have_is_a_missing_file(tmp_path, name):
+    assert existing_file(str(tmp_path), name) is None

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from data.audio import read_header
 from data.clips import Clip, Clips
-from data.file_table import look_at
-from data.headers import read_headers
+from data.file_table import FileTable, look_at
+from data.headers import FIELDS, HEADERS, read_headers
 
 CONTENT = st.one_of(
     st.tuples(st.integers(1, 300), st.sampled_from([8000, 16_000, 44_100])),  # samples, rate
@@ -86,3 +86,16 @@ def test_the_reason_for_a_broken_file_is_told_every_time(tmp_path, kept):
     for _ in range(2):
         _, failures = read_headers(clips, look_at(clips), tmp_path if kept else None)
         assert isinstance(failures[tmp_path / "a.wav"], FileNotFoundError)
+
+
+@pytest.mark.parametrize("values", [(-1, 16_000), (1000, 0), (2**62, 16_000)])
+def test_kept_headers_that_no_file_has_are_read_anew(tmp_path, values):
+    for name in "abcd":
+        write(tmp_path / f"{name}.wav", (300, 16_000), 1)
+    clips = clips_in(tmp_path)
+    files = look_at(clips)
+    table = FileTable(tmp_path / "kept" / HEADERS, FIELDS)
+    table.values(files["key"], lambda _: values, "test")
+    headers, failures = read_headers(clips, files, tmp_path / "kept")
+    assert not failures
+    assert [tuple(row)[1:] for row in headers] == anew(clips)

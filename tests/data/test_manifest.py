@@ -81,3 +81,12 @@ def test_naming_many_clips_looks_for_their_folder_once(monkeypatch):
     assert manifest.relative(manifest.clips[42].path) == "1/42"
     assert len({manifest.relative(clip.path) for clip in manifest.clips}) == 500
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("path", ["a/\udcff.wav", "\udcff/a.wav"])
+def test_a_path_that_is_not_utf8_is_refused(path):
+    fine, clip = Clip(Path("a/ä.wav"), (0,)), Clip(Path(path), (0,))
+    with pytest.raises(ValueError, match=r"test: the name '.*udcff.*' is not UTF-8"):
+        Manifest("test", Clips.of([fine, clip]), ("x",))
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        Manifest("test", Clips.of([fine]), ("\ud800",))

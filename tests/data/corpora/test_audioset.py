@@ -205,6 +205,9 @@ def test_two_files_for_one_clip_are_refused(tmp_path):
         "aaaaaaaaaaa, zero, 10.000, /t/dd01",
         "aaaaaaaaaaa, inf, 10.000, /t/dd01",
         "aaaaaaaaaaa, nan, 10.000, /t/dd01",
+        "aaaaaaaaaaa, -1, 10.000, /t/dd01",
+        "aaaaaaaaaaa, 20, 10.000, /t/dd01",
+        "aaaaaaaaaaa, 0.000, inf, /t/dd01",
         "aaaaaaaaaaa, 0.000, 10.000, /t/dd01,/m/09x0r",
     ],
 )

@@ -111,7 +111,7 @@ def test_file_names_with_a_path_are_refused(tmp_path, name):
 
 def test_a_short_row_is_named_with_its_line(tmp_path):
     rows = [*ROWS, ("5-5-A-1.wav", "5")]
-    assert "line 6: too few fields" in refusal(write_corpus(tmp_path, rows))
+    assert "line 6: 2 cells: expected 5" in refusal(write_corpus(tmp_path, rows))
 
 
 def test_missing_audio_files_are_counted_and_the_first_is_named(tmp_path):

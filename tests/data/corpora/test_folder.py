@@ -179,3 +179,12 @@ def test_ten_spoken_digits(recordings, caplog):
     manifest = folder(recordings / "spoken_digits")
     assert (len(manifest.clips), len(manifest.classes)) == (2000, 10)
     assert "left out as not audio: 2 '.txt'" in caplog.text
+
+
+def test_folders_in_one_another_without_end_are_refused(tmp_path):
+    inner = tmp_path / "class" / "/".join("x" * 150)
+    inner.mkdir(parents=True)
+    (inner / "a.wav").touch()
+    with pytest.raises(ValueError, match="more than 100 folders") as caught:
+        folder(tmp_path)
+    assert str(tmp_path / "class") in str(caught.value)

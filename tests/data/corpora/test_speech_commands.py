@@ -141,7 +141,7 @@ def test_windows_line_ends_and_blank_lines_are_tolerated(tmp_path):
 
 def test_a_list_that_is_no_text_is_refused(tmp_path):
     (write_corpus(tmp_path) / "testing_list.txt").write_bytes(b"\xff\xfe\x00")
-    assert "testing_list.txt is not a table in UTF-8" in refusal(tmp_path)
+    assert "testing_list.txt, line 1 holds a zero byte" in refusal(tmp_path)
 
 
 def test_a_recording_in_two_formats_is_refused(tmp_path):

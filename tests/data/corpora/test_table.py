@@ -2,6 +2,7 @@
 
 import builtins
 import csv
+import os
 from pathlib import Path
 
 import pytest
@@ -211,9 +212,9 @@ def test_a_file_listed_twice_is_refused_with_both_lines(tmp_path, again):
         (b"path,label\na.wav\n", "line 2: 1 cells: expected 2"),
         (b"path,label\na.wav,x,y\n", "line 2: 3 cells: expected 2"),
         (b"path,label\n,x\n", "line 2: expected the path"),
-        (b"path,label\na.wav,\xff\n", "not a table in UTF-8"),
-        (b"\xff\xfe\x00", "not a table in UTF-8"),
-        (b'path,label\na.wav,"x\n', "not a table in UTF-8"),
+        (b"path,label\na.wav,\xff\n", "line 2 is not UTF-8"),
+        (b"\xff\xfea\x00", "line 1 holds a zero byte"),
+        (b'path,label\na.wav,"x\n', "line 2: no row of a table"),
     ],
 )
 def test_a_broken_table_is_refused_in_one_line(tmp_path, content, words):
@@ -323,3 +324,20 @@ def test_no_bytes_cause_anything_but_one_line(tmp_path, content, start):
         table(path)
     except (FileNotFoundError, ValueError) as error:
         assert "\n" not in str(error)
+
+
+def test_nan_is_no_label(tmp_path, parquet):
+    path = write_parquet(parquet, tmp_path, path=["a.wav", "b.wav"], label=[1.0, float("nan")])
+    assert "row 2 has no label" in refusal(path)
+
+
+@pytest.mark.parametrize("column", ["fold", "label"])
+def test_a_column_of_another_kind_is_refused(tmp_path, parquet, column):
+    columns = {"path": ["a.wav"], "label": ["x"], column: [[["x"]]]}
+    assert "row 1: expected" in refusal(write_parquet(parquet, tmp_path, **columns))
+
+
+def test_a_pipe_in_place_of_a_file_is_missing(tmp_path):
+    path = write(tmp_path, "path,label\na.wav,x\npipe.wav,x\n")
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert "lacks 1 of the 2 files" in refusal(path, FileNotFoundError)
