@@ -367,6 +367,8 @@ class AST(nn.Module):
 
     def _initialise(self) -> None:
         """Random weights, as DeiT's."""
+        if self.positions.is_meta:  # nothing to fill, and PyTorch would import its compiler for it
+            return
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 _initialise_layer(module)

@@ -305,7 +305,7 @@ def test_two_clips_can_be_learned_by_heart():
     assert loss.item() < 1e-2
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_gpu_agrees_with_cpu():
     model = AST(small()).eval()
     fbank = torch.randn(2, 64, 32)
@@ -387,3 +387,10 @@ def test_in_float16_it_follows_float32():
     found = model.half()(fbank.half())
     assert found.dtype == torch.float16
     torch.testing.assert_close(found.float(), wanted, atol=2e-3, rtol=0)
+
+
+def test_without_memory_nothing_is_initialised(monkeypatch):
+    """PyTorch would import its compiler for it: seconds, whenever a model is loaded."""
+    monkeypatch.setattr("torch.nn.init.trunc_normal_", None)
+    with torch.device("meta"):
+        assert AST(ASTConfig.preset("tiny224", depth=1)).positions.is_meta
