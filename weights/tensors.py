@@ -49,7 +49,8 @@ def read_tensors(file: Path, wrapped_in: Sequence[str] = ()) -> dict[str, Tensor
     if start[8:] == b"{" or file.suffix == ".safetensors":
         if int.from_bytes(start[:8], "little") > MOST_NAMES:
             raise ValueError(
-                f"{file} is damaged: its names would take more than {MOST_NAMES:,} bytes"
+                f"{file} is damaged or not a safetensors file: its names would take more than "
+                f"{MOST_NAMES:,} bytes"
             )
         tensors = _read_safetensors(file)
     else:

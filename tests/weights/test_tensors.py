@@ -309,5 +309,5 @@ def test_a_safetensors_file_of_more_names_than_any_model_is_refused(tmp_path):
     """A tensor of no elements takes a hundred bytes here and a thousand in memory."""
     file = tmp_path / "a.safetensors"
     save_file({f"{number:0100d}": torch.zeros(0) for number in range(15_000)}, file)
-    with pytest.raises(ValueError, match=r"a.safetensors is damaged: its names would take more"):
+    with pytest.raises(ValueError, match=r"a.safetensors is damaged .* its names would take more"):
         read_tensors(file)
