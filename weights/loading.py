@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ast_model import AudioClassifier, Frontend
+from data.files import recover
 from weights.authors import read_authors
 from weights.checkpoint import Positions, adapt, build
 from weights.fetch import fetch
@@ -112,10 +113,12 @@ def locate(source: str | Path) -> Path:
         FileNotFoundError, ValueError: as `load`.
     """
     path = Path(source)
+    recover(path)
     if not path.exists():
         return fetch(str(source))
     if not (path / "recipe.json").is_file():  # of a run folder
         return path
+    recover(path / "last")
     if not (path / "last").is_dir():
         raise FileNotFoundError(f"the run {path} has no last/ yet: let it finish an epoch")
     return path / "last"

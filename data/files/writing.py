@@ -128,8 +128,9 @@ def settle(leftover: Path) -> None:
 
 def recover(folder: Path) -> None:
     """Put a folder back whose writer was killed between taking it away and naming the new one."""
-    if not os.path.lexists(folder) and folder.parent.is_dir():
-        _settle_ended(folder.parent)
+    with suppress(OSError):
+        if not os.path.lexists(folder) and folder.parent.is_dir():
+            _settle_ended(folder.parent)
 
 
 def temporary_path(path: Path, state: str = "writing") -> Path:

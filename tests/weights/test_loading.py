@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import weights
 from ast_model import AudioClassifier, Frontend, FrontendConfig
 from ast_model.positions import fit_positions
+from data.files import this_process
 
 CLASSES = ("dog", "rain", "sea waves")
 
@@ -162,3 +163,13 @@ def test_a_name_that_is_nothing_is_refused_in_one_line():
 def test_too_short_an_input_is_refused(folder):
     with pytest.raises(ValueError, match="num_frames 8 is smaller than one patch"):
         weights.load(folder, num_frames=8)
+
+
+def test_a_model_whose_writer_was_killed_while_it_replaced_it_is_the_older_one(
+    tmp_path, classifier
+):
+    weights.save(tmp_path / "model", classifier)
+    ended = this_process()._replace(pid=4_194_304)  # beyond what Linux gives
+    name = f".replaced-{ended.pid}.{ended.start}.{ended.machine}-model"
+    (tmp_path / "model").rename(tmp_path / name)
+    assert weights.load(tmp_path / "model").classes == classifier.classes
