@@ -14,6 +14,13 @@ import torch
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
 @pytest.fixture(scope="session")
 def recordings() -> Path:
     """The folder with `esc10/` and `spoken_digits/`: `AST_TEST_DATA`, else `../shared/data`."""

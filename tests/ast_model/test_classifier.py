@@ -239,7 +239,7 @@ def test_in_16_bits_the_front_end_stays_exact(dtype):
     check_low_precision(AudioClassifier(*parts(), CLASSES), torch.randn(2, 9_000), dtype)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
 def test_on_a_gpu_in_16_bits(dtype):
     torch.manual_seed(0)

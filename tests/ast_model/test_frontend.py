@@ -216,7 +216,7 @@ def test_nothing_of_it_is_saved():
     assert not Frontend(FrontendConfig()).state_dict()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_a_gpu_agrees_with_the_cpu():
     frontend, waveforms = Frontend(FrontendConfig(num_frames=128)), noise(3, 16_000)
     lengths = torch.tensor([16_000, 400, 9_999])

@@ -1,26 +1,41 @@
-"""How fast is a GPU? Training, inference and front end beside transformers, memory, ESC-50.
+"""How fast is a GPU? Training, inference, front end beside transformers; memory; a fold of ESC-50.
 
     python tests/benchmarks/gpu.py --out tests/benchmarks/results/gpu_NAME.json
 
 Base-sized, 1,024 frames, bf16, compiled and not. The share of matrix products is the model FLOP
 utilisation against this GPU's own rate, measured in the same run. ESC-50's minutes are those of
-five folds of the recipe `esc50`: its training and validation clips at the measured speeds.
+five folds of the recipe `esc50`: its training and validation clips at the measured speeds. One
+epoch of a fold as large as ESC-50's is trained from files as `ast-audio train` does it, in two
+precisions, and one run is stopped in its middle and resumed. Last the GPU tests run.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import networks
+import numpy as np
+import soundfile
 import torch
 from bench_frontend import our_frontend
 from bench_training import BACKWARD
 from measuring import Case, Contestant, as_text, matrix_rate, memory, options, run_case, write
 from networks import our_inference, our_training, their_inference, their_training
 
+import data
+from data import Manifest
+from data.cache import ClipCache
+from train import Recipe, loop, train
+from train.device import clock
 from train.recipes import RECIPES
 
 SECONDS = 10  # of a clip of 1,024 frames
@@ -93,12 +108,72 @@ def summary(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def write_fold(folder: Path, clips: int) -> Manifest:
+    """So many files of 5 s at 44.1 kHz in 50 folders; every fifth of a class validates."""
+    generator = np.random.default_rng(0)
+    for number in range(clips):
+        split = "validation" if number // 50 % 5 == 0 else "train"
+        path = folder / split / f"class{number % 50:02}" / f"{number}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * generator.standard_normal(5 * 44_100), 44_100)
+    return data.folder(folder)
+
+
+def fold_recipe(precision: str, epochs: int, arguments: argparse.Namespace) -> Recipe:
+    recipe = RECIPES["esc50"].given(init_from="scratch", preset=arguments.preset)
+    changes = {"num_frames": ESC50_FRAMES, "precision": precision, "epochs": epochs}
+    return replace(recipe, corpus="folder", **changes)
+
+
+def fold_from_files(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of an epoch with evaluation and saving, and what a resumed run differs by."""
+    manifest = write_fold(folder / "clips", arguments.fold_clips)
+    device, cache = torch.device(arguments.device), ClipCache(folder / "cache")
+    given = {"device": arguments.device, "cache": cache}
+    seconds = {}
+    for name, precision in (("bf16, files decoded", "bf16"), ("bf16", "bf16"), ("fp32", "fp32")):
+        start = clock(device)
+        train(fold_recipe(precision, 1, arguments), manifest, folder / name, **given)
+        seconds[name] = clock(device) - start
+    recipe = fold_recipe("bf16", 2, arguments)
+    straight = train(recipe, manifest, folder / "straight", **given)
+    stop_in_second_epoch(recipe, manifest, folder / "resumed", **given)
+    resumed = train(recipe, manifest, folder / "resumed", **given)
+    difference = abs(straight[-1]["loss"] - resumed[-1]["loss"])
+    return {"epoch_seconds": seconds, "resumed_loss_differs_by": difference}
+
+
+def stop_in_second_epoch(recipe: Recipe, manifest: Manifest, folder: Path, **given: Any) -> None:
+    step = loop.train_step
+
+    def stopping(model: torch.nn.Module, state: loop.TrainState, *batch: Any) -> None:
+        if state.epoch == 1:
+            raise KeyboardInterrupt
+        step(model, state, *batch)
+
+    try:
+        with patch.object(loop, "train_step", stopping):
+            train(recipe, manifest, folder, **given)
+    except KeyboardInterrupt:
+        return
+    raise AssertionError("the run was not stopped")
+
+
+def gpu_tests() -> str:
+    """The last line of the tests marked gpu: how many passed."""
+    words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    root = Path(__file__).parents[2]
+    result = subprocess.run(words, cwd=root, capture_output=True, text=True)
+    return result.stdout.strip().splitlines()[-1]
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.set_defaults(device="cuda")
     parser.add_argument("--preset", default="base384", help="size (%(default)s)")
     parser.add_argument("--frames", type=int, default=1024, help="of 10 ms (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
+    parser.add_argument("--fold-clips", type=int, default=2000, help="of the fold (%(default)s)")
     parser.add_argument("--largest", type=int, default=128, help="batch tried (%(default)s)")
     arguments = parser.parse_args()
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
@@ -123,6 +198,9 @@ def measure(arguments: argparse.Namespace) -> None:
         results[name] = run_case(case, arguments, device, rates)
         print(as_text(results[name]), flush=True)
     figures = {**summary(results), "memory": memory_by_batch(arguments)}
+    with tempfile.TemporaryDirectory() as folder:
+        figures |= fold_from_files(Path(folder), arguments)
+    figures["gpu_tests"] = gpu_tests()
     print(f"\n{figures}")
     if arguments.out:
         cases = [*results.values()]

@@ -201,10 +201,11 @@ def test_onnx_files_and_pytorch_are_raced_and_scored(module, model, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_gpu_script_runs_through_on_a_cpu(run_script):
+def test_the_gpu_script_runs_through_on_a_cpu(run_script, module, monkeypatch):
     pytest.importorskip("transformers")
+    monkeypatch.setattr(module("gpu"), "ESC50_FRAMES", 128)
     words = ["--device", "cpu", "--preset", "tiny224", "--frames", 128, "--batch-size", 2]
-    words += ["--largest", 2, "--rounds", 1, "--no-compiled"]
+    words += ["--largest", 2, "--rounds", 1, "--no-compiled", "--fold-clips", 250]
     content = run_script("gpu", *words)
     assert [case["case"].split(",")[0] for case in content["cases"]] == [
         "training step",
@@ -216,6 +217,9 @@ def test_the_gpu_script_runs_through_on_a_cpu(run_script):
     assert all(row["share"] > 0 for row in content["cases"][0]["rows"])
     assert content["figures"]["esc50_minutes"] > 0
     assert set(content["figures"]["memory"]["plain"]) == {"1", "2"}
+    assert set(content["figures"]["epoch_seconds"]) == {"bf16, files decoded", "bf16", "fp32"}
+    assert content["figures"]["resumed_loss_differs_by"] == 0
+    assert "skipped" in content["figures"]["gpu_tests"] or torch.cuda.is_available()
 
 
 def test_the_page_of_speeds_shows_the_results_that_are_committed(module):

@@ -282,7 +282,7 @@ def test_random_numbers_for_another_batch_are_rejected(call):
         call(torch.ones(2, 30, 16))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_on_a_gpu_masks_shift_and_cutmix_equal_the_cpu_and_nothing_synchronises():
     fbank, drawn, seeds = random(8, 200, 128), uniforms(8, seed=1), torch.arange(8)
     fbank_there, drawn_there = fbank.cuda(), augment.Uniforms(*torch.stack(drawn).cuda())

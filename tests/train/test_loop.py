@@ -421,7 +421,7 @@ def test_bf16_trains_on_the_cpu(recipe, manifest, tmp_path):
     assert np.isfinite(rows[0]["train_loss"])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_every_precision_trains_on_the_gpu(recipe, manifest, tmp_path, precision):
     recipe = replace(recipe, precision=precision)
