@@ -22,7 +22,8 @@ class Manifest:
     Any iterable of `Clip` will do as `clips`; it is kept in columns, as `Clips`.
 
     Raises:
-        ValueError: two classes have one name; a path or a class is not UTF-8.
+        ValueError: two classes have one name; a path or a class is not UTF-8; a class has control
+            characters, which a terminal would obey.
     """
 
     name: str
@@ -42,6 +43,11 @@ class Manifest:
             raise ValueError(
                 f"{self.name}: the name {name!r} is not UTF-8, so no table or model could hold it: "
                 "rename the file, folder or class"
+            )
+        if strange := [name for name in self.classes if not name.isprintable()]:
+            raise ValueError(
+                f"{self.name}: the class {strange[0]!r} has control characters, expected printable "
+                "text: rename it"
             )
 
     @property
