@@ -90,3 +90,9 @@ def test_a_path_that_is_not_utf8_is_refused(path):
         Manifest("test", Clips.of([fine, clip]), ("x",))
     with pytest.raises(ValueError, match="is not UTF-8"):
         Manifest("test", Clips.of([fine]), ("\ud800",))
+
+
+@pytest.mark.parametrize("name", ["\x1b[2Jdog", "dog\ncat"])
+def test_a_class_that_a_terminal_would_obey_is_refused(name):
+    with pytest.raises(ValueError, match="control characters, expected printable text"):
+        Manifest("test", [], ("cat", name))
