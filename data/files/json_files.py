@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +50,8 @@ def read_json(
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        text = file.read(most_bytes + 1)
+        size = os.fstat(file.fileno()).st_size  # read() takes memory for as much as it may give
+        text = file.read(min(size, most_bytes) + 1)
     if len(text) > most_bytes:
         raise ValueError(f"{path} has more than {most_bytes:,} bytes: it is not the file expected")
     try:

@@ -1,6 +1,7 @@
 """JSON files of strangers: read within limits, or refused by the name of file and field."""
 
 import time
+import tracemalloc
 
 import pytest
 
@@ -122,3 +123,13 @@ def test_a_field_that_may_be_missing_has_a_default_and_is_checked_where_it_is_th
     assert json_field(CONTENT, "none", int, "a.json", default=7) == 7
     with pytest.raises(ValueError, match="text is 'abc', expected a whole number"):
         json_field(CONTENT, "text", int, "a.json", default=7)
+
+
+def test_a_small_file_takes_little_memory_whatever_the_limit_is(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text("{}")
+    tracemalloc.start()
+    read_json(file, most_bytes=2**30)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
