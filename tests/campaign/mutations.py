@@ -110,7 +110,7 @@ def with_other_field(text: str, random: Random) -> str:
     """JSON with one value replaced, removed, doubled or renamed, at any depth."""
     try:
         content = json.loads(text)
-    except ValueError:  # mutated before
+    except (ValueError, RecursionError):  # mutated before
         return text
     places = list(_places(content))
     if not places:
