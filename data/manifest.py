@@ -44,11 +44,13 @@ class Manifest:
                 f"{self.name}: the name {name!r} is not UTF-8, so no table or model could hold it: "
                 "rename the file, folder or class"
             )
-        if strange := [name for name in self.classes if not name.isprintable()]:
-            raise ValueError(
-                f"{self.name}: the class {strange[0]!r} has control characters, expected printable "
-                "text: rename it"
-            )
+        for index, name in enumerate(self.classes):
+            if not name.isprintable():
+                clips = (str(clip.path) for clip in self.clips if index in clip.targets)
+                raise ValueError(
+                    f"{next(clips, self.name)!r:.200}: its class {name!r:.60} has control "
+                    "characters, expected printable text: rename it"
+                )
 
     @property
     def folds(self) -> tuple[int, ...]:
