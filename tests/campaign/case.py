@@ -169,6 +169,7 @@ def run_command(words: Callable[[Path], list[str]], folder: Path) -> None:
         ValueError: that line.
         AssertionError: another exit status, or other lines.
     """
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         status = main(words(folder))
     said = stderr.getvalue().rstrip("\n")

@@ -207,7 +207,7 @@ TENSORS: tuple[Callable[[torch.Tensor], Any], ...] = (
     lambda t: t.long(),
     lambda t: t[None],
     lambda t: t.flatten()[:1],
-    lambda t: torch.zeros(1).expand(t.shape),
+    lambda t: torch.zeros(()).expand(t.shape),
     lambda t: t.to("meta"),
     lambda t: t.to_sparse() if t.dim() else t.bool(),
     lambda t: torch.nn.Parameter(t.float()),
