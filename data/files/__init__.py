@@ -27,6 +27,7 @@ from data.files.tables import (
 from data.files.writing import (
     atomic_file,
     atomic_folder,
+    could_not_write,
     is_leftover,
     recover,
     scratch_folder,
@@ -45,6 +46,7 @@ __all__ = [
     "atomic_file",
     "atomic_folder",
     "cache_folder",
+    "could_not_write",
     "csv_records",
     "csv_rows",
     "existing",

@@ -53,7 +53,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise could_not_write(error, path) from error
     finally:
         _remove(temporary)
 
@@ -79,7 +79,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             replace_folder(temporary, folder, old)
             sync_folder(folder.parent)
     except OSError as error:
-        raise _explained(error, folder) from error
+        raise could_not_write(error, folder) from error
     finally:
         settle(old)
 
@@ -231,7 +231,8 @@ def _renameat2() -> Any:
     return call
 
 
-def _explained(error: OSError, path: Path) -> OSError:
+def could_not_write(error: OSError, path: Path) -> OSError:
+    """The error with the name of what was to be written, and what to do."""
     reason = os.strerror(error.errno) if error.errno else error  # of an inner writer's, no path
     return OSError(
         error.errno,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ast_model import AudioClassifier
@@ -23,6 +22,7 @@ from data.splits import Splits
 from train.distributed import is_main_process, on_main_process
 from train.metrics import confusion_matrix, one_hot, to_probabilities
 from train.recipe import Recipe
+from train.run.board import Board
 from train.run.chance import Chance, chance, is_asked, remedies
 from train.run.folder import (
     METRICS,
@@ -122,7 +122,7 @@ class Run:
     record: RunRecord | None  # of the run to resume
     checkpoint_seconds: float
     padded_share: float = 0.0  # of the input, in training
-    board: SummaryWriter | None = None
+    board: Board | None = None
     bar: tqdm | None = None
     pace: Pace | None = None
     saved: float = 0.0  # when the last checkpoint was, by the monotonic clock
@@ -143,7 +143,7 @@ class Run:
                 content = {**self.identity, "precision": state.precision}
                 write_json(self.folder / RECIPE, content)
             next_epoch = state.epoch + 1  # what an interrupted run wrote from there on goes
-            self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=next_epoch)
+            self.board = Board(self.folder / "tensorboard", purge_step=next_epoch)
         self.pace = Pace(self.recipe.epochs, state.steps_per_epoch)
         logger.info(_description(self, state))
 
@@ -213,11 +213,8 @@ class Run:
             return
         row = state.rows[-1]
         write_table(self.folder / METRICS, state.rows)
-        for name, value in row.items():
-            if name != "epoch":
-                self.board.add_scalar(name, value, state.epoch)
-        self.board.add_scalar("clips_per_second", self.speed, state.epoch)
-        self.board.flush()
+        scores = {name: value for name, value in row.items() if name != "epoch"}
+        self.board.add({**scores, "clips_per_second": self.speed}, state.epoch)
         self._log_line(state)
         self._warn_at_chance(state)
         if state.skipped:
