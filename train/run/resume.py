@@ -140,7 +140,11 @@ def _require_like(
 
 
 def _equal(given: Any, expected: Any) -> bool:
-    return type(given) is type(expected) and given == expected
+    if type(given) is not type(expected):
+        return False
+    if isinstance(expected, list | tuple):
+        return len(given) == len(expected) and all(map(_equal, given, expected))
+    return given == expected
 
 
 def _is_number(value: Any, most: float) -> bool:

@@ -132,6 +132,10 @@ BROKEN = {
     ),
     "no groups": (put("optimizer", "param_groups", []), "of another optimiser"),
     "other betas": (put("optimizer", "param_groups", 0, "betas", (0.1, 0.2)), "another optimiser"),
+    "a beta of many": (
+        put("optimizer", "param_groups", 0, "betas", (torch.zeros(3), 0.999)),
+        "another optimiser",
+    ),
     "groups of text": (put("optimizer", "param_groups", 0, "text"), "another optimiser"),
     "rate below 0": (put("optimizer", "param_groups", 0, "lr", -1.0), "another optimiser"),
     "moment of another shape": (put(*MOMENT, "exp_avg", torch.ones(2)), "exp_avg is no tensor"),
