@@ -114,7 +114,7 @@ def runs(recipe, manifest, several, tmp_path_factory):
     balanced = replace(recipe, balanced_sampling=True, loss="bce", gradient_checkpointing=True)
     # Adam with weight decay in the gradient: without it, it takes no notice of a gradient's scale.
     balanced = replace(balanced, epochs=1, optimizer="adam", weight_decay=1.0, max_grad_norm=0.0)
-    wild = replace(recipe, learning_rate=1e30, max_grad_norm=0.0)
+    wild = replace(recipe, learning_rate=1e9, max_grad_norm=0.0)
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     cases = [
         ("uneven", None, uneven, manifest),
@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_all_at_the_same_step(runs):
     _, two, _ = runs
     ends = [torch.load(two / f"wild.end{rank}") for rank in (0, 1)]
     assert ends[0] == ends[1]
-    assert re.match(r"the loss is \w+ at step 1 \(epoch 1\); try", ends[0])
+    assert re.search(r"wild: the loss is \w+ at step 1 \(epoch 1\); try", ends[0])
 
 
 def test_one_process_logs_and_writes(runs):

@@ -298,7 +298,9 @@ def poison(monkeypatch):
 def test_non_finite_loss_stops_with_its_step_and_what_to_try(recipe, manifest, tmp_path, poison):
     """Read at the end of the epoch, of two steps; named is the first of them that went wrong."""
     poison(3)
-    with pytest.raises(ValueError, match=r"loss is nan at step 3 \(epoch 2\); try --learning-rate"):
+    with pytest.raises(
+        ValueError, match=r"run: the loss is nan at step 3 \(epoch 2\); try --learning-rate"
+    ):
         run(recipe, manifest, tmp_path / "run")
     assert load_state(tmp_path / "run")["epoch"] == 1
 

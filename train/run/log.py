@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ast_model import AudioClassifier
 from data import Clips, Manifest
-from data.files import atomic_file, is_leftover, settle, write_json
+from data.files import atomic_file, is_leftover, naming, settle, write_json
 from data.splits import Splits
 from train.distributed import is_main_process, on_main_process
 from train.metrics import confusion_matrix, one_hot, to_probabilities
@@ -171,8 +171,12 @@ class Run:
         """Read the losses since the last look, in all processes, and show their mean.
 
         The time to the end is told as soon as it is known.
+
+        Raises:
+            ValueError: a loss is not finite; the message names the run.
         """
-        loss = state.read_losses()
+        with naming(self.folder):
+            loss = state.read_losses()
         self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self.bar.update(state.clips - self.bar.n)
         if epoch_seconds := self.pace.look(state.step):
@@ -192,7 +196,8 @@ class Run:
         Raises:
             ValueError: a weight is not finite; the checkpoint before stays.
         """
-        state.require_finite()
+        with naming(self.folder):
+            state.require_finite()
         if is_main_process():
             content = {"version": VERSION, "run": self.identity, **state.state_dict()}
             save_state(self.folder, content)
