@@ -36,13 +36,13 @@ class Manifest:
         if len(set(self.classes)) < len(self.classes):
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
             raise ValueError(
-                f"{self.name} has two classes {twice!r}: expected a name of its own for each; "
+                f"{self.name} has two classes {twice!r:.200}: expected a name of its own for each; "
                 "rename one"
             )
         for name in (*self.clips.not_utf8(), *filterfalse(is_utf8, self.classes)):
             raise ValueError(
-                f"{self.name}: the name {name!r} is not UTF-8, so no table or model could hold it: "
-                "rename the file, folder or class"
+                f"{self.name}: the name {name!r:.200} is not UTF-8, so no table or model could "
+                "hold it: rename the file, folder or class"
             )
         for index, name in enumerate(self.classes):
             if not name.isprintable():
@@ -72,7 +72,7 @@ class Manifest:
         clips = self.clips[self.clips.having("split", name)]
         if not clips:
             raise ValueError(
-                f"{self.name} has no {name!r} clips; "
+                f"{self.name} has no {name!r:.200} clips; "
                 f"it has the splits {', '.join(self.splits) or 'none'}"
             )
         return clips

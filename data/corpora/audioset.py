@@ -214,7 +214,7 @@ def parse_labels(table: Path, row: Row, index: dict[str, int]) -> tuple[int, ...
     if unknown:
         noun = "entry" if is_json(table) else "line"
         raise ValueError(
-            f"{table}, {noun} {row.number}: unknown label {unknown[0]!r}: expected mids of "
+            f"{table}, {noun} {row.number}: unknown label {unknown[0]!r:.200}: expected mids of "
             f"{LABELS} such as '/m/09x0r'; correct it, or give the table of classes it comes from"
         )
     return tuple(sorted({index[mid] for mid in mids}))

@@ -81,7 +81,7 @@ def read_rows(table: Path) -> list[dict]:
         row = checked_row(row, where=f"{table}, line {line}")
         if row["filename"] in filenames:
             raise ValueError(
-                f"{table}, line {line}: {row['filename']!r} is listed twice: "
+                f"{table}, line {line}: {row['filename']!r:.200} is listed twice: "
                 "expected one row for a file; remove one"
             )
         filenames.add(row["filename"])
@@ -94,7 +94,7 @@ def checked_row(row: dict, where: str) -> dict:
     filename = row["filename"]
     if inner_parts(filename) != (filename,):
         raise ValueError(
-            f"{where}: filename {filename!r}: expected the plain name of a file in audio/; "
+            f"{where}: filename {filename!r:.200}: expected the plain name of a file in audio/; "
             "correct the row"
         )
     numbers = {}
@@ -103,7 +103,7 @@ def checked_row(row: dict, where: str) -> dict:
             numbers[column] = int(row[column])
         except ValueError:
             raise ValueError(
-                f"{where}: {column} {row[column]!r}: expected an integer; correct the row"
+                f"{where}: {column} {row[column]!r:.200}: expected an integer; correct the row"
             ) from None
     return {**row, **numbers}
 
@@ -115,7 +115,7 @@ def categories_by_target(table: Path, rows: list[dict]) -> dict[int, str]:
     for target, name in sorted({(row["target"], row["category"]) for row in rows}):
         if (name_of.setdefault(target, name), target_of.setdefault(name, target)) != (name, target):
             raise ValueError(
-                f"{table}: target {target} with category {name!r} contradicts another row: "
+                f"{table}: target {target} with category {name!r:.200} contradicts another row: "
                 "expected one category for a target and one target for a category; correct the CSV"
             )
     return name_of

@@ -284,7 +284,7 @@ def _clip_file(audio: Any, source: str, folder: Path, line: str) -> Path:
     file = Path(os.path.normpath(root / path))
     if not (file.is_relative_to(root) and file.is_file()):
         raise ValueError(
-            f"{line}: {path!r} is no file of this data set: expected the audio inside it; "
+            f"{line}: {path!r:.200} is no file of this data set: expected the audio inside it; "
             "write the data set anew with its audio embedded"
         )
     return file

@@ -127,7 +127,8 @@ def read_list(table: Path, words: dict[str, dict[str, str]]) -> list[tuple[int, 
         parts = inner_parts(entry)
         if parts is None or len(parts) != 2:
             raise ValueError(
-                f"{table}, line {line}: {entry!r}: expected <word>/<file name>; correct the line"
+                f"{table}, line {line}: {entry!r:.200}: expected <word>/<file name>; correct the "
+                "line"
             )
         word, stem = parts[0], PurePath(parts[1]).stem
         if stem not in words.get(word, {}):

@@ -148,7 +148,7 @@ def _files(path: Path, root: str | Path | None, lines: Sequence[str], names: lis
     files, missing = [], []
     for row, name in enumerate(names):
         if not isinstance(name, str) or not name:
-            raise ValueError(f"{lines[row]}: expected the path of an audio file, not {name!r}")
+            raise ValueError(f"{lines[row]}: expected the path of an audio file, not {name!r:.200}")
         files.append(existing_file(folder, name))
         if files[-1] is None:
             missing.append(name)
@@ -168,8 +168,8 @@ def _require_each_once(files: list[str | None], lines: Sequence[str], names: lis
         if file and row_of.setdefault(file, row) != row:
             first = lines[row_of[file]]
             raise ValueError(
-                f"{lines[row]}: {names[row]!r} is listed in {first} already: expected one row for "
-                "a file; remove one, or write all labels of the file into one cell as dog;cat"
+                f"{lines[row]}: {names[row]!r:.200} is listed in {first} already: expected one row "
+                "for a file; remove one, or write all labels of the file into one cell as dog;cat"
             )
 
 
@@ -235,8 +235,9 @@ def parse_labels(
     for text in distinct:
         if text.startswith("[") and text.endswith("]") and separator not in WITHOUT:
             raise ValueError(
-                f"{lines[texts.index(text)]}: {text!r} is a list written as text: expected labels "
-                "as in dog;cat; write them so, or give --label-separator none if it is one class"
+                f"{lines[texts.index(text)]}: {text!r:.200} is a list written as text: expected "
+                "labels as in dog;cat; write them so, or give --label-separator none if it is one "
+                "class"
             )
     if separator is None:
         separator = _label_separator(distinct, lambda text: lines[texts.index(text)])
@@ -288,7 +289,7 @@ def parse_fold(cell: object, line: str) -> int:
         return int(fold)
     except ValueError:
         raise ValueError(
-            f"{line}: fold {fold!r}: expected an integer; correct it, "
+            f"{line}: fold {fold!r:.200}: expected an integer; correct it, "
             "or give --fold-column none to go without"
         ) from None
 
@@ -298,7 +299,7 @@ def parse_split(cell: object, line: str) -> str:
     split = _text(cell)
     if split.lower() not in SPLIT_NAMES:
         raise ValueError(
-            f"{line}: split {split!r}: expected train, validation or test; correct it, "
+            f"{line}: split {split!r:.200}: expected train, validation or test; correct it, "
             "or give --split-column none to go without"
         )
     return SPLIT_NAMES[split.lower()]

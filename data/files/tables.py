@@ -178,8 +178,8 @@ def parquet_columns(path: Path, names: Sequence[str]) -> tuple[int, dict[str, li
     for name, kind in types.items():
         if any(word in kind for word in ("binary", "struct", "map<", "union", "extension")):
             raise ValueError(
-                f"{path} holds the audio itself or the like in {name!r}, not texts or numbers but "
-                f"{kind:.60}: open it with data.hugging_face, or name another column"
+                f"{path} holds the audio itself or the like in {name!r:.200}, not texts or numbers "
+                f"but {kind:.60}: open it with data.hugging_face, or name another column"
             )
     # A text that occurs a million times is stored once in the file, and so it is in memory.
     texts = [name for name, kind in types.items() if kind in ("string", "large_string")]
@@ -217,7 +217,7 @@ def _cells(path: Path, name: str, column: Any) -> list[Any]:
                 cells += chunk.to_pylist()
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"{path}, row {_row_of_error(column)}: column {name!r} has a cell that is no "
+            f"{path}, row {_row_of_error(column)}: column {name!r:.200} has a cell that is no "
             f"{column.type} ({' '.join(str(error).split())}): correct it"
         ) from error
     return cells
