@@ -13,7 +13,7 @@ from tests.faults.faults import Trials, counts, delays, faulty_disk
 
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
-BEGIN, END = "<!-- faults: python -m tests.faults -->", "<!-- /faults -->"
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 KINDS = ("ENOSPC", "EIO", "short", "kill", "killed at random")
 
 

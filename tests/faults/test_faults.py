@@ -14,7 +14,7 @@ import pytest
 from tests.faults.commands import make_commands, make_inputs, serving
 from tests.faults.faults import Trials, delays, faulty_disk
 
-QUICK = {"train": 4, "convert": 8, "prepare": 8, "predict": 4, "embed": 4, "download": 8}
+QUICK = {"train": 4, "convert": 8, "prepare": 8, "predict": 6, "embed": 4, "download": 8}
 SLOW = [*QUICK, "predict --timeline", "crossval", "ablate"]
 
 pytestmark = [

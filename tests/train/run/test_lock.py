@@ -4,11 +4,13 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -166,3 +168,21 @@ def test_of_processes_that_train_together_the_main_one_holds_the_run(run, monkey
     monkeypatch.setattr(lock, "on_main_process", lambda work: None)  # as another one sees it
     with claim(run):
         assert not run.exists()
+
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
+
+
+def test_a_container_of_the_same_host_name_takes_nothing_from_a_living_process(run):
+    """It numbers its processes anew, so that the holder's number is nobody's there."""
+    if shutil.which("unshare") is None or subprocess.run([*CONTAINER, "true"]).returncode:
+        pytest.skip("this system lets nobody make a namespace of processes")
+    script = (
+        f"from pathlib import Path; from train.run.lock import _take; _take(Path({str(run)!r}))"
+    )
+    command = [*CONTAINER, sys.executable, "-c", script]
+    with claim(run):
+        refused = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert refused.stderr.strip().endswith("; wait for it, or give another --out"), refused.stderr
+    assert f"is in use by process {os.getpid()} on {socket.gethostname()}" in refused.stderr
