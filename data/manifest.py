@@ -9,6 +9,7 @@ from itertools import filterfalse
 from pathlib import Path
 
 from data.clips import Clip, Clips, is_utf8
+from data.files import is_one_line
 
 __all__ = ["SPLITS", "Clip", "Clips", "Manifest"]
 
@@ -45,11 +46,11 @@ class Manifest:
                 "hold it: rename the file, folder or class"
             )
         for index, name in enumerate(self.classes):
-            if not name.isprintable():
+            if not is_one_line(name):
                 clips = (str(clip.path) for clip in self.clips if index in clip.targets)
                 raise ValueError(
                     f"{next(clips, self.name)!r:.200}: its class {name!r:.60} has control "
-                    "characters, expected printable text: rename it"
+                    "characters, expected a line of text: rename it"
                 )
 
     @property

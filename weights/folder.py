@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ast_model import ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from ast_model.baseline import Baseline, BaselineConfig, without_memory
-from data.files import atomic_folder, json_field, naming, read_json, write_json
+from data.files import atomic_folder, is_one_line, json_field, naming, read_json, write_json
 from weights.checkpoint import AUDIOSET_CLASSES, STATISTICS, Checkpoint, collect, distinct
 from weights.names import HUB_PREFIX, hub_names
 from weights.tensors import read_tensors
@@ -313,8 +313,8 @@ def _classes(hub: dict[str, Any], file: Path) -> list[str]:
     labels = json_field(hub, "id2label", dict, file)
     names = [json_field(labels, f"{n}", str, f"{file}, id2label") for n in range(len(labels))]
     for name in names:
-        if not name.isprintable():  # half a Unicode character, or what a terminal would obey
-            raise ValueError(f"{file}: id2label has {name!r:.60}, expected printable text")
+        if not is_one_line(name):
+            raise ValueError(f"{file}: id2label has {name!r:.60}, expected a line of text")
     return names
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
+from unicodedata import category
 
 AUDIO_SUFFIXES = frozenset(  # of the formats that libsndfile reads
     {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus"}
@@ -12,6 +13,8 @@ AUDIO_SUFFIXES = frozenset(  # of the formats that libsndfile reads
 )
 
 MOST_FOLDERS = 100  # in one another
+
+NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
 
@@ -28,6 +31,14 @@ def split_name(name: str) -> tuple[str, str]:
     """A file's name without suffix, and the suffix; without a Path, for millions of them."""
     stem, dot, suffix = name.rpartition(".")
     return (stem, dot + suffix) if stem else (name, "")
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text can be shown in a line: no control characters, which a terminal would obey.
+
+    No line breaks, and no halves of a character that is not Unicode either.
+    """
+    return text.isprintable() or not any(category(c) in NOT_SHOWN for c in text)
 
 
 def is_audio(name: str) -> bool:

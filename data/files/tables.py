@@ -190,6 +190,9 @@ def parquet_columns(path: Path, names: Sequence[str]) -> tuple[int, dict[str, li
 
 def _require_packed(path: Path, file: ParquetFile, names: Sequence[str]) -> None:
     """Raise where the columns have more rows, values or bytes than so small a file can hold."""
+    for number in range(file.metadata.num_row_groups):
+        # pyarrow ends the process where the description of a column is damaged, unless it reads it.
+        next(file.iter_batches(1, [number], list(names)), None)
     groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
     columns = [group.column(index) for group in groups for index in range(group.num_columns)]
     columns = [column for column in columns if column.path_in_schema.partition(".")[0] in names]
