@@ -14,6 +14,17 @@ from tests.faults.faults import Trials, counts, delays, faulty_disk
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+HEAD = """
+A command's operations on files (write, fsync, open, rename, mkdir, unlink, …) are counted, and
+one of them fails: the disk is full (ENOSPC), breaks (EIO) or takes half a write and is full, or
+the process is killed there. What has to hold: one line and exit 2, older versions readable, and
+after the same command again the same bits as undisturbed, and nothing else. Training is of a
+micro model, two epochs.
+
+```console
+$ python -m tests.faults    # every operation; --most 30: an even sample
+```
+"""
 KINDS = ("ENOSPC", "EIO", "short", "kill", "killed at random")
 
 
@@ -62,7 +73,7 @@ def write_page() -> None:
     text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     if BEGIN in text and END in text:
         head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-        PAGE.write_text(f"{head}{BEGIN}\n{table()}\n{END}{tail}", encoding="utf-8")
+        PAGE.write_text(f"{head}{BEGIN}\n{HEAD}\n{table()}\n\n{END}{tail}", encoding="utf-8")
 
 
 def table() -> str:
