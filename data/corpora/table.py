@@ -190,14 +190,14 @@ def find_column(names: Sequence[str], argument: str, given: str | None, source: 
         return found[0]
     if len(found) > 1:
         raise ValueError(
-            f"{source}: the columns {_listed(found)} could each be meant: "
+            f"{source}: the columns {_listed(found):.200} could each be meant: "
             f"expected one; name it with {option(argument)}"
         )
     if given is None and optional:
         return None
     wanted = "of a usual name" if given is None else repr(given)
     raise ValueError(
-        f"{source} has no column {wanted}: give {option(argument)}, one of {_listed(names)}"
+        f"{source} has no column {wanted}: give {option(argument)}, one of {_listed(names):.200}"
     )
 
 

@@ -126,7 +126,7 @@ def unpacking(archive: Path, folder: Path, kind: str) -> Iterator[Path]:
         except Refused:
             raise
         except DAMAGED as error:
-            reason = " ".join(str(error).split())
+            reason = f"{' '.join(str(error).split()):.200}"
             raise ValueError(
                 f"{archive} is not a sound {kind} file ({reason}): delete it and download it again"
             ) from error
@@ -290,7 +290,7 @@ class Names:
 
 def refusal(archive: Path, name: str, problem: str) -> Refused:
     return Refused(
-        f"{archive} is refused, its member {name[:MAX_NAME]!r} {problem}: "
+        f"{archive} is refused, its member {name!r:.200} {problem}: "
         "expected plain files; download it again from its publisher"
     )
 

@@ -90,7 +90,7 @@ def missing_files(
     """The error for a table that names files which are not there."""
     return FileNotFoundError(
         f"{folder} lacks {len(missing)} of the {total} files that {table} names, the first is "
-        f"{missing[0]!r}: {remedy}"
+        f"{missing[0]!r:.200}: {remedy}"
     )
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,10 +51,13 @@ class InputClass:
 
     def mutate(self, folder: Path, random: Random) -> str:
         """Change what `make` made, mostly once; gives the names of the mutators."""
-        names = []
-        for mutator in random.choices(self.mutators, k=random.choice((1, 1, 1, 2))):
-            mutator(folder, random)
-            names.append(mutator.__name__)
+        first, *others = random.choices(self.mutators, k=random.choice((1, 1, 1, 2)))
+        first(folder, random)
+        names = [first.__name__]
+        for mutator in others:
+            with suppress(Exception):  # what it would read may be damaged already
+                mutator(folder, random)
+                names.append(mutator.__name__)
         return " and ".join(names)
 
 

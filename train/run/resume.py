@@ -97,7 +97,7 @@ def _require_optimizer(
     like = isinstance(groups, list) and isinstance(moments, dict) and len(groups) == len(own)
     for group, expected in zip(groups if like else [], own, strict=False):
         names = (expected.keys() & group.keys() if isinstance(group, dict) else set()) - {SCHEDULED}
-        like &= "params" in names and all(_equal(group[n], expected[n]) for n in names)
+        like &= {"params", "scale"} <= names and all(_equal(group[n], expected[n]) for n in names)
         like &= isinstance(group, dict) and _is_number(group.get(SCHEDULED), math.inf)
     _require(like, file, "of another optimiser")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

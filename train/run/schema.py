@@ -165,7 +165,7 @@ def check_state(state: Any, file: Path) -> None:
     containers = ("config", "model", "optimizer", "scaler", "rows", "skipped")
     for name in (*containers, *({"ema", "average", "run"} & state.keys())):
         _require(state, name, list if name in ("rows", "skipped") else dict, file)
-    _require(state, "splits", str | None, file)
+    _require({"splits": None, **plain}, "splits", str | None, file)
     _require(state, "ensemble", Tensor | None, file)
     epochs = json_field(plain, "epoch", int, file, 0)
     for name in ("batch", "clips"):
@@ -182,6 +182,6 @@ def check_state(state: Any, file: Path) -> None:
 
 
 def _require(state: Mapping[str, Any], name: str, kind: Any, file: Path) -> None:
-    if not isinstance(state.get(name), kind):
+    if name not in state or not isinstance(state[name], kind):
         given = type(state.get(name)).__name__
         raise ValueError(f"{file} is damaged: {name} is {given}")

@@ -107,6 +107,7 @@ def test_killed_before_its_recipe_was_written_a_run_can_start(tmp_path, recipe, 
 def test_full_disk_keeps_the_old_state(run, monkeypatch):
     state = {name: {} for name in ("config", "model", "optimizer", "scaler")}
     state |= {"epoch": 0, "batch": 1, "clips": 8, "loss_sum": 0.5, "rows": [], "skipped": []}
+    state["ensemble"] = None
     save_state(run, state)
 
     def full(*arguments):

@@ -132,6 +132,8 @@ BROKEN = {
     ),
     "no groups": (put("optimizer", "param_groups", []), "of another optimiser"),
     "other betas": (put("optimizer", "param_groups", 0, "betas", (0.1, 0.2)), "another optimiser"),
+    "no scale": (lambda s: s["optimizer"]["param_groups"][0].pop("scale"), "another optimiser"),
+    "no ensemble": (lambda s: s.pop("ensemble"), "ensemble is NoneType"),
     "a beta of many": (
         put("optimizer", "param_groups", 0, "betas", (torch.zeros(3), 0.999)),
         "another optimiser",
