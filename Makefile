@@ -14,7 +14,7 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10 python;
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_FLAGS)
 PACKAGING := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow campaign lint format bench docs docs-serve esc50 clean help
+.PHONY: demo test test-slow campaign faults lint format bench docs docs-serve esc50 clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,9 @@ test-slow: $(VENV)/.installed-dev ## what is marked slow
 
 campaign: $(VENV)/.installed-dev ## 10,000 damaged and hostile inputs: tried, read, refused, failed
 	$(BIN)/python -m tests.campaign --workers 2 --count 1430 $(ARGS)
+
+faults: $(VENV)/.installed-dev ## commands whose disk fails or that are killed, at every operation (takes long)
+	$(BIN)/python -m tests.faults $(ARGS)
 
 lint: $(VENV)/.installed-dev ## linter and formatter check
 	$(BIN)/ruff check .
