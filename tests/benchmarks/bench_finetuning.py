@@ -168,8 +168,11 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=1, help="take every N-th of a class (%(default)s)"
     )
+    both = {"equal": 0, "recommended": 1}
+    parser.add_argument("--case", nargs="+", choices=both, default=both, help="(both)")
     arguments = parser.parse_args()
-    run("finetuning", cases(arguments.data, arguments), arguments)
+    wanted = cases(arguments.data, arguments)
+    run("finetuning", [wanted[both[name]] for name in arguments.case], arguments)
 
 
 if __name__ == "__main__":
