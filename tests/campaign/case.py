@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import faulthandler
 import io
 import math
 import os
@@ -124,6 +125,7 @@ def _until(pipe: int, deadline: float) -> bytes:
 def _child(inputs: InputClass, seed: int, base: Path, folder: Path, sending: int) -> None:
     """The case, in its own process, which ends here: how it was mutated, outcome and reason."""
     say = partial(os.write, sending)
+    faulthandler.disable()  # a crash is told by the process's status
     try:
         shutil.copytree(base / inputs.name, folder)
         how = inputs.mutate(folder, Random(f"{inputs.name} {seed}"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from data import esc50
-from data.files import write_json
+from data.files import this_process, write_json
 from train.experiments import run_table as module
 from train.experiments.cost import Cost
 from train.experiments.run_table import (
@@ -147,6 +147,7 @@ def test_the_run_of_a_killed_process_is_taken_over_and_resumed(runs, manifest, m
         with pytest.raises(KeyboardInterrupt):
             run_table(runs[:1], manifest, device="cpu")
     holder = {"host": socket.gethostname(), "pid": process.pid, "since": "then"}
+    holder |= {"start": 1, "machine": this_process().machine}
     write_json(folder / "lock.0", holder)
     assert not runs[0].finished
     caplog.set_level(logging.INFO, "train")
