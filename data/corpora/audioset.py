@@ -198,7 +198,7 @@ def read_split(
         raise ValueError(f"{table} lists no clips: expected at least one; get the file anew")
     if not here:
         raise FileNotFoundError(
-            f"none of the {total:,} clips of {table} is here, the last is of {row.video}: "
+            f"none of the {total:,} clips of {table} is here, the last is of {row.video:.200}: "
             "correct the path of the clips, or get them"
         )
     if here < total:
