@@ -126,7 +126,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.only:
         if options.keep_freed_memory:
-            from train.cli.process import keep_freed_memory
+            from train.process import keep_freed_memory
 
             keep_freed_memory()
         print(json.dumps(timed(tuple(options.only), options.seconds)))

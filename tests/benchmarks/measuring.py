@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from data.files import atomic_file
-from train.cli.process import set_up
 from train.device import clock, device_name, peak_memory
+from train.process import set_up
 
 PACKAGES = ("torch", "torchaudio", "transformers", "kaldi-native-fbank")
 WIDTH = 2048  # of the square matrices that the machine's rate is measured with

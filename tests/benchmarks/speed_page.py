@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.files import atomic_file
+from tests.marked_page import put_between, write_page
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "speed.md"
@@ -24,15 +24,11 @@ def rendered(text: str, results: Path = RESULTS) -> str:
     Raises:
         ValueError: the marks are missing, or a file holds no benchmark's results.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page lacks {BEGIN} or {END}; put them around its tables")
     files = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))
     ]
     tables = "\n".join(line for content in files for line in section(content))
-    return f"{before}{BEGIN}\n{tables}\n{END}{after}"
+    return put_between(text, BEGIN, END, tables)
 
 
 def section(content: Mapping[str, Any]) -> Iterator[str]:
@@ -82,10 +78,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    text = rendered(PAGE.read_text(encoding="utf-8"))
-    with atomic_file(PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(f"wrote the tables of {PAGE.name}")
+    write_page(PAGE, rendered(PAGE.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +200,16 @@ def test_onnx_files_and_pytorch_are_raced_and_scored(module, model, tmp_path):
         (),
         *[("PyTorch fp32",)] * 3,
     ]
+
+
+def test_whoever_is_compared_with_is_not_set_up_as_the_program_is():
+    """Importing what the benchmarks share sets nothing of the process."""
+    code = f"import os, sys; sys.path.insert(0, {str(FOLDER)!r}); import measuring; "
+    code += "print('GOMP_SPINCOUNT' in os.environ)"
+    environment = {name: v for name, v in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    words = [sys.executable, "-c", code]
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data.files import atomic_file
+from tests.marked_page import put_between, write_page
 
 RESULTS = Path(__file__).parent / "results.json"
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -53,12 +53,8 @@ def rendered(text: str, results: Path = RESULTS) -> str:
     Raises:
         ValueError: the marks are missing, or the file holds no counts of every class.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"the page lacks {BEGIN} or {END}; put them around its table")
     table = "\n".join(lines(json.loads(results.read_text(encoding="utf-8"))))
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return put_between(text, BEGIN, END, table)
 
 
 def lines(content: dict[str, Any]) -> Iterator[str]:
@@ -82,10 +78,7 @@ def row(name: str, tried: int, broke: int, what: str, counts: dict[str, int]) ->
 
 
 def main() -> None:
-    text = rendered(PAGE.read_text(encoding="utf-8"))
-    with atomic_file(PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(f"wrote the table of {PAGE.name}")
+    write_page(PAGE, rendered(PAGE.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from data.files import write_json
 from tests.faults.commands import make_commands, make_inputs, serving
 from tests.faults.faults import Trials, counts, delays, faulty_disk
+from tests.marked_page import put_between, write_page
 
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -64,16 +65,9 @@ def try_all(scratch: Path, options: argparse.Namespace) -> bool:
             failed |= row["failed"] > 0
             results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
             write_json(RESULTS, {**results, name: row})
-            write_page()
+            text = PAGE.read_text(encoding="utf-8")
+            write_page(PAGE, put_between(text, BEGIN, END, f"{HEAD}\n{table()}\n"))
     return failed
-
-
-def write_page() -> None:
-    """Put the table into the page, between its marks, where it has them."""
-    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if BEGIN in text and END in text:
-        head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-        PAGE.write_text(f"{head}{BEGIN}\n{HEAD}\n{table()}\n\n{END}{tail}", encoding="utf-8")
 
 
 def table() -> str:

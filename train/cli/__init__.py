@@ -9,7 +9,6 @@ from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
 
-from train.cli.process import set_up
 from train.cli.spelling import did_you_mean
 from train.cli.terminal import (
     describe,
@@ -18,6 +17,7 @@ from train.cli.terminal import (
     shown,
     without_reader,
 )
+from train.process import set_up
 
 PROGRAM = "ast-audio"
 
