@@ -229,7 +229,7 @@ class Trials:
     def unreadable(self, at: int) -> str | None:
         """What of older versions is missing or not readable, interrupted at an operation."""
         named = {*self.before}
-        for name, path in self.operations[: at - 1]:
+        for name, path in self.operations[: max(0, at - 1)]:
             if name in ("rename", "exchange"):
                 named.add(str(path.relative_to(self.folder)))
         for name in sorted(named):

@@ -81,6 +81,13 @@ def test_the_disk_fails_where_it_is_asked_to(trials):
         assert (outcome.code, said in outcome.text) == (code, True), (kind, outcome.text)
 
 
+def test_before_its_first_operation_a_command_owes_nothing(trials):
+    command = trials("prepare")
+    command.reset()
+    assert command.unreadable(0) is None
+    assert "is missing" in command.unreadable(len(command.operations))
+
+
 @pytest.mark.parametrize("damage", ["missing", "damaged", "new"])
 def test_what_is_lost_is_found_out(trials, damage):
     """The check itself: an older version that is gone, or neither the older nor the new one."""
