@@ -401,7 +401,7 @@ class Recipe(
         unknown = sorted(content.keys() - _field_types().keys())
         if unknown:
             raise ValueError(
-                f"{source} has fields that no recipe has ({', '.join(unknown):.80}): a newer "
+                f"{source} has fields that no recipe has ({', '.join(map(repr, unknown)):.80}): a newer "
                 "version wrote it, or a name is misspelt"
             )
         pairs = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}

@@ -65,7 +65,7 @@ def test_impossible_field_is_refused(changes, message):
 def test_a_recipe_file_with_an_unknown_field_is_refused():
     content = {**ESC50.to_json(), "learning_rat": 1.0}
     with pytest.raises(
-        ValueError, match=r"recipe\.json has fields that no recipe has \(learning_r"
+        ValueError, match=r"recipe\.json has fields that no recipe has \('learning_r"
     ):
         Recipe.from_json(content, Path("recipe.json"))
 

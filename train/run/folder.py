@@ -178,7 +178,7 @@ def recipe_differences(stored: RunRecord, wanted: Recipe, ignored: Sequence[str]
     skipped = {*ignored, "summary", *(["precision"] if wanted.precision == "auto" else [])}
     old_fields, new_fields = old.to_json(), wanted.to_json()
     return [
-        f"{name} {old_fields[name]!r} -> {value!r}"
+        f"{name} {old_fields[name]!r:.200} -> {value!r:.200}"
         for name, value in new_fields.items()
         if name not in skipped and old_fields[name] != value
     ]

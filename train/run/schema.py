@@ -24,6 +24,7 @@ VERSION = 1  # of the files that this program writes
 SHARES = ("accuracy", "precision", "recall", "f1", "mAP", "AUC")  # scores from 0 to 1
 ROUNDING = 1e-6  # by which a share, or a probability, may be above 1
 ALWAYS = ("accuracy", "mAP")  # scores of every model, since a recipe chooses by one of them
+OF_AN_EPOCH = ("learning_rate", "train_loss", *SHARES, "d_prime", "loss")  # beside its number
 FINITE = sys.float_info.max
 MODELS = {"validation": "last", "test": "best"}  # of each split, the model that is always scored
 
@@ -176,7 +177,9 @@ def check_state(state: Any, file: Path) -> None:
         row, source = {"row": state["rows"][epoch - 1]}, f"{file}, epoch {epoch}"
         _require(row, "row", dict, file)
         numbers = {n: v for n, v in row["row"].items() if isinstance(v, int | float)}
-        epoch_scores({**dict.fromkeys(row["row"]), **numbers}, epoch, source)
+        epoch_scores({**dict.fromkeys((*OF_AN_EPOCH, *row["row"])), **numbers}, epoch, source)
+        if row["row"].keys() != state["rows"][0].keys():
+            raise ValueError(f"{source}: it has other scores than epoch 1")
     for path in state["skipped"]:
         _require({"skipped": path}, "skipped", str, file)
 

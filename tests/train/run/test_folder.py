@@ -8,6 +8,7 @@ import torch
 
 from data import Clip, Manifest
 from data.files import write_json
+from train.recipes import RECIPES
 from train.run.folder import (
     fingerprint,
     load_state,
@@ -15,10 +16,12 @@ from train.run.folder import (
     read_recipe,
     read_results,
     read_run,
+    recipe_differences,
     save_state,
     write_predictions,
 )
 from train.run.log import check_folder
+from train.run.schema import OF_AN_EPOCH
 
 
 @pytest.fixture
@@ -120,6 +123,20 @@ def test_full_disk_keeps_the_old_state(run, monkeypatch):
     assert [path.name for path in (run / "state").iterdir()] == ["state.pt"]
 
 
+def test_a_state_whose_epochs_have_other_scores_is_refused(run):
+    first = {"epoch": 1, **dict.fromkeys(OF_AN_EPOCH, 0.5)}
+    second = first | {"epoch": 2, "ensemble_accuracy": 0.5}
+    state = {name: {} for name in ("config", "model", "optimizer", "scaler")}
+    state |= {"epoch": 2, "batch": 0, "clips": 0, "loss_sum": 0.0, "rows": [first, second]}
+    save_state(run, state | {"skipped": [], "ensemble": None})
+    with pytest.raises(ValueError, match=r"state.pt, epoch 2: it has other scores than epoch 1"):
+        load_state(run)
+    del first["train_loss"]
+    save_state(run, state | {"skipped": [], "ensemble": None})
+    with pytest.raises(ValueError, match=r"state.pt, epoch 1: train_loss is None"):
+        load_state(run)
+
+
 def test_a_state_of_another_version_is_refused(run):
     save_state(run, {"epoch": 1})
     with pytest.raises(
@@ -191,5 +208,19 @@ def test_a_run_of_an_earlier_version_is_read(tmp_path):
 
 def test_a_field_that_no_recipe_has_is_named(tmp_path):
     write_json(tmp_path / "recipe.json", {"recipe": {**OLD_RECIPE, "lerning_rate": 1}, "fold": 1})
-    with pytest.raises(ValueError, match=r"fields that no recipe has \(lerning_rate\)"):
+    with pytest.raises(ValueError, match=r"fields that no recipe has \('lerning_rate'\)"):
+        read_run(tmp_path)
+
+
+def test_differences_of_recipes_and_unknown_fields_are_short_lines(tmp_path):
+    label = 10_000 * "x"
+    write_json(tmp_path / "recipe.json", {"recipe": {**OLD_RECIPE, "label_column": label}})
+    (difference,) = [
+        each
+        for each in recipe_differences(read_run(tmp_path), RECIPES["esc50"])
+        if each.startswith("label_column")
+    ]
+    assert len(difference) < 500
+    write_json(tmp_path / "recipe.json", {"recipe": {**OLD_RECIPE, "two\nlines": 1}})
+    with pytest.raises(ValueError, match=r"no recipe has \('two\\nlines'\)"):
         read_run(tmp_path)
