@@ -11,8 +11,9 @@ from train.loop import TrainState
 from train.run.folder import load_state, save_state
 from train.run.log import Run
 from train.run.resume import require_resumable, stored_model
+from train.run.schema import OF_AN_EPOCH
 
-ROW = {"epoch": 1, "train_loss": 2.0, "accuracy": 0.5, "mAP": 0.5, "loss": 2.0}
+ROW = {"epoch": 1, **dict.fromkeys(OF_AN_EPOCH, 0.5)}
 
 
 @pytest.fixture(scope="module")
