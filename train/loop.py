@@ -1,13 +1,13 @@
 """The training loop: from a recipe and a manifest to a run folder, read from top to bottom.
 
-Shapes: B batch, T frames, M mel bins, C classes.
+Shapes: B batch, T frames, M mel bins.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -19,18 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import weights
-from ast_model import AST, Frontend
-from ast_model.baseline import Baseline
+from ast_model import Frontend
 from data import Clips, Manifest
-from data.augment import add_noise, cutmix, spec_augment, time_shift
 from data.cache import ClipCache
-from data.dataset import Batch, ClipDataset, load_batches
-from data.files import naming
-from data.sampling import clip_weights, epoch_batches
+from data.dataset import Batch, load_batches
+from data.sampling import epoch_batches
 from data.splits import split_clips
 from train.device import (
-    autocast,
     choose_device,
     choose_precision,
     compile_in_place,
@@ -38,7 +33,6 @@ from train.device import (
 )
 from train.distributed import (
     barrier,
-    broadcast_buffers,
     gather,
     gradient_sync,
     main_process_first,
@@ -48,22 +42,20 @@ from train.distributed import (
     world_size,
     wrap_ddp,
 )
-from train.evaluation import default_workers, predict_logits
-from train.init_model import initial_model
-from train.loss import inverse_frequency, training_loss
-from train.metrics import evaluate_scores, one_hot, to_probabilities
+from train.evaluation import default_workers
 from train.optim import learning_rate, make_optimizer, set_learning_rate
 from train.preparation.preflight import preflight
-from train.recipe import Recipe
+from train.recipe import BaseRecipe
 from train.run.folder import Row, load_state, splits_digest
 from train.run.log import Run, open_run
 from train.run.resume import require_resumable, stored_model
+from train.tasks import Task, task_of
 
 logger = logging.getLogger(__name__)
 
 
 def train(
-    recipe: Recipe,
+    recipe: BaseRecipe,
     manifest: Manifest,
     folder: str | Path,
     *,
@@ -86,7 +78,7 @@ def train(
     and a baseline's batch statistics.
 
     Args:
-        recipe: what to train.
+        recipe: what to train: a `Recipe`, or a `PretrainingRecipe` on clips without labels.
         manifest: the data; `split_clips` says which clips train, validate and test.
         folder: the run folder; a new one, or that of the run to resume.
         fold: validates, of a corpus with folds; None for its first, and for other corpora.
@@ -122,7 +114,8 @@ def train(
         ddp_model = wrap_ddp(state.model)
         if compile:
             compile_in_place(state.model, state.eval_model)
-        score = partial(evaluate, run=run, state=state, cache=cache, workers=workers)
+        task = state.task
+        evaluate = partial(task.evaluate, run=run, state=state, cache=cache, workers=workers)
         while not state.finished:
             run.begin_epoch(state)
             for batch, count in train_batches(state, splits.train, cache, workers):
@@ -134,14 +127,13 @@ def train(
                     if run.checkpoint_due(state):
                         run.save_checkpoint(state)
             run.end_steps(state)
-            logits, scores = score(state.eval_model, splits.validation)
-            if recipe.checkpoint_ensemble:
-                scores[f"ensemble_{recipe.metric}"] = ensemble_score(run, state, logits)
+            outputs, scores = task.score_epoch(run, state, evaluate)
             state.end_epoch(scores)
             run.log_epoch(state)
             run.save_models(state)
+            task.show_epoch(run, state)
             if state.finished:
-                save_results(run, state, logits, score)
+                task.save_results(run, state, outputs, evaluate)
             run.save_checkpoint(state)  # last: it declares everything above as done
         barrier()  # everything is written
     return state.rows
@@ -151,25 +143,14 @@ def train_batches(
     state: TrainState, clips: Clips, cache: ClipCache | None, workers: int
 ) -> Iterator[tuple[Batch, int]]:
     """This process's shard of each batch that the epoch has left, and the whole batch's clips."""
-    recipe, num_classes = state.recipe, state.model.config.num_classes
-    dataset = ClipDataset(
-        clips,
-        num_classes,
-        state.frontend.config.sample_rate,
-        cache,
-        recipe.mixup_rate,
-        recipe.seed,
-        state.epoch,
-        recipe.waveform_augmentation(),
-        recipe.skip_unreadable,
-        recipe.placement_in(state.frontend.fbank.num_samples(recipe.num_frames), num_classes),
-    )
+    recipe = state.recipe
+    dataset = state.task.dataset(state, clips, cache)
     shards = epoch_batches(
         len(clips),
         recipe.batch_size,
         recipe.seed,
         state.epoch,
-        weights=clip_weights(clips, num_classes) if recipe.balanced_sampling else None,
+        weights=state.task.sampling_weights(state, clips),
         rank=rank(),
         world_size=world_size(),
     )
@@ -180,7 +161,7 @@ def train_batches(
         count = min(recipe.batch_size, len(clips) - state.batch * recipe.batch_size)
         if recipe.skip_unreadable:
             state.skipped += [path for path in batch.skipped if path not in state.skipped]
-            count = int(sum_over_processes(torch.tensor(len(batch.targets))))
+            count = int(sum_over_processes(torch.tensor(len(batch.lengths))))
         yield batch, count
 
 
@@ -192,13 +173,15 @@ def train_step(ddp_model: nn.Module, state: TrainState, batch: Batch, count: int
         batch: this process's shard.
         count: clips of the whole batch, in all processes.
     """
-    recipe, model, optimizer = state.recipe, state.model, state.optimizer
-    set_learning_rate(optimizer, learning_rate(recipe, state.step, state.steps_per_epoch))
+    recipe, task = state.recipe, state.task
+    model, optimizer = state.model, state.optimizer
+    rate = learning_rate(recipe, state.step, state.steps_per_epoch, state.rows)
+    set_learning_rate(optimizer, rate)
     torch.manual_seed(step_seed(recipe.seed, state.step, rank()))  # dropout, drop path, patchout
 
     optimizer.zero_grad()
-    if len(batch.targets):
-        fbank, targets = network_input(state, batch)
+    if len(batch.lengths):
+        fbank, targets = task.network_input(state, batch)
     else:  # no clips for this process, but the others wait for its gradients
         fbank, targets = placeholder_clips(state)
     divisor = count / world_size()  # gradients are averaged over the processes
@@ -207,10 +190,8 @@ def train_step(ddp_model: nn.Module, state: TrainState, batch: Batch, count: int
     target_parts = targets.chunk(recipe.grad_accumulation_steps)
     for number, fbank_part in enumerate(fbank_parts):
         with gradient_sync(ddp_model, enabled=number + 1 == len(fbank_parts)):
-            with autocast(state.device, state.precision):
-                logits = ddp_model(fbank_part)
-            loss = training_loss(logits.float(), target_parts[number], recipe, state.class_weights)
-            loss = loss * (len(batch.targets) > 0)  # 0 for placeholders
+            loss = task.loss(ddp_model, state, fbank_part, target_parts[number])
+            loss = loss * (len(batch.lengths) > 0)  # 0 for placeholders
             state.scaler.scale(loss / divisor).backward()
         loss_sum += loss.detach()
     if recipe.max_grad_norm:
@@ -224,36 +205,14 @@ def train_step(ddp_model: nn.Module, state: TrainState, batch: Batch, count: int
     state.clips += count
 
 
-@torch.no_grad()
-def network_input(state: TrainState, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Waveforms to the network's input with the recipe's augmentation, and the targets.
-
-    Returns:
-        (B, T, M) and (B, C), on the device.
-    """
-    recipe, frontend, device = state.recipe, state.frontend, state.device
-    uniforms = batch.uniforms
-    targets = batch.targets.to(device, non_blocking=True)
-    fbank = frontend.filterbank(batch.waveforms.to(device, non_blocking=True), batch.lengths)
-    if recipe.cutmix_rate:
-        fbank, targets = cutmix(fbank, targets, uniforms, recipe.cutmix_rate)
-    fbank = spec_augment(fbank, uniforms, recipe.frequency_mask, recipe.time_mask)
-    fbank = frontend.normalise(fbank)
-    if recipe.noise:
-        fbank = add_noise(fbank, uniforms, batch.noise_seeds)
-    if recipe.time_shift_frames:
-        fbank = time_shift(fbank, uniforms, recipe.time_shift_frames)
-    return fbank, targets
-
-
 def placeholder_clips(state: TrainState) -> tuple[Tensor, Tensor]:
     """Input and targets of two empty clips, whose loss is not counted.
 
     Two, since a batch of one clip would be compiled anew.
     """
-    config, device = state.model.config, state.device
+    config, device = state.frontend.config, state.device
     fbank = torch.zeros(2, config.num_frames, config.num_mel_bins, device=device)
-    return fbank, torch.zeros(2, config.num_classes, device=device)
+    return fbank, state.task.empty_targets(state, 2).to(device)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
@@ -261,84 +220,15 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
 
 
-def evaluate(
-    model: AST | Baseline,
-    clips: Clips,
-    *,
-    run: Run,
-    state: TrainState,
-    cache: ClipCache | None,
-    workers: int,
-    name: str = "last",
-) -> tuple[Tensor, Row]:
-    """Logits (clips, classes) of a model, and their scores, by the run's settings.
-
-    Args:
-        name: of the model in the run folder.
-
-    Raises:
-        ValueError: a logit is not finite; the message names the model.
-    """
-    broadcast_buffers(model)
-    batch_size = -(-state.recipe.batch_size // world_size())
-    logits, targets = predict_logits(
-        model, state.frontend, clips, state.precision, batch_size, cache, workers
-    )
-    arrays = logits.numpy(), targets.numpy()
-    multi_label, sigmoid = run.manifest.multi_label, state.recipe.loss == "bce"
-    with naming(f"{run.folder / name} in epoch {state.epoch + 1}"):
-        return logits, on_main_process(lambda: evaluate_scores(*arrays, multi_label, sigmoid))
-
-
-def ensemble_score(run: Run, state: TrainState, logits: Tensor) -> float:
-    """The recipe's metric for the mean of the probabilities of every epoch so far."""
-    probabilities = to_probabilities(logits, state.recipe.loss == "bce")
-    state.ensemble = probabilities + (0 if state.ensemble is None else state.ensemble)
-    mean = (state.ensemble / (state.epoch + 1)).numpy()
-    targets = one_hot(run.splits.validation, len(run.manifest.classes))
-    multi_label = run.manifest.multi_label
-    # ranked by themselves: neither log nor sigmoid changes the order of these
-    scores = on_main_process(lambda: evaluate_scores(mean, targets, multi_label, sigmoid=True))
-    return scores[state.recipe.metric]
-
-
-def save_results(
-    run: Run,
-    state: TrainState,
-    logits: Tensor,
-    score: Callable[..., tuple[Tensor, Row]],
-) -> None:
-    """Score what the finished run has made on all its splits, and write it.
-
-    Args:
-        logits: (validation clips, C) of the final model.
-        score: gives logits and scores of a model on clips; `name` of another than the last.
-    """
-    validation = {"last": state.rows[-1], "best": state.rows[state.best_epoch - 1]}
-    if state.average is not None and state.average.n_averaged:
-        run.save_model("averaged", state, state.average.module)
-        model = state.average.module
-        validation["averaged"] = score(model, run.splits.validation, name="averaged")[1]
-    scores, test_logits = {"validation": validation}, None
-    if run.splits.test:
-        barrier()  # the models are written
-        scores["test"] = {}
-        for name in validation:
-            model = weights.load(run.folder / name, device=state.device).model
-            logits_of_test, scores["test"][name] = score(model, run.splits.test, name=name)
-            test_logits = logits_of_test if name == "best" else test_logits
-    run.save_results(state, logits, scores, test_logits)
-
-
 @dataclass
 class TrainState:
     """A run in memory: everything that its state file holds, and where it stands."""
 
-    recipe: Recipe
+    recipe: BaseRecipe
     precision: str  # fp32, bf16 or fp16: what the recipe's auto is here
     device: torch.device
     steps_per_epoch: int
-    model: AST | Baseline
+    model: nn.Module
     frontend: Frontend
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -359,10 +249,10 @@ class TrainState:
     @classmethod
     def before_training(
         cls,
-        recipe: Recipe,
+        recipe: BaseRecipe,
         precision: str,
         device: torch.device,
-        model: AST | Baseline,
+        model: nn.Module,
         steps_per_epoch: int,
         padded_share: float = 0.0,
     ) -> TrainState:
@@ -393,18 +283,17 @@ class TrainState:
             FileNotFoundError, ValueError: as `initial_model`; a checkpoint is damaged; processes
                 find different checkpoints.
         """
-        recipe, classes, train = run.recipe, run.manifest.classes, run.splits.train
+        recipe, task, train = run.recipe, task_of(run.recipe), run.splits.train
         precision = run_precision(run, device)
         saved = load_state(run.folder)
         torch.manual_seed(recipe.seed)
         with main_process_first():  # it may fetch the initial weights
-            model = stored_model(saved, run) if saved else initial_model(recipe, classes)
+            model = stored_model(saved, run) if saved else task.initial_model(run)
         steps_per_epoch = -(-len(train) // recipe.batch_size)
         state = cls.before_training(
             recipe, precision, device, model.to(device), steps_per_epoch, run.padded_share
         )
-        if recipe.class_weights:
-            state.class_weights = inverse_frequency(train, len(classes)).to(device)
+        state.class_weights = task.class_weights(run, device)
         if recipe.skip_unreadable:
             state.splits = splits_digest(run.splits)
         if saved:
@@ -419,7 +308,12 @@ class TrainState:
         return state
 
     @property
-    def eval_model(self) -> AST | Baseline:
+    def task(self) -> Task:
+        """What is learnt."""
+        return task_of(self.recipe)
+
+    @property
+    def eval_model(self) -> nn.Module:
         """The model that is scored and saved."""
         return self.model if self.ema is None else self.ema.module
 
@@ -431,7 +325,7 @@ class TrainState:
     @property
     def best_epoch(self) -> int:
         """The epoch (from 1) of the highest validation score; the earliest of equals."""
-        scores = [row[self.recipe.metric] for row in self.rows]
+        scores = [self.recipe.better(row) for row in self.rows]
         return scores.index(max(scores)) + 1
 
     @property

@@ -7,9 +7,10 @@ import json
 import re
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from ast_model import ASTConfig, FrontendConfig
 from data.corpora import COLUMNS
@@ -37,25 +38,31 @@ MOST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Data:
+class Recordings:
     """Which clips there are, and how they are read."""
 
     corpus: Corpus = "esc50"
     """Which data set is trained on; folder, table and hugging_face are your own data."""
     path_column: str = ""
     """Of table and hugging_face: the column of the audio. Empty, here and below: a usual name."""
-    label_column: str = ""
-    """The column of the class, or of several."""
     fold_column: str = ""
     """The column of the fold; none: without folds."""
     split_column: str = ""
     """The column that says train, validation or test; none: without it."""
     group_column: str = ""
     """The column of what has to stay in one split: speaker, site, recording."""
-    label_separator: str = ""
-    """What stands between several classes of one clip; none: a cell is one class."""
     skip_unreadable: bool = False
     """Leave out files that cannot be decoded, counted and listed, instead of stopping."""
+
+
+@dataclass(frozen=True)
+class Data(Recordings):
+    """Which clips there are, how they are read, and which classes they have."""
+
+    label_column: str = ""
+    """The column of the class, or of several."""
+    label_separator: str = ""
+    """What stands between several classes of one clip; none: a cell is one class."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +81,15 @@ class InitialWeights:
 
 
 @dataclass(frozen=True)
-class Network:
+class Encoder:
     """The architecture."""
 
-    model: str = "ast"
-    """ast, or a timm image model as a baseline (tf_efficientnet_b3), on the same filterbank."""
     preset: str = "base384"
     """Size of the AST: tiny224, small224, base224, base384 or large384."""
     depth: int = 0
     """Blocks; 0 for the preset's."""
     patch: tuple[int, int] = (16, 16)
     """Patch shape (frequency, time)."""
-    stride: tuple[int, int] = (10, 10)
-    """Patch stride (frequency, time); 16 for no overlap."""
     pooling: Literal["cls", "patches"] = "cls"
     """What the head sees: the mean of CLS and DIST, or of the patch tokens."""
     distilled: bool = True
@@ -95,11 +98,21 @@ class Network:
     """Dropout in the blocks."""
     drop_path: float = 0.0
     """Stochastic depth: rate of the last block. 0.1 helps long fine-tuning, hurts short runs."""
+    gradient_checkpointing: bool = False
+    """Recompute the blocks in the backward pass: less memory, a third more time."""
+
+
+@dataclass(frozen=True)
+class Network(Encoder):
+    """The architecture, and how its patches overlap."""
+
+    model: str = "ast"
+    """ast, or a timm image model as a baseline (tf_efficientnet_b3), on the same filterbank."""
+    stride: tuple[int, int] = (10, 10)
+    """Patch stride (frequency, time); 16 for no overlap."""
     patchout: tuple[int, int] = (0, 0)
     """Rows and columns of the patch grid left out in training: faster, and regularises; with few
     patches or few epochs it hurts."""
-    gradient_checkpointing: bool = False
-    """Recompute the blocks in the backward pass: less memory, a third more time."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,7 @@ class FrontEnd:
 
 
 @dataclass(frozen=True)
-class Optimisation:
+class Steps:
     """Steps, their size and their schedule."""
 
     epochs: int = 25
@@ -132,31 +145,39 @@ class Optimisation:
     """Adam (weight decay in the gradient) or AdamW (decoupled)."""
     learning_rate: float = 1e-4
     """Highest learning rate."""
-    layer_decay: float = 1.0
-    """Factor on the learning rate from each block to the one below. 0.75 keeps pretrained layers
-    in fine-tuning on little data; from scratch it hurts."""
-    freeze_backbone: bool = False
-    """Train the head alone (linear probe): a minute's baseline, below fine-tuning with enough
-    clips."""
     betas: tuple[float, float] = (0.95, 0.999)
     """Adam's averaging factors."""
     weight_decay: float = 5e-7
     """Adam's weight decay."""
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "plateau", "cosine"] = "step"
     """Step: times `lr_gamma` after epoch `lr_decay_from` and after every `lr_decay_every` further
-    ones. Cosine: to zero."""
+    ones. Plateau: times `lr_gamma` when more than `lr_decay_every` epochs in a row were not better
+    than the best. Cosine: to zero."""
     lr_gamma: float = 0.85
-    """Factor of the step schedule."""
+    """Factor of the step and the plateau schedule."""
     lr_decay_from: int = 5
     """Epochs before the step schedule begins."""
     lr_decay_every: int = 1
-    """Epochs between two decays."""
+    """Epochs between two decays; of the plateau schedule, epochs without a better one before it
+    decays."""
     warmup_epochs: float = 0.0
     """Linear warm-up, in epochs."""
     warmup_steps: int = 0
     """Linear warm-up, in optimiser steps, where it is not given in epochs (AudioSet: 1,000)."""
     max_grad_norm: float = 0.0
     """Largest norm of the gradient; 0 leaves it as it is."""
+
+
+@dataclass(frozen=True)
+class Optimisation(Steps):
+    """Steps, their size and their schedule, and which layers they change how much."""
+
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each block to the one below. 0.75 keeps pretrained layers
+    in fine-tuning on little data; from scratch it hurts."""
+    freeze_backbone: bool = False
+    """Train the head alone (linear probe): a minute's baseline, below fine-tuning with enough
+    clips."""
 
 
 @dataclass(frozen=True)
@@ -280,10 +301,8 @@ GROUPS = (
 
 
 @dataclass(frozen=True)
-class Recipe(
-    Data, InitialWeights, Network, FrontEnd, Optimisation, Loss, Averaging, Augmentation, Execution
-):
-    """A training recipe. The defaults are the authors' for ESC-50, except the initial weights.
+class BaseRecipe(Recordings, InitialWeights, Encoder, FrontEnd, Steps, Execution):
+    """What every recipe says, whatever is learnt: data, network, steps, and how it is computed.
 
     Raises:
         ValueError: a field is out of range.
@@ -297,45 +316,36 @@ class Recipe(
     """Fields that `choose.choose` chooses by the data, before training; what they hold until then
     is a value that works. Not stored: a run's recipe has chosen."""
 
+    kind: ClassVar[str]  # what is done by it: "training", "pretraining"
+    groups: ClassVar[tuple[type, ...]]  # its fields by subject
+
     def __post_init__(self) -> None:
-        for name, expected in _field_types().items():
+        for name, expected in _field_types(type(self)).items():
             _check_type(self.name, name, getattr(self, name), expected)
         for name in ("epochs", "batch_size", "grad_accumulation_steps", "learning_rate"):
             self._require(name, getattr(self, name) > 0, "above 0")
         self._require("betas", all(0 <= beta < 1 for beta in self.betas), "two in [0, 1)")
-        rates = ("mixup_rate", "cutmix_rate", "background_rate")
-        for name in (*rates, "label_smoothing", *WAVEFORM_AUGMENTATIONS):
-            self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
         for name in ("weight_decay", "warmup_epochs", "warmup_steps", "max_grad_norm"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("time_shift_frames", "seed", "focal_gamma", "patience", "depth"):
+        for name in ("seed", "depth"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("lr_gamma", "layer_decay"):
-            self._require(name, 0 < getattr(self, name) <= 1, "in (0, 1]")
+        self._require("lr_gamma", 0 < self.lr_gamma <= 1, "in (0, 1]")
         for name in ("lr_decay_from", "lr_decay_every"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
-        self._require("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
-        first, last = self.average_epochs
-        span = (first, last) == (0, 0) or 1 <= first <= last <= self.epochs
-        span |= "epochs" in self.from_data
-        self._require("average_epochs", span, f"(0, 0) or within 1 to {self.epochs}")
-        placed = self.placement == "random" or not self.background_rate
-        placed |= "background_rate" in self.from_data
-        self._require("background_rate", placed, "0 unless placement is random")
         both = self.warmup_epochs and self.warmup_steps
         if both and "warmup_epochs" not in self.from_data:
             raise ValueError(
                 f"recipe {self.name:.60}: give --warmup-epochs or --warmup-steps, not both"
             )
         try:
-            self.model_config(num_classes=1)
-            self.frontend_config()
-            self.waveform_augmentation()
+            self._require_configs()
         except ValueError as error:
-            raise ValueError(_with_options(str(error))) from None
-        for name, size in (("frequency_mask", self.num_mel_bins), ("time_mask", self.num_frames)):
-            fits = 0 <= getattr(self, name) <= size or name in self.from_data
-            self._require(name, fits, f"between 0 and {size}")
+            raise ValueError(_with_options(str(error), type(self))) from None
+
+    def _require_configs(self) -> None:
+        """Raises ValueError unless the network and the front end can be as the fields say."""
+        self.model_config(num_classes=1)
+        self.frontend_config()
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -344,29 +354,107 @@ class Recipe(
                 f"must be {expected}"
             )
 
-    def given(self, **values: Any) -> Recipe:
+    def given(self, **values: Any) -> Self:
         """The recipe with these values, which are not left to the data any more."""
         return replace(self, **values, from_data=self.from_data - values.keys())
 
     def model_config(self, num_classes: int) -> ASTConfig:
         """The architecture that this recipe trains."""
-        names = ("num_frames", "num_mel_bins", "patch", "stride", "pooling", "distilled")
-        names += ("dropout", "drop_path", "patchout", "gradient_checkpointing")
+        names = [each.name for each in fields(ASTConfig) if hasattr(self, each.name)]
         changes = {name: getattr(self, name) for name in names}
-        if self.depth:
-            changes["depth"] = self.depth
+        if not self.depth:
+            del changes["depth"]
         return ASTConfig.preset(self.preset, num_classes=num_classes, **changes)
 
     def frontend_config(self) -> FrontendConfig:
         """The front end that this recipe trains behind."""
         names = ("num_frames", "num_mel_bins", "window", "mean", "std")
-        padding = "silence" if self.placement == "random" else "zeros"
-        return FrontendConfig(padding=padding, **{name: getattr(self, name) for name in names})
+        return FrontendConfig(**{name: getattr(self, name) for name in names})
 
     def columns(self) -> dict[str, str]:
         """What `open_corpus` is told of the data's columns."""
-        given = {name: getattr(self, name) for name in COLUMNS}
+        given = {name: getattr(self, name, "") for name in COLUMNS}
         return {name: value for name, value in given.items() if value}
+
+    def better(self, row: Mapping[str, float]) -> float:
+        """How good an epoch is by its row of metrics.csv: the higher, the better."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, as JSON types, by subject."""
+        names = [each.name for group in self.groups for each in fields(group)]
+        content = {name: getattr(self, name) for name in ("name", "summary", *names)}
+        return json.loads(json.dumps(content))
+
+    @classmethod
+    def from_json(cls, content: Any, source: Path) -> Self:
+        """The recipe that `to_json` of this or an earlier version wrote.
+
+        A field that the file lacks has its default, which is to do what earlier versions did.
+
+        Raises:
+            ValueError: it is no recipe, a field is unknown, or a value is out of range.
+        """
+        if not isinstance(content, dict) or "name" not in content:
+            raise ValueError(f"{source} is not a recipe; give the recipe.json of a run folder")
+        content = {OLD_NAMES.get(name, name): value for name, value in content.items()}
+        unknown = sorted(content.keys() - _field_types(cls).keys())
+        if unknown:
+            listed = ", ".join(map(repr, unknown))
+            raise ValueError(
+                f"{source} has fields that no recipe has ({listed:.80}): a newer version wrote it, "
+                "or a name is misspelt"
+            )
+        pairs = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
+        try:
+            return cls(**content | pairs)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Recipe(Data, Network, Optimisation, Loss, Averaging, Augmentation, BaseRecipe):
+    """A training recipe. The defaults are the authors' for ESC-50, except the initial weights.
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    kind: ClassVar = "training"
+    groups: ClassVar = GROUPS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rates = ("mixup_rate", "cutmix_rate", "background_rate")
+        for name in (*rates, "label_smoothing", *WAVEFORM_AUGMENTATIONS):
+            self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
+        for name in ("time_shift_frames", "focal_gamma", "patience"):
+            self._require(name, getattr(self, name) >= 0, "0 or more")
+        self._require("layer_decay", 0 < self.layer_decay <= 1, "in (0, 1]")
+        self._require("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
+        first, last = self.average_epochs
+        span = (first, last) == (0, 0) or 1 <= first <= last <= self.epochs
+        span |= "epochs" in self.from_data
+        self._require("average_epochs", span, f"(0, 0) or within 1 to {self.epochs}")
+        placed = self.placement == "random" or not self.background_rate
+        placed |= "background_rate" in self.from_data
+        self._require("background_rate", placed, "0 unless placement is random")
+        for name, size in (("frequency_mask", self.num_mel_bins), ("time_mask", self.num_frames)):
+            fits = 0 <= getattr(self, name) <= size or name in self.from_data
+            self._require(name, fits, f"between 0 and {size}")
+
+    def _require_configs(self) -> None:
+        super()._require_configs()
+        self.waveform_augmentation()
+
+    def frontend_config(self) -> FrontendConfig:
+        """The front end that this recipe trains behind."""
+        padding = "silence" if self.placement == "random" else "zeros"
+        return replace(super().frontend_config(), padding=padding)
+
+    def better(self, row: Mapping[str, float]) -> float:
+        """How good an epoch is by its row of metrics.csv: the recipe's metric."""
+        return row[self.metric]
 
     def placement_in(self, samples: int, num_classes: int) -> Placement | None:
         """How training clips lie in an input of so many samples; None: at its start."""
@@ -380,45 +468,15 @@ class Recipe(
         names = (*WAVEFORM_AUGMENTATIONS, "noise_folder")
         return WaveformAugmentation(**{name: getattr(self, name) for name in names})
 
-    def to_json(self) -> dict[str, Any]:
-        """Every field, as JSON types, by subject."""
-        names = [each.name for group in GROUPS for each in fields(group)]
-        content = {name: getattr(self, name) for name in ("name", "summary", *names)}
-        return json.loads(json.dumps(content))
-
-    @classmethod
-    def from_json(cls, content: Any, source: Path) -> Recipe:
-        """The recipe that `to_json` of this or an earlier version wrote.
-
-        A field that the file lacks has its default, which is to do what earlier versions did.
-
-        Raises:
-            ValueError: it is no recipe, a field is unknown, or a value is out of range.
-        """
-        if not isinstance(content, dict) or "name" not in content:
-            raise ValueError(f"{source} is not a recipe; give the recipe.json of a run folder")
-        content = {OLD_NAMES.get(name, name): value for name, value in content.items()}
-        unknown = sorted(content.keys() - _field_types().keys())
-        if unknown:
-            raise ValueError(
-                f"{source} has fields that no recipe has ({', '.join(map(repr, unknown)):.80}): a newer "
-                "version wrote it, or a name is misspelt"
-            )
-        pairs = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
-        try:
-            return cls(**content | pairs)
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
-
 
 def option(name: str) -> str:
     """What the command line calls a field, and every message about its value."""
     return f"--{name.replace('_', '-')}"
 
 
-def _with_options(message: str) -> str:
+def _with_options(message: str, recipe: type) -> str:
     """A message that names arguments of a configuration, with the options of the same names."""
-    names = _field_types().keys()
+    names = _field_types(recipe).keys()
     return re.sub(
         r"\b[a-z]+(_[a-z]+)+\b",
         lambda found: option(found[0]) if found[0] in names else found[0],
@@ -427,9 +485,9 @@ def _with_options(message: str) -> str:
 
 
 @functools.cache
-def _field_types() -> dict[str, Any]:
-    hints = typing.get_type_hints(Recipe)
-    return {name: kind for name, kind in hints.items() if name != "from_data"}
+def _field_types(recipe: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(recipe)
+    return {each.name: hints[each.name] for each in fields(recipe) if each.name != "from_data"}
 
 
 def _check_type(recipe: str, name: str, value: Any, expected: Any) -> None:

@@ -12,6 +12,7 @@ from train import loop
 from train.loop import train
 from train.run import log as run_log
 from train.run.folder import load_state, read_predictions, read_results
+from train.tasks import classification
 
 
 def run(recipe, manifest, folder):
@@ -43,9 +44,9 @@ def test_averaged_is_the_mean_of_the_epochs_models(recipe, manifest, tmp_path, m
 
 def test_weights_that_were_never_averaged_are_no_model(recipe, manifest, tmp_path, monkeypatch):
     """`patience` ends the run before the first epoch whose weights were to be averaged."""
-    scores, original = iter([0.5, 0.4, 0.3]), loop.evaluate_scores
+    scores, original = iter([0.5, 0.4, 0.3]), classification.evaluate_scores
     monkeypatch.setattr(
-        loop, "evaluate_scores", lambda *a: {**original(*a), "accuracy": next(scores)}
+        classification, "evaluate_scores", lambda *a: {**original(*a), "accuracy": next(scores)}
     )
     recipe = replace(recipe, epochs=9, patience=2, average_epochs=(5, 9))
     assert len(run(recipe, manifest, tmp_path / "run")) == 3
@@ -71,13 +72,13 @@ def test_a_moving_average_of_nothing_is_the_model_itself(recipe, manifest, tmp_p
 def test_the_ensemble_scores_the_mean_of_the_epochs_probabilities(
     recipe, manifest, tmp_path, monkeypatch
 ):
-    seen, original = [], loop.ensemble_score
+    seen, original = [], classification.ensemble_score
 
     def ensemble_score(run, state, logits):
         seen.append(logits.softmax(dim=1).numpy())
         return original(run, state, logits)
 
-    monkeypatch.setattr(loop, "ensemble_score", ensemble_score)
+    monkeypatch.setattr(classification, "ensemble_score", ensemble_score)
     rows = run(replace(recipe, epochs=3, checkpoint_ensemble=True), manifest, tmp_path / "run")
     _, validation = manifest.split(1)
     targets = np.array([clip.targets[0] for clip in validation])
@@ -115,9 +116,9 @@ def test_an_interruption_changes_none_of_it(recipe, manifest, tmp_path, monkeypa
 
 def test_patience_ends_a_run_that_no_longer_gets_better(recipe, manifest, tmp_path, monkeypatch):
     scores = iter([0.3, 0.5, 0.4, 0.5, 0.1, 0.9])
-    original = loop.evaluate_scores
+    original = classification.evaluate_scores
     monkeypatch.setattr(
-        loop, "evaluate_scores", lambda *a: {**original(*a), "accuracy": next(scores)}
+        classification, "evaluate_scores", lambda *a: {**original(*a), "accuracy": next(scores)}
     )
     rows = run(replace(recipe, epochs=10, patience=2), manifest, tmp_path / "run")
     assert [row["accuracy"] for row in rows] == [0.3, 0.5, 0.4, 0.5]
@@ -135,13 +136,13 @@ def test_the_test_split_is_scored_once_by_the_epoch_that_validation_chose(
     recipe, manifest, tmp_path, monkeypatch
 ):
     """The first epoch is made the best, so that best and last differ."""
-    bonus, original = iter([1.0]), loop.evaluate_scores
+    bonus, original = iter([1.0]), classification.evaluate_scores
 
     def evaluate_scores(*arguments):
         scores = original(*arguments)
         return {**scores, "accuracy": next(bonus, scores["accuracy"])}
 
-    monkeypatch.setattr(loop, "evaluate_scores", evaluate_scores)
+    monkeypatch.setattr(classification, "evaluate_scores", evaluate_scores)
     corpus = with_splits(manifest)
     rows = run(replace(recipe, loss="bce", average_epochs=(1, 2)), corpus, tmp_path / "run")
     results = read_results(tmp_path / "run")

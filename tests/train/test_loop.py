@@ -25,6 +25,8 @@ from train.recipes.esc10 import ESC10_SCRATCH
 from train.run import log as run_log
 from train.run.folder import load_state, read_predictions, read_results, read_run
 from train.run.lock import RunInUse, claim
+from train.tasks import classification
+from train.tasks.classification import Classification
 
 
 class Interruption(BaseException):
@@ -118,7 +120,7 @@ def test_interrupted_at_any_step_ends_the_same(
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(run_log.Run, "save_models"), (loop, "save_results"), (run_log, "save_state")],
+    [(run_log.Run, "save_models"), (Classification, "save_results"), (run_log, "save_state")],
     ids=["models", "results", "state"],
 )
 def test_interrupted_while_saving_ends_the_same(
@@ -192,7 +194,7 @@ def test_a_run_of_auto_precision_goes_on_in_the_one_it_began_in(
     recipe = replace(recipe, precision="auto")
     monkeypatch.setattr("train.device.bf16_is_faster", lambda device: True)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_results", interrupt)
+        patch.setattr(Classification, "save_results", interrupt)
         with pytest.raises(Interruption):
             run(recipe, manifest, tmp_path / "run")
     assert read_run(tmp_path / "run").precision == "bf16"
@@ -324,13 +326,13 @@ def test_a_checkpoint_never_holds_weights_that_are_not_finite(
 
 
 def test_a_model_that_scores_nan_is_named(recipe, manifest, tmp_path, monkeypatch):
-    original = loop.predict_logits
+    original = classification.predict_logits
 
     def predict_logits(*arguments):
         logits, targets = original(*arguments)
         return logits * float("nan"), targets
 
-    monkeypatch.setattr(loop, "predict_logits", predict_logits)
+    monkeypatch.setattr(classification, "predict_logits", predict_logits)
     with pytest.raises(ValueError, match=r"run/last in epoch 1: logits of 8 of 8 clips are NaN"):
         run(recipe, manifest, tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.csv").exists()
@@ -395,7 +397,8 @@ def test_a_run_resumes_without_the_weights_that_it_started_from(
     recipe = replace(recipe, init_from=str(tmp_path / "start" / "last"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_results", interrupt)  # after the first of two epochs is saved
+        # after the first of two epochs is saved
+        patch.setattr(Classification, "save_results", interrupt)
         with pytest.raises(Interruption):
             run(recipe, manifest, tmp_path / "run")
     shutil.rmtree(tmp_path / "start")
@@ -530,7 +533,7 @@ def test_a_file_that_was_restored_since_is_told_and_not_trained_on(
     corpus, broken = damaged
     recipe = replace(recipe, skip_unreadable=True)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_results", interrupt)
+        patch.setattr(Classification, "save_results", interrupt)
         with pytest.raises(Interruption):
             train(recipe, corpus, tmp_path / "run", fold=2, device="cpu")
     lost = broken[1].path.read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -10,19 +9,16 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MultipleLocator
 from torch import Tensor
 
 from ast_model import AudioClassifier
 from ast_model.frontend import KaldiFbank
 from ast_model.timeline import Timeline, likeliest
 from train.run.plots import VERMILION
+from train.run.spectrogram import draw_spectrogram, time_axis
 
 MOST_COLUMNS = 2048  # of a spectrogram, more than a figure has pixels
 CLASSES_DRAWN = 16  # in a timeline, all of a model that has no more
-LOW_FREQUENCY = 20.0  # Hz, where KaldiFbank's lowest filter begins
-TICKS = (250, 500, 1000, 2000, 4000, 8000, 16_000)  # Hz
-TIME_STEPS = (15, 30, 60, 120, 300, 600, 1800, 3600)  # seconds between two ticks
 CELLS_WITH_NUMBERS = 12  # in a row of the timeline; more would overlap
 
 # From transparent, so that the spectrogram shows through where the model hardly looks.
@@ -96,7 +92,7 @@ def timeline_figure(spectrogram: SpectrogramStream, timeline: Timeline, title: s
         chosen = f"{len(best)} of {len(timeline.classes)} classes: those with the highest"
         below.set_title(f"{chosen} probability in any window", loc="left", fontsize=10)
     figure.colorbar(cells, ax=below, pad=0.01, ticks=(0, 0.5, 1)).set_label("probability")
-    _time_axis(below, 0, end)
+    time_axis(below, 0, end)
     return figure
 
 
@@ -126,6 +122,26 @@ def attention_figure(
 ) -> Figure:
     """An attention map over the spectrogram of what the model looked at.
 
+    The arguments are those of `draw_attention`.
+    """
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    axes = figure.subplots()
+    image = draw_attention(axes, classifier, waveform, attention, start)
+    axes.set_title(title, parse_math=False)
+    bar = figure.colorbar(image, ax=axes, pad=0.01)
+    bar.set_label("attention, 1 = the mean of all patches")
+    return figure
+
+
+def draw_attention(
+    axes: Axes,
+    classifier: AudioClassifier,
+    waveform: Tensor,
+    attention: Tensor,
+    start: float = 0.0,
+):
+    """Draw an attention map over a grey spectrogram; returns the image of the map.
+
     Overlapping patches are drawn at their centres, as wide and as high as the stride.
 
     Args:
@@ -136,8 +152,6 @@ def attention_figure(
     config, fbank = classifier.model.config, classifier.frontend.fbank
     step = fbank.shift / fbank.sample_rate  # seconds a frame
     columns = fbank(waveform[None].to(fbank.mel.device))[0][0].cpu().numpy()
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
-    axes = figure.subplots()
     draw_spectrogram(axes, columns, step, fbank, start, cmap="gray_r")
     rows, times = attention.shape
     (patch_height, patch_width), (high, wide) = config.patch, config.stride
@@ -151,11 +165,8 @@ def attention_figure(
     end = start + config.num_frames * step
     _mark_padding(axes, start + len(columns) * step, end, step)
     axes.set_ylim(-0.5, columns.shape[1] - 0.5)
-    axes.set_title(title, parse_math=False)
-    bar = figure.colorbar(image, ax=axes, pad=0.01)
-    bar.set_label("attention, 1 = the mean of all patches")
-    _time_axis(axes, start, end)
-    return figure
+    time_axis(axes, start, end)
+    return image
 
 
 def _mark_padding(axes: Axes, start: float, end: float, step: float) -> None:
@@ -165,48 +176,3 @@ def _mark_padding(axes: Axes, start: float, end: float, step: float) -> None:
     if end - start > 60 * step:
         style = {"ha": "center", "va": "top", "color": "#444444"}
         axes.text((start + end) / 2, 0.97, "padding", transform=axes.get_xaxis_transform(), **style)
-
-
-def draw_spectrogram(
-    axes: Axes,
-    columns: np.ndarray,
-    seconds_a_column: float,
-    fbank: KaldiFbank,
-    start: float = 0.0,
-    cmap: str = "magma",
-):
-    """Draw (columns, mels) with its frequencies in Hz, on the mel scale; returns the image."""
-    mels = columns.shape[1]
-    low, high = np.percentile(columns, (5, 99.8))
-    extent = (start, start + len(columns) * seconds_a_column, -0.5, mels - 0.5)
-    image = axes.imshow(
-        columns.T, cmap=cmap, vmin=low, vmax=max(high, low + 1), extent=extent, origin="lower",
-        aspect="auto", interpolation="nearest",
-    )  # fmt: skip
-    ticks = [hertz for hertz in TICKS if hertz <= fbank.sample_rate / 2]
-    positions = [min(mel_row(hertz, mels, fbank.sample_rate), mels - 0.5) for hertz in ticks]
-    names = [f"{hertz} Hz" if hertz < 1000 else f"{hertz // 1000} kHz" for hertz in ticks]
-    axes.set_yticks(positions, names)
-    axes.set_ylabel("frequency")
-    return image
-
-
-def mel_row(hertz: float, num_mel_bins: int, sample_rate: int) -> float:
-    """Where a frequency lies in a spectrogram of that many bins: n at the centre of bin n."""
-
-    def mel(frequency: float) -> float:
-        return 1127 * math.log(1 + frequency / 700)
-
-    low, high = mel(LOW_FREQUENCY), mel(sample_rate / 2)
-    return (mel(hertz) - low) / (high - low) * (num_mel_bins + 1) - 1
-
-
-def _time_axis(axes: Axes, start: float, end: float) -> None:
-    axes.set_xlim(start, end)
-    if end <= 120:
-        axes.set_xlabel("time (s)")
-        return
-    axes.set_xlabel("time (min:s)")
-    step = next((step for step in TIME_STEPS if end - start <= 12 * step), (end - start) / 12)
-    axes.xaxis.set_major_locator(MultipleLocator(step))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{int(t) // 60}:{int(t) % 60:02d}"))

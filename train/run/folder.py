@@ -27,7 +27,8 @@ import torch
 from data import Clip, Manifest
 from data.files import atomic_file, is_leftover, read_json
 from data.splits import Splits
-from train.recipe import Recipe
+from train.pretraining.recipe import PretrainingRecipe
+from train.recipe import BaseRecipe, Recipe
 from train.run.schema import (
     Row,
     check_record,
@@ -61,7 +62,7 @@ class RunRecord:
     """What a run folder says of its run."""
 
     folder: Path
-    recipe: Recipe
+    recipe: BaseRecipe
     fold: int | None
     fingerprint: str | None  # of the data
     precision: str | None  # that the run began in, where the recipe says auto
@@ -121,12 +122,18 @@ def read_run(folder: Path) -> RunRecord:
 
 def run_record(content: dict[str, Any], file: Path) -> RunRecord:
     """The record of a run that a file holds in `content`, in its recipe.json or its state."""
-    recipe = Recipe.from_json(content.get("recipe"), file)
+    recipe = read_fields(content.get("recipe"), file)
     check_record(content, file)
     precision = content.get("precision") or recipe.precision  # earlier versions: in the recipe
     folder = file.parent
     finished = (folder / RESULTS).is_file()
     return RunRecord(folder, recipe, content.get("fold"), content.get("clips"), precision, finished)
+
+
+def read_fields(content: Any, file: Path) -> BaseRecipe:
+    """The recipe, of training or of pretraining, that a file holds in `content`."""
+    is_pretraining = isinstance(content, dict) and "method" in content
+    return (PretrainingRecipe if is_pretraining else Recipe).from_json(content, file)
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -165,7 +172,9 @@ def folder_name(name: str, kind: str) -> str:
     return name
 
 
-def recipe_differences(stored: RunRecord, wanted: Recipe, ignored: Sequence[str] = ()) -> list[str]:
+def recipe_differences(
+    stored: RunRecord, wanted: BaseRecipe, ignored: Sequence[str] = ()
+) -> list[str]:
     """The fields in which a run's recipe differs from another one: "epochs 2 -> 3".
 
     Where the wanted precision is auto, any will do; where the run's is auto, the one it began in
@@ -174,6 +183,8 @@ def recipe_differences(stored: RunRecord, wanted: Recipe, ignored: Sequence[str]
     Args:
         ignored: fields that may differ.
     """
+    if stored.recipe.kind != wanted.kind:
+        return [f"{stored.recipe.kind} -> {wanted.kind}"]
     old = replace(stored.recipe, precision=stored.precision or stored.recipe.precision)
     skipped = {*ignored, "summary", *(["precision"] if wanted.precision == "auto" else [])}
     old_fields, new_fields = old.to_json(), wanted.to_json()
@@ -186,7 +197,7 @@ def recipe_differences(stored: RunRecord, wanted: Recipe, ignored: Sequence[str]
 
 def run_differences(
     stored: RunRecord,
-    wanted: Recipe,
+    wanted: BaseRecipe,
     fold: int | None,
     clips: str | None,
     ignored: Sequence[str] = (),
@@ -200,7 +211,7 @@ def run_differences(
     return differing
 
 
-def read_recipe(file: Path) -> tuple[Recipe, int | None]:
+def read_recipe(file: Path) -> tuple[BaseRecipe, int | None]:
     """The recipe and the fold, if any, that a run folder's recipe.json records."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; give the recipe.json of a run folder")
@@ -296,7 +307,7 @@ def read_predictions(
     Raises:
         ValueError: a line holds something else.
     """
-    return list(read_clips(path, classes))
+    return [(target, values) for _, target, values in read_clips(path, classes)]
 
 
 def count_classes(folder: Path) -> int:

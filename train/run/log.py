@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ast_model import AudioClassifier
 from data import Clips, Manifest
 from data.files import atomic_file, is_leftover, naming, settle, write_json
 from data.splits import Splits
 from train.distributed import is_main_process, on_main_process
 from train.metrics import confusion_matrix, one_hot, to_probabilities
-from train.recipe import Recipe
+from train.recipe import BaseRecipe
 from train.run.board import Board
 from train.run.chance import Chance, chance, is_asked, remedies
 from train.run.folder import (
@@ -57,7 +56,7 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def open_run(
     folder: Path,
-    recipe: Recipe,
+    recipe: BaseRecipe,
     manifest: Manifest,
     splits: Splits,
     checkpoint_minutes: float = 10.0,
@@ -82,7 +81,7 @@ def open_run(
 
 
 def check_folder(
-    folder: Path, recipe: Recipe, manifest: Manifest, fold: int | None
+    folder: Path, recipe: BaseRecipe, manifest: Manifest, fold: int | None
 ) -> RunRecord | None:
     """The run in a folder if it is this one; None where the folder is new.
 
@@ -116,7 +115,7 @@ class Run:
     """What a run shows and leaves behind. Processes other than the main one write nothing."""
 
     folder: Path
-    recipe: Recipe
+    recipe: BaseRecipe
     manifest: Manifest
     splits: Splits
     record: RunRecord | None  # of the run to resume
@@ -210,10 +209,7 @@ class Run:
         self.bar.close()
 
     def log_epoch(self, state: TrainState) -> None:
-        """The epoch's row as a line, in `metrics.csv` and on TensorBoard.
-
-        Once in a run, a warning where it is still at chance.
-        """
+        """The epoch's row as a line, in `metrics.csv` and on TensorBoard."""
         if self.board is None:
             return
         row = state.rows[-1]
@@ -221,7 +217,6 @@ class Run:
         scores = {name: value for name, value in row.items() if name != "epoch"}
         self.board.add({**scores, "clips_per_second": self.speed}, state.epoch)
         self._log_line(state)
-        self._warn_at_chance(state)
         if state.skipped:
             self._list_skipped(state.skipped)
 
@@ -238,7 +233,8 @@ class Run:
         if epochs_left and not told:
             logger.info(self.pace.announce(epoch_seconds, epochs_left, evaluated=True))
 
-    def _warn_at_chance(self, state: TrainState) -> None:
+    def warn_at_chance(self, state: TrainState) -> None:
+        """Once in a run, where what it scores by then is what guessing would."""
         recipe, validation = self.recipe, self.splits.validation
         if not is_asked(recipe, state.epoch, state.steps_per_epoch, state.finished):
             return
@@ -270,9 +266,7 @@ class Run:
     def save_model(self, name: str, state: TrainState, model: torch.nn.Module) -> None:
         """One model folder of the run."""
         if is_main_process():
-            classes, multi_label = self.manifest.classes, self.manifest.multi_label
-            classifier = AudioClassifier(model, state.frontend, classes, multi_label)
-            write_folder(self.folder / name, classifier)
+            write_folder(self.folder / name, state.task.classifier(self, state, model))
 
     def save_results(
         self, state: TrainState, logits: Tensor, scores: dict[str, Any], test_logits: Tensor | None
@@ -296,18 +290,26 @@ class Run:
             best = state.best_epoch
             self._draw_confusion("confusion_test", "test", test, test_logits, "best", best)
         guess = self._chance(validation).score
+        self.draw_learning_curves(state, guess)
+        self.write_results({"clips": clips, "chance": guess, **scores})
+
+    def draw_learning_curves(self, state: TrainState, guess: float | None) -> None:
+        """Of all epochs; `guess` is what chance scores."""
+        name, clips = self.splits.validation_name, len(self.splits.validation)
         title = f"{self.recipe.name}: {len(self.splits.train):,} training clips; {name}, "
-        file = self.folder / "plots" / "learning_curves.png"
         learning_curves(
             {self.folder.name: state.rows},
-            file,
+            self.folder / "plots" / "learning_curves.png",
             self.recipe.metric,
-            f"{title}{len(validation):,} clips",
+            f"{title}{clips:,} clips",
             name,
             guess,
         )
-        content = {"version": VERSION, "validation_split": name, "clips": clips, "chance": guess}
-        write_json(self.folder / RESULTS, {**content, **scores})
+
+    def write_results(self, content: dict[str, Any]) -> None:
+        """`results.json`, which makes the run a finished one."""
+        head = {"version": VERSION, "validation_split": self.splits.validation_name}
+        write_json(self.folder / RESULTS, {**head, **content})
 
     def _save_predictions(self, file: str, clips: Clips, logits: Tensor) -> None:
         probabilities = to_probabilities(logits, self.manifest.multi_label)
@@ -340,7 +342,7 @@ def _description(run: Run, state: TrainState) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     kind = run.recipe.model
     if run.recipe.model == "ast":
-        kind = f"{run.recipe.preset}, {model.config.num_tokens} tokens"
+        kind = f"{run.recipe.preset}, {run.recipe.model_config(num_classes=1).num_tokens} tokens"
     test = f", {len(splits.test)} test" if splits.test else ""
     which = "" if splits.validation_name == "validation" else f" ({splits.validation_name})"
     resumed = f"; resuming after epoch {state.epoch}" if state.epoch else ""

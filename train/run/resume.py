@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ast_model import AST
-from ast_model.baseline import Baseline, BaselineConfig
-from train.init_model import empty_model
 from train.run.folder import START_AGAIN, STATE, run_differences, run_record
 from train.run.log import Run
+from train.tasks import task_of
 
 if TYPE_CHECKING:
     from train.loop import TrainState
@@ -30,7 +28,7 @@ MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of Adam and AdamW, of each parame
 SCHEDULED = "lr"  # the one value of an optimiser's group that changes in a run
 
 
-def stored_model(saved: Mapping[str, Any], run: Run) -> AST | Baseline:
+def stored_model(saved: Mapping[str, Any], run: Run) -> nn.Module:
     """The model of a state, still to be filled with its parameters.
 
     Raises:
@@ -42,28 +40,30 @@ def stored_model(saved: Mapping[str, Any], run: Run) -> AST | Baseline:
         clips = run.identity["clips"]
         differing = run_differences(stored, wanted, run.splits.fold, clips, ["precision"])
         _require(not differing, file, f"of another run ({'; '.join(differing)})")
-    config, recipe, classes = saved["config"], run.recipe, len(run.manifest.classes)
-    expected = asdict(
-        recipe.model_config(classes)
-        if recipe.model == "ast"
-        else BaselineConfig(recipe.model, classes, recipe.num_frames, recipe.num_mel_bins)
-    )
-    differing = [
-        f"{name} {config[name]!r:.60}, the recipe's is {value!r}"
-        for name, value in expected.items()
-        if name in config and name not in OF_INITIAL_WEIGHTS and config[name] != value
-    ]
-    _require(not differing, file, f"of another model ({'; '.join(differing)})")
-    strange = ", ".join(sorted(map(repr, config.keys() - expected.keys())))
-    _require(not strange, file, f"of a model that this version does not know ({strange:.60})")
-    if recipe.model == "ast":  # no memory is taken before the shapes are known to fit
+    config, task = saved["config"], task_of(run.recipe)
+    _require_config(config, asdict(task.config(run)), file)
+    if run.recipe.model == "ast":  # no memory is taken before the shapes are known to fit
         try:
             with torch.device("meta"):
-                shapes = empty_model(config).state_dict()
+                shapes = task.empty_model(config).state_dict()
         except (TypeError, ValueError) as error:
             raise ValueError(f"{file} is of another model: {error}; {START_AGAIN}") from None
         _require_like(saved["model"], shapes, "model", file)
-    return empty_model(config)
+    return task.empty_model(config)
+
+
+def _require_config(config: Mapping[str, Any], expected: Mapping[str, Any], file: Path) -> None:
+    """The recipe's model, but for what it keeps of the one that it started from."""
+    strange = ", ".join(sorted(map(repr, config.keys() - expected.keys())))
+    _require(not strange, file, f"of a model that this version does not know ({strange:.60})")
+    differing = []
+    for name in config.keys() & expected.keys() - OF_INITIAL_WEIGHTS:
+        given, value = config[name], expected[name]
+        if isinstance(given, dict) and isinstance(value, dict):  # of an encoder
+            _require_config(given, value, file)
+        elif given != value:
+            differing.append(f"{name} {given!r:.60}, the recipe's is {value!r}")
+    _require(not differing, file, f"of another model ({'; '.join(sorted(differing))})")
 
 
 def require_resumable(saved: Mapping[str, Any], state: TrainState, run: Run) -> None:

@@ -8,7 +8,7 @@ files beside them too; those of the version before say none, and hold the same.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,6 +25,8 @@ SHARES = ("accuracy", "precision", "recall", "f1", "mAP", "AUC")  # scores from 
 ROUNDING = 1e-6  # by which a share, or a probability, may be above 1
 ALWAYS = ("accuracy", "mAP")  # scores of every model, since a recipe chooses by one of them
 OF_AN_EPOCH = ("learning_rate", "train_loss", *SHARES, "d_prime", "loss")  # beside its number
+PRETEXT = ("contrastive", "reconstruction")  # losses that only runs of pretraining have
+ALWAYS_OF_PRETEXT = ("learning_rate", "train_loss", "loss")
 FINITE = sys.float_info.max
 MODELS = {"validation": "last", "test": "best"}  # of each split, the model that is always scored
 
@@ -80,7 +82,12 @@ def scores(row: Mapping[str, Any], source: object) -> Row:
     Args:
         source: the file and where in it, in messages.
     """
-    return {name: _score(row, name, source) for name in dict.fromkeys((*row, *ALWAYS))}
+    return {name: _score(row, name, source) for name in dict.fromkeys((*row, *_always(row)))}
+
+
+def _always(names: Iterable[str], of_classes: Sequence[str] = ALWAYS) -> Sequence[str]:
+    """Scores that a row has to have among these, by whether classes are learnt, or a pretext."""
+    return of_classes if {*PRETEXT}.isdisjoint(names) else ALWAYS_OF_PRETEXT
 
 
 def _score(row: Mapping[str, Any], name: str, source: object) -> float:
@@ -100,7 +107,7 @@ def read_epochs(file: Path) -> Iterator[Row]:
     """The rows of metrics.csv, one an epoch, from the first."""
     rows = read_csv(file)
     source, header = next(rows)
-    if missing := sorted({"epoch", *ALWAYS} - {*header}):
+    if missing := sorted({"epoch", *_always(header)} - {*header}):
         raise ValueError(f"{source}: expected a line of headings, but {missing[0]} is not there")
     for epoch, (source, cells) in enumerate(rows, start=1):
         values = {name: _number(cell) for name, cell in zip(header, cells, strict=True)}
@@ -124,8 +131,8 @@ def _class_columns(source: str, header: list[str]) -> list[str]:
 
 def read_clips(
     file: Path, expected: Sequence[str] | None = None
-) -> Iterator[tuple[str, list[float]]]:
-    """The true class(es) and the probability of each class, of each clip of predictions.csv.
+) -> Iterator[tuple[str, str, list[float]]]:
+    """Each clip of predictions.csv, its true class(es), and the probability of each class.
 
     Args:
         expected: the classes, one of which each clip has; None: any, any number.
@@ -136,11 +143,12 @@ def read_clips(
     if expected is not None and classes != [*expected]:
         raise ValueError(f"{source}: the columns are not of the classes {', '.join(expected):.60}")
     words = {"", *(word for name in classes for word in name.split("|"))}
-    for source, (_, target, *cells) in rows:
+    for source, (clip, target, *cells) in rows:
         if target not in classes and (expected or not {*target.split("|")} <= words):
             raise ValueError(f"{source}: target is {target!r:.60}, which is no class of the table")
         row = dict(zip(classes, map(_number, cells), strict=True))
-        yield target, [json_field(row, n, float, source, 0, 1 + ROUNDING) for n in classes]
+        values = [json_field(row, n, float, source, 0, 1 + ROUNDING) for n in classes]
+        yield clip, target, values
 
 
 def _number(cell: str) -> float | str:
@@ -177,7 +185,8 @@ def check_state(state: Any, file: Path) -> None:
         row, source = {"row": state["rows"][epoch - 1]}, f"{file}, epoch {epoch}"
         _require(row, "row", dict, file)
         numbers = {n: v for n, v in row["row"].items() if isinstance(v, int | float)}
-        epoch_scores({**dict.fromkeys((*OF_AN_EPOCH, *row["row"])), **numbers}, epoch, source)
+        expected = _always(row["row"], OF_AN_EPOCH)
+        epoch_scores({**dict.fromkeys((*expected, *row["row"])), **numbers}, epoch, source)
         if row["row"].keys() != state["rows"][0].keys():
             raise ValueError(f"{source}: it has other scores than epoch 1")
     for path in state["skipped"]:

@@ -10,10 +10,10 @@ from train.inference import spectrogram
 from train.inference.spectrogram import (
     SpectrogramStream,
     attention_figure,
-    mel_row,
     timeline_figure,
 )
 from train.run.plots import save_figure
+from train.run.spectrogram import mel_row
 
 FBANK = KaldiFbank()
 

@@ -1,0 +1,1 @@
+"""Self-supervised pretraining: what a model learns from clips without their labels."""
