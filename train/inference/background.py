@@ -40,7 +40,7 @@ def in_background(
                 future.cancel()
 
 
-def one_ahead(blocks: Iterator[Result]) -> Iterator[Result]:
+def one_ahead(blocks: Iterator[Result]) -> Generator[Result]:
     """The blocks, of which the next one is made in a thread while the last one is worked on."""
     nothing = object()
     with ThreadPoolExecutor(1, "decode") as thread:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -18,9 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 from ast_model import AudioClassifier
 from ast_model.timeline import windows
 from data.files import atomic_file
-from train.buckets import buckets, own_frames
+from train.buckets import Frames, buckets, own_frames
 from train.device import autocast
-from train.inference.background import in_background, one_ahead
+from train.inference.background import in_background
 from train.inference.models import load_model
 from train.inference.progress import Progress
 from train.inference.recordings import Recordings, find_recordings
@@ -86,6 +86,34 @@ def embed(
         FileNotFoundError, ValueError: the model or a recording cannot be read, the model is no
             AST, or an argument is out of range.
     """
+    return open_embedder(
+        model,
+        find_recordings(files),  # before a model is fetched
+        level=level,
+        hop=hop,
+        pad=pad,
+        skip_unreadable=skip_unreadable,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
+        keep_tokens=keep_tokens,
+    ).embeddings()
+
+
+def open_embedder(
+    model: str | Path,
+    paths: Sequence[Path],
+    *,
+    level: str,
+    hop: float | None,
+    pad: bool,
+    skip_unreadable: bool,
+    batch_size: int,
+    precision: str,
+    device: str,
+    keep_tokens: float,
+) -> Embedder:
+    """The model with the recordings that it is to hear; arguments and errors are `embed`'s."""
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
     if keep_tokens < 1 and level != "clip":
@@ -93,7 +121,6 @@ def embed(
             f"vectors at {level} level are of single patches, which do not merge: keep all tokens, "
             "or use the level clip"
         )
-    paths = find_recordings(files)  # before a model is fetched
     classifier, precision = load_model(model, device, precision, keep_tokens=keep_tokens)
     size, rate = classifier.window_size, classifier.frontend.config.sample_rate
     step = size if hop is None else round(hop * rate)
@@ -101,74 +128,92 @@ def embed(
         raise ValueError(f"hop {hop} s is not in (0, {size / rate:g}] s, the model's window")
     frames = None if pad else own_frames(model, classifier.model, classifier.frontend)
     recordings = Recordings(paths, classifier, skip_unreadable)
+    return Embedder(classifier, recordings, step, level, frames, batch_size, precision)
 
-    def vectors(rows: Sequence[Row]) -> list[Tensor]:
+
+@dataclass
+class Embedder:
+    """A model and recordings; `level`, `batch_size` and `precision` are arguments of `embed`."""
+
+    classifier: AudioClassifier
+    recordings: Recordings
+    step: int  # samples from one window to the next
+    level: str
+    frames: Frames | None  # of `own_frames`: recordings are not padded
+    batch_size: int
+    precision: str
+    parts: Sequence[Sequence[Path]] | None = None  # whose windows share no batch; None: all is one
+    before: Collection[Path] = ()  # recordings that were heard before
+
+    @property
+    def rows_at_once(self) -> int:
+        """Windows that are sorted into batches together."""
+        return self.batch_size * (1 if self.frames is None else BATCHES_SORTED)
+
+    def embeddings(self) -> Iterator[Embedding]:
+        """Every recording that could be read to its end; a batch may hold windows of several."""
+        recordings, rate = self.recordings, self.recordings.sample_rate
+        with Progress("embed", recordings.seconds, rate, self.before) as progress:
+            for path, group in groupby(self._rows(progress), key=attrgetter("path")):
+                _, starts, ends, contents = zip(*group, strict=True)
+                if path not in recordings.failures:
+                    progress.end_recording()
+                    spans = (np.array(samples) / rate for samples in (starts, ends))
+                    yield Embedding(path, *spans, torch.stack(contents).numpy())
+            recordings.require_any()
+            progress.finish()
+        recordings.log_notes()
+
+    def _rows(self, progress: Progress) -> Iterator[Row]:
+        """The windows of all recordings with their vectors."""
+        parts = [self.recordings.seconds] if self.parts is None else self.parts
+        number = {path: index for index, part in enumerate(parts) for path in part}
+        paths = [path for path in number if path in self.recordings.seconds]
+        windows = self._windows(paths, progress)
+        for _, stream in groupby(windows, key=lambda row: number[row.path]):
+            while some := list(islice(stream, self.rows_at_once)):
+                for row, vector in zip(some, self._vectors(some), strict=True):
+                    yield row._replace(content=vector)
+
+    def _windows(self, paths: Sequence[Path], progress: Progress) -> Iterator[Row]:
+        """The windows of recordings, one after another, `step` samples apart.
+
+        A recording up to the classifier's `longest_clip` is one window, cut as in training. What
+        comes next is decoded before it is asked for.
+        """
+        recordings, size = self.recordings, self.classifier.window_size
+        longest, rate = self.classifier.longest_clip, recordings.sample_rate
+        seconds = recordings.seconds
+        clips = [path for path in paths if round(seconds[path] * rate) <= longest]
+        short = set(clips)
+        loading = in_background(recordings.load, clips, 2 * self.rows_at_once)
+        streaming = recordings.streams(path for path in paths if path not in short)
+        with closing(loading) as loaded, closing(streaming) as streams:
+            for path in paths:
+                with recordings.skipping(path):
+                    if path in short:
+                        waveform = next(loaded).result()
+                        clip = waveform[:size]
+                        yield Row(path, 0, len(clip), clip)
+                        progress.hear(waveform)
+                        continue
+                    blocks = progress.through(next(streams))
+                    for start, window in windows(blocks, size, self.step):
+                        recordings.require_length(path, window)
+                        yield Row(path, start, start + len(window), window)
+
+    def _vectors(self, rows: Sequence[Row]) -> list[Tensor]:
+        """The vectors of each window, on the CPU."""
         found: dict[int, Tensor] = {}
-        for batch in buckets([len(row.content) for row in rows], batch_size, frames):
+        pad, lengths = self.frames is None, [len(row.content) for row in rows]
+        for batch in buckets(lengths, self.batch_size, self.frames):
             contents = [rows[index].content for index in batch]
-            lengths = torch.tensor([len(content) for content in contents])
+            samples = torch.tensor([len(content) for content in contents])
             padded = pad_sequence(contents, batch_first=True)
-            with autocast(next(classifier.parameters()).device, precision):
-                some = classifier.embed(padded, lengths=lengths, level=level, pad=pad)
+            with autocast(next(self.classifier.parameters()).device, self.precision):
+                some = self.classifier.embed(padded, lengths=samples, level=self.level, pad=pad)
             found |= zip(batch, some.float().cpu(), strict=True)
         return [found[index] for index in range(len(rows))]
-
-    at_once = batch_size if pad else BATCHES_SORTED * batch_size
-    return _embeddings(classifier, recordings, step, vectors, at_once)
-
-
-def _windows(
-    classifier: AudioClassifier, recordings: Recordings, step: int, progress: Progress, ahead: int
-) -> Iterator[Row]:
-    """The windows of all recordings, one after another, `step` samples apart.
-
-    A recording up to the classifier's `longest_clip` is one window, cut as in training; up to
-    `ahead` of these are decoded before they are asked for.
-    """
-    size, rate, longest = classifier.window_size, recordings.sample_rate, classifier.longest_clip
-    clips = [path for path, length in recordings.seconds.items() if round(length * rate) <= longest]
-    short = set(clips)
-    with closing(in_background(recordings.load, clips, ahead)) as loaded:
-        for path in recordings.seconds:
-            with recordings.skipping(path):
-                if path in short:
-                    waveform = next(loaded).result()
-                    clip = waveform[:size]
-                    yield Row(path, 0, len(clip), clip)
-                    progress.hear(waveform)
-                    continue
-                blocks = progress.through(one_ahead(recordings.stream(path)))
-                for start, window in windows(blocks, size, step):
-                    recordings.require_length(path, window)
-                    yield Row(path, start, start + len(window), window)
-
-
-def _embeddings(
-    classifier: AudioClassifier,
-    recordings: Recordings,
-    step: int,
-    vectors: Callable[[Sequence[Row]], list[Tensor]],
-    at_once: int,
-) -> Iterator[Embedding]:
-    """Every recording that could be read to its end; a batch may hold windows of several."""
-
-    def rows(stream: Iterator[Row]) -> Iterator[Row]:
-        while some := list(islice(stream, at_once)):
-            for row, vector in zip(some, vectors(some), strict=True):
-                yield row._replace(content=vector)
-
-    count, rate = 0, recordings.sample_rate
-    with Progress("embed", recordings.seconds, rate) as progress:
-        stream = rows(_windows(classifier, recordings, step, progress, ahead=2 * at_once))
-        for path, group in groupby(stream, key=attrgetter("path")):
-            _, starts, ends, contents = zip(*group, strict=True)
-            if path not in recordings.failures:
-                count += 1
-                spans = (np.array(samples) / rate for samples in (starts, ends))
-                yield Embedding(path, *spans, torch.stack(contents).numpy())
-        recordings.require_any()
-        progress.finish(count)
-    recordings.log_notes()
 
 
 def embeddings_writer(path: Path) -> Callable[[Path, Iterable[Embedding]], None]:

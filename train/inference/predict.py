@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -18,7 +19,7 @@ from ast_model import AudioClassifier
 from ast_model.timeline import Timeline
 from train.buckets import Frames, buckets, own_frames
 from train.device import autocast
-from train.inference.background import in_background, one_ahead
+from train.inference.background import in_background
 from train.inference.models import load_model
 from train.inference.progress import Progress
 from train.inference.recordings import Recordings, find_recordings
@@ -83,9 +84,40 @@ def predict(
         FileNotFoundError, ValueError: the model or a recording cannot be read, or an argument is
             out of range.
     """
+    return open_predictor(
+        model,
+        find_recordings(files),  # before a model is fetched
+        timeline=timeline,
+        hop=hop,
+        pad=pad,
+        spectrograms=spectrograms,
+        skip_unreadable=skip_unreadable,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
+        compile=compile,
+        keep_tokens=keep_tokens,
+    ).predictions()
+
+
+def open_predictor(
+    model: str | Path,
+    paths: Sequence[Path],
+    *,
+    timeline: bool,
+    hop: float | None,
+    pad: bool,
+    spectrograms: bool,
+    skip_unreadable: bool,
+    batch_size: int,
+    precision: str,
+    device: str,
+    compile: bool,
+    keep_tokens: float,
+) -> Predictor:
+    """The model with the recordings that it is to hear; arguments and errors are `predict`'s."""
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
-    paths = find_recordings(files)  # before a model is fetched
     classifier, precision = load_model(model, device, precision, compile, keep_tokens)
     window = classifier.window_size / classifier.frontend.config.sample_rate
     if hop is not None and not 0 < hop <= window:
@@ -94,12 +126,12 @@ def predict(
     recordings = Recordings(paths, classifier, skip_unreadable)
     return Predictor(
         classifier, recordings, timeline, hop, frames, spectrograms, batch_size, precision
-    ).predictions()
+    )
 
 
 @dataclass
 class Predictor:
-    """A model and recordings; the fields are arguments of `predict`."""
+    """A model and recordings; the other fields are arguments of `predict`."""
 
     classifier: AudioClassifier
     recordings: Recordings
@@ -109,6 +141,8 @@ class Predictor:
     spectrograms: bool = False
     batch_size: int = 8
     precision: str = "fp32"
+    parts: Sequence[Sequence[Path]] | None = None  # heard one after the other; None: all is one
+    before: Collection[Path] = ()  # recordings that were heard before
     # Of recordings without padding: how many, the seconds that they took, the largest batch.
     unpadded: int = 0
     unpadded_seconds: float = 0.0
@@ -121,46 +155,67 @@ class Predictor:
         return classifier.window_size if self.timeline else classifier.longest_clip
 
     def predictions(self) -> Iterator[Prediction]:
-        """Every recording that can be read, then a log of what there is to say of all of them."""
-        count, recordings = 0, self.recordings
-        with Progress("predict", recordings.seconds, recordings.sample_rate) as progress:
-            for prediction in chain(self._clips(progress), self._long_recordings(progress)):
-                count += 1
-                yield prediction
+        """Every recording that can be read, then a log of what there is to say of all of them.
+
+        One part after the other, in each the short recordings first; what comes next is decoded
+        meanwhile, also of the next part.
+        """
+        recordings = self.recordings
+        parts = [recordings.seconds] if self.parts is None else self.parts
+        batches = [list(self.batches(part)) for part in parts]
+        clips = (path for part in batches for batch in part for path in batch)
+        long = [[path for path in part if self._is_long(path)] for part in parts]
+        loading = in_background(recordings.load, clips, BATCHES_AHEAD * self.batch_size)
+        streaming = recordings.streams(chain.from_iterable(long))
+        with (
+            Progress(
+                "predict", recordings.seconds, recordings.sample_rate, self.before
+            ) as progress,
+            closing(loading) as loaded,
+            closing(streaming) as streams,
+        ):
+            for clips_of_part, long_of_part in zip(batches, long, strict=True):
+                heard = chain(
+                    self._clips(clips_of_part, loaded, progress),
+                    self._long_recordings(long_of_part, streams, progress),
+                )
+                for prediction in heard:
+                    progress.end_recording()
+                    yield prediction
             recordings.require_any()
-            progress.finish(count)
+            progress.finish()
         if self.frames:
             logger.info(self._saving())
         self.recordings.log_notes()
 
-    def batches(self) -> Iterator[list[Path]]:
-        """The recordings up to `longest_clip`, by their headers, in batches of similar length.
+    def batches(self, paths: Iterable[Path]) -> Iterator[list[Path]]:
+        """Those up to `longest_clip`, by their headers, in batches of similar length.
 
         Without padding, those of one batch fill the same number of patches, so that none of them
         depends on what else is in the batch.
         """
-        recordings = self.recordings
-        lengths = {
-            path: round(seconds * recordings.sample_rate)
-            for path, seconds in recordings.seconds.items()
-        }
-        clips = [path for path in lengths if lengths[path] <= self.longest_clip]
-        samples = [lengths[path] for path in clips]
+        seconds, rate = self.recordings.seconds, self.recordings.sample_rate
+        clips = [path for path in paths if path in seconds and not self._is_long(path)]
+        samples = [round(seconds[path] * rate) for path in clips]
         for rows in buckets(samples, self.batch_size, self.frames):
             yield [clips[row] for row in rows]
 
-    def _clips(self, progress: Progress) -> Iterator[Prediction]:
-        batches, load = list(self.batches()), self.recordings.load
-        ahead = BATCHES_AHEAD * self.batch_size
-        with closing(in_background(load, chain.from_iterable(batches), ahead)) as loaded:
-            for paths in batches:
-                waveforms: dict[Path, Tensor] = {}
-                for path, decoding in zip(paths, loaded, strict=False):
-                    with self.recordings.skipping(path):
-                        waveforms[path] = decoding.result()
-                yield from self._heard(waveforms)
-                for waveform in waveforms.values():
-                    progress.hear(waveform)
+    def _is_long(self, path: Path) -> bool:
+        """Whether its header says that it is heard in windows."""
+        seconds = self.recordings.seconds.get(path, 0.0)
+        return round(seconds * self.recordings.sample_rate) > self.longest_clip
+
+    def _clips(
+        self, batches: Iterable[list[Path]], loaded: Iterator[Future[Tensor]], progress: Progress
+    ) -> Iterator[Prediction]:
+        for paths in batches:
+            waveforms: dict[Path, Tensor] = {}
+            for path, decoding in zip(paths, loaded, strict=False):
+                with self.recordings.skipping(path):
+                    waveforms[path] = decoding.result()
+            yield from self._heard(waveforms)
+            for waveform in waveforms.values():
+                progress.hear(waveform)
 
     def _heard(self, waveforms: Mapping[Path, Tensor]) -> Iterator[Prediction]:
         """Recordings of a batch; where a header was wrong, of other lengths than expected."""
@@ -171,12 +226,15 @@ class Predictor:
         for path in waveforms.keys() - set(clips):
             yield self._windows(path, [waveforms[path]])
 
-    def _long_recordings(self, progress: Progress) -> Iterator[Prediction]:
-        for path, seconds in self.recordings.seconds.items():
-            if round(seconds * self.recordings.sample_rate) > self.longest_clip:
-                with self.recordings.skipping(path):
-                    blocks = progress.through(one_ahead(self.recordings.stream(path)))
-                    yield self._windows(path, blocks)
+    def _long_recordings(
+        self,
+        paths: Sequence[Path],
+        streams: Iterator[Iterator[Tensor]],
+        progress: Progress,
+    ) -> Iterator[Prediction]:
+        for path, blocks in zip(paths, streams, strict=False):
+            with self.recordings.skipping(path):
+                yield self._windows(path, progress.through(blocks))
 
     def _batch(self, waveforms: Mapping[Path, Tensor]) -> Iterator[Prediction]:
         clips = list(waveforms.values())

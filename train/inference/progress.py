@@ -1,10 +1,10 @@
-"""How far a command is with its recordings, and how fast that was."""
+"""How far a command is with its recordings, how fast, and how long it will take."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from train.run.pace import duration
+
+LINE_SECONDS = 60.0  # between two lines, where there is no terminal for a bar
 
 logger = logging.getLogger(__name__)
 
@@ -21,27 +23,42 @@ class Progress:
 
         with Progress("predict", recordings.seconds, recordings.sample_rate) as progress:
             progress.hear(waveform)
+            progress.end_recording()
+
+    Where there is no terminal, in the log of a batch job, a line a minute says what the bar does.
 
     Args:
         name: of the bar.
         seconds: each recording's length by its header.
         sample_rate: of the waveforms, Hz.
+        before: recordings among them that were heard before, by an interrupted command.
     """
 
-    def __init__(self, name: str, seconds: Mapping[Path, float], sample_rate: int) -> None:
-        total = sum(seconds.values())
-        logger.info(f"{counted(len(seconds))}, {duration(total)} of sound")
+    def __init__(
+        self,
+        name: str,
+        seconds: Mapping[Path, float],
+        sample_rate: int,
+        before: Collection[Path] = (),
+    ) -> None:
+        self.total = sum(seconds.values())
+        self.before = sum(seconds[path] for path in before)
+        already = f"; {len(before):,} of them heard before" if before else ""
+        logger.info(f"{counted(len(seconds))}, {duration(self.total)} of sound{already}")
         self.sample_rate = sample_rate
-        self.samples = 0  # heard
+        self.recordings = self.samples = 0  # heard
         self.bar = _Bar(
-            total=total,
+            total=self.total,
+            initial=self.before,
             desc=name,
             leave=False,
             disable=None,
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {heard} of {whole} "
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {files}, {heard} of {whole} "
             "[{elapsed}<{remaining}, {times} times real time]",
         )
+        self.bar.recordings, self.bar.count = len(before), len(seconds)
         self.began = time.perf_counter()
+        self.next_line = self.began + LINE_SECONDS
 
     def __enter__(self) -> Progress:
         return self
@@ -53,6 +70,15 @@ class Progress:
         """Count a waveform, (samples,)."""
         self.samples += len(waveform)
         self.bar.update(len(waveform) / self.sample_rate)
+        now = time.perf_counter()
+        if self.bar.disable and now >= self.next_line:
+            self.next_line = now + LINE_SECONDS
+            logger.info(self._line(now - self.began))
+
+    def end_recording(self) -> None:
+        """Count a recording as heard."""
+        self.recordings += 1
+        self.bar.recordings += 1
 
     def through(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """The blocks as they are, each counted when the next one is asked for."""
@@ -60,22 +86,34 @@ class Progress:
             yield block
             self.hear(block)
 
-    def finish(self, recordings: int) -> None:
+    def finish(self) -> None:
         """Take the bar away and say how many recordings were heard, how fast."""
         self.bar.close()
         took, heard = time.perf_counter() - self.began, self.samples / self.sample_rate
         logger.info(
-            f"{counted(recordings)}, {duration(heard)} of sound in {duration(took)}: "
+            f"{counted(self.recordings)}, {duration(heard)} of sound in {duration(took)}: "
             f"{_times(heard / took)} times real time"
+        )
+
+    def _line(self, took: float) -> str:
+        heard = self.samples / self.sample_rate
+        left = max(0.0, self.total - self.before - heard) * took / max(heard, 1e-9)
+        return (
+            f"{self.bar.recordings:,} of {counted(self.bar.count)}, "
+            f"{duration(self.before + heard)} of {duration(self.total)} of sound, "
+            f"{_times(heard / took)} times real time, about {duration(left)} left"
         )
 
 
 class _Bar(tqdm):
+    recordings = count = 0
+
     @property
     def format_dict(self) -> dict[str, Any]:
         known = super().format_dict
-        rate = known["rate"] or known["n"] / max(known["elapsed"], 1e-9)
+        rate = known["rate"] or (known["n"] - known["initial"]) / max(known["elapsed"], 1e-9)
         return known | {
+            "files": f"{self.recordings:,} of {self.count:,} files",
             "heard": duration(known["n"]),
             "whole": duration(known["total"] or 0),
             "times": _times(rate),

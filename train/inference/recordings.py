@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from torch import Tensor
@@ -15,6 +17,7 @@ from ast_model import AudioClassifier
 from data import load_audio
 from data.audio import read_header, stream_audio
 from data.files import is_audio, walk
+from train.inference.background import one_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +46,12 @@ class Recordings:
         self.skip_unreadable = skip_unreadable
         self.failures: dict[Path, str] = {}  # file and reason
         self.seconds: dict[Path, float] = {}  # file and its length by its header
-        self.rates: Counter[int] = Counter()  # files at each sample rate, Hz
+        self.rates: dict[Path, int] = {}  # file and its sample rate, Hz
         for path in tqdm(files, "headers", unit="file", leave=False, disable=None):
             with self.skipping(path), _named(path):
                 header = read_header(path)
                 self.seconds[path] = header.seconds
-                self.rates[header.sample_rate] += 1
+                self.rates[path] = header.sample_rate
         self.require_any()
 
     def load(self, path: Path) -> Tensor:
@@ -62,6 +65,24 @@ class Recordings:
         """The recording in consecutive blocks, (samples,) each; Unreadable where that fails."""
         with _named(path):
             yield from stream_audio(path, self.sample_rate)
+
+    def streams(self, paths: Iterable[Path]) -> Generator[Iterator[Tensor]]:
+        """Each recording as `stream` gives it, to be taken one after the other.
+
+        A block is decoded ahead, also that of the next recording.
+        """
+        with closing(one_ahead(self._blocks(paths))) as blocks:
+            for _, some in groupby(blocks, key=itemgetter(0)):
+                yield _readable(some)
+
+    def _blocks(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Tensor | Unreadable]]:
+        """The blocks of each recording; where one cannot be read on, why, and the next one."""
+        for path in paths:
+            try:
+                for block in self.stream(path):
+                    yield path, block
+            except Unreadable as error:
+                yield path, error
 
     def require_length(self, path: Path, waveform: Tensor) -> None:
         """Unreadable where a waveform of this recording is too short for a model."""
@@ -87,7 +108,7 @@ class Recordings:
 
     def log_notes(self) -> None:
         """What was left out, and what the model cannot hear, as warnings."""
-        for rate, count in sorted(self.rates.items()):
+        for rate, count in sorted(Counter(self.rates.values()).items()):
             if rate < self.sample_rate:
                 logger.warning(
                     f"{count} of {len(self.seconds)} recordings are at {rate} Hz: nothing in them "
@@ -124,6 +145,14 @@ def find_recordings(paths: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _audio_files(folder: Path) -> Iterable[Path]:
     return (Path(path, name) for path, names in walk(folder) for name in names if is_audio(name))
+
+
+def _readable(stream: Iterable[tuple[Path, Tensor | Unreadable]]) -> Iterator[Tensor]:
+    """The blocks of one recording; Unreadable is raised where they end with it."""
+    for _, block in stream:
+        if isinstance(block, Unreadable):
+            raise block
+        yield block
 
 
 @contextmanager

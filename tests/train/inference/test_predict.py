@@ -193,7 +193,7 @@ def test_without_padding_clips_of_a_batch_fill_the_same_patches(classifier, tmp_
         soundfile.write(tmp_path / f"{index}.wav", generator.normal(0, 0.1, samples), 16_000)
     recordings = Recordings(find_recordings([tmp_path]), classifier)
     frames = own_frames("it", classifier.model, classifier.frontend)
-    batches = Predictor(classifier, recordings, frames=frames).batches()
+    batches = Predictor(classifier, recordings, frames=frames).batches(recordings.seconds)
     names = [[path.stem for path in batch] for batch in batches]
     assert names == [["0", "2"], ["4"], ["1", "3"]]
 
