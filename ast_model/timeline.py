@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,38 +42,47 @@ class Timeline:
         """The likeliest classes of the whole recording, best first: [(class, probability), ...]."""
         return likeliest(self.clip_probabilities(), self.classes, k)
 
-    def segments(self, threshold: float) -> list[tuple[float, float, str, float]]:
+    def segments(
+        self, threshold: float | Sequence[float], gap: float = 0.0
+    ) -> list[tuple[float, float, str, float]]:
         """Where each class is heard.
 
         Windows in which the class reaches the threshold are joined where they touch or overlap,
         so that segments of one class never overlap.
 
         Args:
-            threshold: least probability of a window, in [0, 1].
+            threshold: least probability of a window, in [0, 1]; of all classes, or one for each.
+            gap: windows of one class that lie up to so many seconds apart are joined, too.
 
         Returns:
             [(start, end, class, probability), ...], sorted; times in seconds, and the highest
             probability of the joined windows.
 
         Raises:
-            ValueError: the threshold is not in [0, 1].
+            ValueError: a threshold is not in [0, 1], or the gap is negative or no number.
         """
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold {threshold} is not a probability; use one in [0, 1]")
+        of_all = isinstance(threshold, int | float)
+        thresholds = [threshold] * len(self.classes) if of_all else threshold
+        for each in thresholds:
+            if not 0 <= each <= 1:
+                raise ValueError(f"threshold {each} is not a probability; use one in [0, 1]")
+        if not 0 <= gap < math.inf:
+            raise ValueError(f"gap {gap} s is not a length of time; use 0 or more seconds")
         segments = []
-        for name, column in zip(self.classes, self.probabilities.unbind(1), strict=True):
-            heard = column >= threshold
-            columns = (values[heard].tolist() for values in (self.starts, self.ends, column))
-            for start, end, probability in _merge(zip(*columns, strict=True)):
+        columns = self.probabilities.unbind(1)
+        for name, column, least in zip(self.classes, columns, thresholds, strict=True):
+            heard = column >= least
+            values = (values[heard].tolist() for values in (self.starts, self.ends, column))
+            for start, end, probability in _merge(zip(*values, strict=True), gap):
                 segments.append((start, end, name, probability))
         return sorted(segments)
 
 
-def _merge(windows: Iterable[tuple[float, ...]]) -> list[tuple[float, ...]]:
-    """Join windows (start, end, probability), in the order of time, that touch or overlap."""
+def _merge(windows: Iterable[tuple[float, ...]], gap: float) -> list[tuple[float, ...]]:
+    """Join windows (start, end, probability), in the order of time, up to `gap` s apart."""
     merged: list[tuple[float, ...]] = []
     for start, end, probability in windows:
-        if merged and start <= merged[-1][1]:
+        if merged and start <= merged[-1][1] + gap:
             start, _, highest = merged.pop()
             probability = max(probability, highest)
         merged.append((start, end, probability))

@@ -19,7 +19,10 @@ INSTALL = "install it with `pip install pyarrow`"
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write rows with a header line; floats with 6 decimals, None as an empty cell."""
-    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_file(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):  # the name of a file may be no UTF-8, and is written as it is
         writer = csv.writer(file)
         writer.writerow(header)
         for row in rows:

@@ -1,0 +1,6 @@
+"""Detections in recordings: which there are, and the tables that people's programs read."""
+
+from train.inference.detections.choice import DETECTION, Choice, choose, read_thresholds
+from train.inference.detections.formats import FORMATS, Heard, Table
+
+__all__ = ["DETECTION", "FORMATS", "Choice", "Heard", "Table", "choose", "read_thresholds"]
