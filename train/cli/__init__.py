@@ -29,6 +29,7 @@ COMMANDS = {
     "stats": "mean and standard deviation of a data set, for a recipe's front end",
     "audit": "look for what would spoil a training run, without training",
     "train": "train a recipe on one split of a data set",
+    "pretrain": "train an encoder on recordings without labels, to fine-tune it later",
     "crossval": "train a recipe once for every fold, and tabulate",
     "ablate": "train the rows of a table that compares recipes, and tabulate",
     "runs": "list what ran, or the difference between two runs",
@@ -44,8 +45,9 @@ COMMANDS = {
 }
 """Each is the `run` of a module of its own name in this package."""
 
-DISTRIBUTED = ("train", "crossval")  # run in several processes that torchrun starts
-RESUMABLE = ("download", "prepare", "train", "crossval", "ablate")  # and go on without a reader
+# Those that run in several processes that torchrun starts, and that go on without a reader.
+DISTRIBUTED = ("train", "pretrain", "crossval")
+RESUMABLE = ("download", "prepare", "train", "pretrain", "crossval", "ablate")
 
 LISTED = "\n".join(f"  {name:{max(map(len, COMMANDS))}}  {text}" for name, text in COMMANDS.items())
 HELP = f"""usage: {PROGRAM} COMMAND [OPTIONS]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from tyro.conf import DisallowNone, OmitArgPrefixes, Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -18,12 +18,15 @@ from train.cli import COMMANDS, PROGRAM
 from train.cli.parsing import NO_OPTION, Options, number, one_word, read_options
 from train.cli.spelling import did_you_mean
 from train.device import choose_device, require_compiler
+from train.preparation.choose import AnyRecipe
+from train.pretraining.recipe import Pretext
 from train.recipe import (
-    GROUPS,
     Augmentation,
     Averaging,
+    BaseRecipe,
     Corpus,
     Data,
+    Encoder,
     Execution,
     FrontEnd,
     InitialWeights,
@@ -31,11 +34,13 @@ from train.recipe import (
     Network,
     Optimisation,
     Recipe,
+    Recordings,
+    Steps,
 )
 from train.recipes import RECIPES
 from train.run.folder import read_recipe
 
-OF_ONE_FOLD = ("train", "audit", "stats")  # commands that take a recipe and --fold
+OF_ONE_FOLD = ("train", "pretrain", "audit", "stats")  # commands that take a recipe and --fold
 
 
 def positional(metavar: str) -> Any:
@@ -196,11 +201,32 @@ class Reading(Caching):
 
 
 @dataclass(frozen=True)
-class RecipeOptions:
+class AnyRecipeOptions:
     """A recipe; the values shown are those of the one that was named."""
 
     name: str
     """Name of the recipe."""
+
+    @classmethod
+    def of(cls, recipe: BaseRecipe) -> Self:
+        """The options whose values are a recipe's."""
+        groups = (
+            group(**{field.name: getattr(recipe, field.name) for field in fields(group)})
+            for group in recipe.groups
+        )
+        return cls(recipe.name, *groups)
+
+    def change(self, recipe: AnyRecipe) -> AnyRecipe:
+        """The recipe with these values; what was given is not left to the data."""
+        groups = [vars(each) for each in vars(self).values() if is_dataclass(each)]
+        values = {name: value for group in groups for name, value in group.items()}
+        return replace(recipe, name=self.name, **values, from_data=recipe.from_data - self.given)
+
+
+@dataclass(frozen=True)
+class RecipeOptions(AnyRecipeOptions):
+    """A recipe of training, in the order of its groups."""
+
     data: OmitArgPrefixes[Data]
     initial_weights: OmitArgPrefixes[InitialWeights]
     network: OmitArgPrefixes[Network]
@@ -212,47 +238,58 @@ class RecipeOptions:
     execution: OmitArgPrefixes[Execution]
     given: frozenset[str] = field(default=frozenset(), metadata=NO_OPTION)
 
-    @classmethod
-    def of(cls, recipe: Recipe) -> RecipeOptions:
-        """The options whose values are a recipe's."""
-        groups = (
-            group(**{field.name: getattr(recipe, field.name) for field in fields(group)})
-            for group in GROUPS
-        )
-        return cls(recipe.name, *groups)
-
-    def change(self, recipe: Recipe) -> Recipe:
-        """The recipe with these values; what was given is not left to the data."""
-        groups = [vars(each) for each in vars(self).values() if is_dataclass(each)]
-        values = {name: value for group in groups for name, value in group.items()}
-        return replace(recipe, name=self.name, **values, from_data=recipe.from_data - self.given)
-
 
 OfRecipe = RecipeOptions
 
 
-def find_recipe(command: str, words: Sequence[str]) -> tuple[Recipe, int | None, list[str]]:
+@dataclass(frozen=True)
+class PretrainingOptions(AnyRecipeOptions):
+    """A recipe of pretraining, in the order of its groups."""
+
+    recordings: OmitArgPrefixes[Recordings]
+    initial_weights: OmitArgPrefixes[InitialWeights]
+    encoder: OmitArgPrefixes[Encoder]
+    front_end: OmitArgPrefixes[FrontEnd]
+    steps: OmitArgPrefixes[Steps]
+    pretext: OmitArgPrefixes[Pretext]
+    execution: OmitArgPrefixes[Execution]
+    given: frozenset[str] = field(default=frozenset(), metadata=NO_OPTION)
+
+
+def find_recipe(
+    command: str, words: Sequence[str], recipes: Mapping[str, AnyRecipe] = RECIPES
+) -> tuple[AnyRecipe, int | None, list[str]]:
     """The recipe that the first word names, the fold if a run's file names one, other words.
+
+    Args:
+        recipes: by name, all of one kind.
 
     Raises:
         FileNotFoundError, ValueError: there is no such recipe.
         SystemExit: the first word asks for help, or there is none.
     """
-    names = ", ".join(RECIPES)
+    names = ", ".join(recipes)
     if not words or words[0] in ("-h", "--help"):
-        print(_recipes_help(command))
+        print(_recipes_help(command, recipes))
         raise SystemExit(0 if words else 2)
     name, *rest = words
-    if name in RECIPES:
-        return RECIPES[name], None, rest
+    if name in recipes:
+        return recipes[name], None, rest
     if name.startswith("-") or Path(name).is_dir():
         raise ValueError(f"the recipe comes first: {PROGRAM} {command} RECIPE …; one of {names}")
     if not name.endswith(".json"):
-        near = did_you_mean(name, RECIPES) or f"; use one of {names}, or the recipe.json of a run"
+        near = did_you_mean(name, recipes) or f"; use one of {names}, or the recipe.json of a run"
         raise ValueError(f"recipe {name!r} is unknown{near}")
     if not Path(name).is_file():
         raise FileNotFoundError(f"recipe file {name} does not exist; give a run's recipe.json")
-    return *read_recipe(Path(name)), rest
+    recipe, fold = read_recipe(Path(name))
+    kind = next(iter(recipes.values())).kind
+    if recipe.kind != kind:
+        raise ValueError(
+            f"{name} is of {recipe.kind}, not of {kind}: give it to `{PROGRAM} "
+            f"{'pretrain' if recipe.kind == 'pretraining' else 'train'}`"
+        )
+    return recipe, fold, rest
 
 
 def open_or_make_corpus(recipe: Recipe, root: Path) -> Manifest:
@@ -262,8 +299,8 @@ def open_or_make_corpus(recipe: Recipe, root: Path) -> Manifest:
     return open_corpus(recipe.corpus, root, **recipe.columns())
 
 
-def _recipes_help(command: str) -> str:
-    first, width = command.split()[0], max(map(len, RECIPES))
+def _recipes_help(command: str, recipes: Mapping[str, BaseRecipe]) -> str:
+    first, width = command.split()[0], max(map(len, (*recipes, "RUN/recipe.json")))
     purpose = COMMANDS[first]
     of_run = "that of a run, with its fold" if first in OF_ONE_FOLD else "that of a run"
     return "\n".join(
@@ -273,7 +310,7 @@ def _recipes_help(command: str) -> str:
             f"{purpose[0].upper()}{purpose[1:]}.",
             "",
             "recipes:",
-            *(f"  {name:{width}}  {recipe.summary}" for name, recipe in RECIPES.items()),
+            *(f"  {name:{width}}  {recipe.summary}" for name, recipe in recipes.items()),
             f"  {'RUN/recipe.json':{width}}  {of_run}",
             "",
             f"`{PROGRAM} {command} RECIPE --help` lists the options and every field of the recipe.",

@@ -29,8 +29,8 @@ from train.cli.options import (
 )
 from train.distributed import main_process_first, on_main_process
 from train.loop import train
-from train.preparation.choose import choose, chosen_before
-from train.recipe import Recipe
+from train.preparation.choose import AnyRecipe, choose, chosen_before
+from train.recipe import BaseRecipe, Recipe
 from train.run.folder import RECIPE, folder_name, read_results
 
 RUNS = Path("runs")
@@ -78,7 +78,7 @@ def run(words: Sequence[str]) -> None:
     print(describe_results(folder))
 
 
-def own_folder(recipe: Recipe) -> Path:
+def own_folder(recipe: BaseRecipe) -> Path:
     """Where a recipe's runs lie unless --out is given. Raises ValueError where it has none."""
     return RUNS / folder_name(recipe.name, "recipe")
 
@@ -97,13 +97,16 @@ def chosen(
     """
 
     def choose_once() -> Recipe:
-        begun = (chosen_before(recipe, folder / RECIPE) for folder in folders)
-        if before := next(filter(None, begun), None):
-            return before
         clips = split_clips(manifest, fold, recipe.seed).train
         return choose(recipe, clips, cache, manifest.classes)
 
-    return on_main_process(choose_once)
+    return on_main_process(lambda: begun(recipe, folders) or choose_once())
+
+
+def begun(recipe: AnyRecipe, folders: Iterable[Path]) -> AnyRecipe | None:
+    """The recipe with what the data chose when a run in one of the folders began, if any did."""
+    found = (chosen_before(recipe, folder / RECIPE) for folder in folders)
+    return next(filter(None, found), None)
 
 
 def describe_results(folder: Path) -> str:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from data import Clips
 from data.cache import ClipCache
 from data.placement import is_background
 from train.preparation.measure import SAMPLED_CLIPS, clip_frames, sampled_statistics, seconds_of
-from train.recipe import Recipe
+from train.recipe import BaseRecipe, Recipe
 from train.run.folder import read_recipe
 
 WHOLE_CLIPS = 95  # percent of the training clips that the input holds whole
@@ -34,6 +34,8 @@ MASKED = 5  # a time mask hides at most a fifth of a clip
 BACKGROUND = 0.15  # of the training examples
 
 logger = logging.getLogger(__name__)
+
+AnyRecipe = TypeVar("AnyRecipe", bound=BaseRecipe)
 
 
 class Choice(NamedTuple):
@@ -91,7 +93,7 @@ def stride(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
     return Choice({"stride": recipe.patch}, "patches that do not overlap are fewest")
 
 
-def input_length(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
+def input_length(recipe: BaseRecipe, frames: np.ndarray, num_clips: int) -> Choice:
     """Room for most clips: the longest are cut, instead of padding all the others."""
     wanted = math.ceil(np.percentile(frames, WHOLE_CLIPS))
     patch, step = recipe.patch[1], recipe.stride[1]
@@ -216,14 +218,14 @@ def choose(
     """
     frames = clip_frames(clips, cache) if recipe.from_data else np.array([])
     if len(frames):
-        recipe = _make(recipe, BEFORE_MEASURING, frames, len(clips))
-        recipe = _apply(recipe, statistics(recipe, clips, cache))
-        recipe = _make(recipe, AFTER_MEASURING, frames, len(clips))
-    recipe = _apply(recipe, background(recipe, classes))
+        recipe = apply_all(recipe, BEFORE_MEASURING, frames, len(clips))
+        recipe = apply(recipe, statistics(recipe, clips, cache))
+        recipe = apply_all(recipe, AFTER_MEASURING, frames, len(clips))
+    recipe = apply(recipe, background(recipe, classes))
     return replace(recipe, from_data=frozenset())
 
 
-def statistics(recipe: Recipe, clips: Clips, cache: ClipCache | None) -> Choice:
+def statistics(recipe: BaseRecipe, clips: Clips, cache: ClipCache | None) -> Choice:
     """Mean and standard deviation of the training split, at the recipe's length."""
     if not recipe.from_data & {"mean", "std"}:
         return Choice({}, "")
@@ -234,7 +236,7 @@ def statistics(recipe: Recipe, clips: Clips, cache: ClipCache | None) -> Choice:
     )
 
 
-def chosen_before(recipe: Recipe, file: Path) -> Recipe | None:
+def chosen_before(recipe: AnyRecipe, file: Path) -> AnyRecipe | None:
     """The recipe with what a run's or a row's file says was chosen; None where nothing was.
 
     A run that goes on does not choose anew. A field that was given stays as given.
@@ -242,21 +244,24 @@ def chosen_before(recipe: Recipe, file: Path) -> Recipe | None:
     if not recipe.from_data or not file.is_file():
         return None
     stored, _ = read_recipe(file)
+    if stored.kind != recipe.kind:
+        return None
     return recipe.given(**{name: getattr(stored, name) for name in recipe.from_data})
 
 
-def _make(
-    recipe: Recipe,
-    choices: tuple[Callable[[Recipe, np.ndarray, int], Choice], ...],
+def apply_all(
+    recipe: AnyRecipe,
+    choices: tuple[Callable[[AnyRecipe, np.ndarray, int], Choice], ...],
     frames: np.ndarray,
     num_clips: int,
-) -> Recipe:
+) -> AnyRecipe:
+    """The recipe with the choices made one after the other."""
     for choice in choices:
-        recipe = _apply(recipe, choice(recipe, frames, num_clips))
+        recipe = apply(recipe, choice(recipe, frames, num_clips))
     return recipe
 
 
-def _apply(recipe: Recipe, choice: Choice) -> Recipe:
+def apply(recipe: AnyRecipe, choice: Choice) -> AnyRecipe:
     """The recipe with the values that it leaves open, which are logged."""
     values = {name: value for name, value in choice.values.items() if name in recipe.from_data}
     if values:

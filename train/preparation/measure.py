@@ -16,7 +16,7 @@ from data.dataset import ClipDataset, load_batches
 from data.file_table import FileTable, key_of, look_at
 from data.headers import read_headers
 from data.statistics import Statistics, moments
-from train.recipe import Recipe
+from train.recipe import BaseRecipe
 
 SAMPLED_CLIPS = 1000  # of many: their mean is within 0.1 of that of all
 STATISTICS = "statistics"  # file of the table, in the cache's folder, that keeps them
@@ -53,7 +53,7 @@ def clip_frames(clips: Clips, cache: ClipCache | None = None) -> np.ndarray:
     return frames_of(headers["samples"] / headers["sample_rate"])
 
 
-def sampled_statistics(recipe: Recipe, clips: Clips, cache: ClipCache | None) -> Statistics:
+def sampled_statistics(recipe: BaseRecipe, clips: Clips, cache: ClipCache | None) -> Statistics:
     """`measure_statistics` of at most `SAMPLED_CLIPS` clips, those that can be read.
 
     Args:
@@ -75,7 +75,7 @@ def sampled_statistics(recipe: Recipe, clips: Clips, cache: ClipCache | None) ->
 
 
 def measure_statistics(
-    recipe: Recipe,
+    recipe: BaseRecipe,
     clips: Sequence[Clip],
     cache: ClipCache | None = None,
     workers: int = 0,

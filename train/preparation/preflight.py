@@ -16,7 +16,7 @@ from data.splits import Splits
 from data.statistics import Statistics
 from train.preparation.choose import input_length, is_pretrained, masks
 from train.preparation.measure import frames_of, sampled_statistics, seconds_of
-from train.recipe import Recipe
+from train.recipe import BaseRecipe
 
 MOST_PADDING = 0.5  # of the input, on average
 FEWEST_STEPS = 100
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def preflight(
-    recipe: Recipe, manifest: Manifest, splits: Splits, cache: ClipCache | None = None
+    recipe: BaseRecipe, manifest: Manifest, splits: Splits, cache: ClipCache | None = None
 ) -> tuple[Splits, float]:
     """Audit the clips of a run, and log the findings and where the recipe does not fit them.
 
@@ -83,7 +83,7 @@ def preflight(
     return replace(splits, train=found.training, validation=validation, test=test), padded
 
 
-def input_fit(recipe: Recipe, frames: np.ndarray) -> str:
+def input_fit(recipe: BaseRecipe, frames: np.ndarray) -> str:
     """How the recipe's input fits clips of so many frames (clips,), in a line."""
     suggested = input_length(recipe, frames, len(frames)).values["num_frames"]
     line = (
@@ -96,7 +96,7 @@ def input_fit(recipe: Recipe, frames: np.ndarray) -> str:
     return f"{line}; by the lengths of the clips, --num-frames {suggested}"
 
 
-def misfits(recipe: Recipe, frames: np.ndarray) -> list[str]:
+def misfits(recipe: BaseRecipe, frames: np.ndarray) -> list[str]:
     """What about a recipe does not suit training clips of so many frames (clips,)."""
     found = []
     if recipe.from_data:
@@ -129,12 +129,12 @@ def misfits(recipe: Recipe, frames: np.ndarray) -> list[str]:
     return found
 
 
-def around(recipe: Recipe) -> str:
+def around(recipe: BaseRecipe) -> str:
     """What the part of the input is that a clip does not fill, in a word."""
     return "padding" if recipe.placement == "start" else "background"
 
 
-def padding(recipe: Recipe, frames: np.ndarray) -> float:
+def padding(recipe: BaseRecipe, frames: np.ndarray) -> float:
     """Share of the input that the clips do not fill, on average."""
     return 1 - float(np.minimum(frames, recipe.num_frames).mean()) / recipe.num_frames
 
