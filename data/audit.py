@@ -118,7 +118,7 @@ def audit(
         *(lost if skip_unreadable else []),
         *_small_classes(manifest, training),
         *_unmeasured_classes(manifest, training, evaluation),
-        *_clips_of_no_class(clips),
+        *(_clips_of_no_class(clips) if manifest.classes else []),
         *_validated_on(evaluation[: counts[1]], evaluation[counts[1] :], files[num_trained:], kept),
         *_shared_groups(training, evaluation),
         *_low_rates(headers, sample_rate),
@@ -127,7 +127,7 @@ def audit(
         *_wrong_statistics(measured, expected),
     ]
     facts = [
-        f"{manifest.name}: {_by_split(counts, splits)}, {len(manifest.classes)} classes",
+        f"{manifest.name}: {_by_split(counts, splits)}, {_number_of_classes(manifest)}",
         *_clips_by_class(manifest, training),
         *_durations(clips, seconds),
         *_sample_rates(headers),
@@ -138,6 +138,10 @@ def audit(
     training_seconds = seconds[:num_trained]
     found = tuple(facts), tuple(notes), tuple(errors), unreadable
     return Audit(*found, training, evaluation, training_seconds)
+
+
+def _number_of_classes(manifest: Manifest) -> str:
+    return f"{len(manifest.classes)} classes" if manifest.classes else "without labels"
 
 
 def _by_split(counts: Sequence[int], splits: Splits) -> str:

@@ -61,7 +61,7 @@ def attention(
     if file.is_dir():
         raise ValueError(f"{file} is a folder; name one audio file")
     files = find_recordings(file)  # before a model is fetched
-    classifier, precision = load_model(model, device, precision)
+    classifier, precision = load_model(model, device, precision, needs_head=False)
     recordings = Recordings(files, classifier)
     rate, seconds = recordings.sample_rate, recordings.seconds[file]
     if not 0 <= at < seconds:

@@ -121,7 +121,9 @@ def open_embedder(
             f"vectors at {level} level are of single patches, which do not merge: keep all tokens, "
             "or use the level clip"
         )
-    classifier, precision = load_model(model, device, precision, keep_tokens=keep_tokens)
+    classifier, precision = load_model(
+        model, device, precision, keep_tokens=keep_tokens, needs_head=False
+    )
     size, rate = classifier.window_size, classifier.frontend.config.sample_rate
     step = size if hop is None else round(hop * rate)
     if not 1 <= step <= size:

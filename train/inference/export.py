@@ -13,8 +13,9 @@ from ast_model import AudioClassifier, Frontend, FrontendConfig
 from data import load_audio
 from data.files import read_json
 from train.inference.calibration import calibration_clips
-from train.inference.models import find_model
+from train.inference.models import WITHOUT_HEAD, find_model
 from train.inference.provenance import provenance
+from train.pretraining.recipe import UNTRAINED
 from train.run.folder import RECIPE
 from weights.card import model_card
 from weights.checkpoint import numbered_classes
@@ -22,6 +23,8 @@ from weights.folder import CONFIG
 from weights.onnx_export import export_onnx, require_packages
 from weights.onnx_quantise import Int8Agreement, export_int8_onnx
 from weights.verify import Agreement, require_transformers, verify
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ def convert(
         raise ValueError(f"--file and --rgb-kernel are for models of timm; {path} is none")
     else:
         classifier = weights.load(path, **requests, heads=heads, classes=classes)
+    if classifier.classes == UNTRAINED:
+        logger.warning(f"{source} {WITHOUT_HEAD}")
     if int8:
         clips = calibration_clips(calibrate, classifier)
         int8_agreement = export_int8_onnx(classifier, destination, clips, frontend)

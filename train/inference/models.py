@@ -18,9 +18,14 @@ from train.device import (
     require_compiler,
     round_weights,
 )
+from train.pretraining.recipe import UNTRAINED
 from train.run.folder import RECIPE, RunRecord, read_metrics, read_run
 from weights.loading import locate
 
+WITHOUT_HEAD = (
+    "is pretrained without labels, so its head is not trained and knows no classes: fine-tune it "
+    "with `ast-audio train RECIPE --init-from`"
+)
 MODELS = ("best", "last", "averaged")  # model folders of a run
 
 logger = logging.getLogger(__name__)
@@ -48,6 +53,7 @@ def load_model(
     precision: str = "fp32",
     compile: bool = False,
     keep_tokens: float = 1.0,
+    needs_head: bool = True,
 ) -> tuple[AudioClassifier, str]:
     """A classifier that is ready to run, and the precision to run it in, as `autocast` takes it.
 
@@ -60,6 +66,7 @@ def load_model(
         precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
         compile: compile the model.
         keep_tokens: share of the patch tokens that the last block sees, as `AST.merge_tokens`.
+        needs_head: refuse an encoder that was pretrained only, whose classes mean nothing.
 
     Raises:
         FileNotFoundError, ValueError: the model cannot be read, or there is no such device or
@@ -72,6 +79,8 @@ def load_model(
         require_compiler(precision)
     path, run = find_model(source)
     classifier = weights.load(path, device=device)
+    if needs_head and classifier.classes == UNTRAINED:
+        raise ValueError(f"{source} {WITHOUT_HEAD}")
     running = [torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU", precision]
     if keep_tokens < 1:
         if not isinstance(classifier.model, AST):
@@ -110,7 +119,7 @@ def epoch_of(run: RunRecord, model: str) -> str:
     rows, metric = list(read_metrics(run.folder)), run.recipe.metric
     if model == "averaged" or not rows:
         return "weights averaged over epochs" if model == "averaged" else "epoch unknown"
-    row = rows[-1] if model == "last" else max(rows, key=lambda row: row[metric])
+    row = rows[-1] if model == "last" else max(rows, key=run.recipe.better)
     which = f"epoch {row['epoch']:.0f} of {run.recipe.epochs}"
     if not run.finished:
         return f"{which} (this run is not finished)"

@@ -78,8 +78,7 @@ def _validation_row(run: RunRecord, model: str, results: dict[str, Any]) -> Row 
     rows = list(read_metrics(run.folder))
     if not rows or model == "averaged":
         return None
-    metric = run.recipe.metric
-    return rows[-1] if model == "last" else max(rows, key=lambda row: row[metric])
+    return rows[-1] if model == "last" else max(rows, key=run.recipe.better)
 
 
 def _remark(model: str, row: Row, metric: str) -> str:

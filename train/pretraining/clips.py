@@ -11,7 +11,6 @@ from data.corpora.recordings import recordings
 from data.splits import stratified_split
 from train.pretraining.recipe import PretrainingRecipe
 
-UNTRAINED = ("untrained",)  # the class of a head that pretraining does not train
 HELD_OUT = 0.1  # of the clips, where the corpus does not say which validate
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ast_model.pretraining import PretrainingConfig
 
 SCORES = ("loss", "contrastive", "reconstruction", "accuracy")  # as `PretextLosses` has them
+UNTRAINED = ("untrained",)  # the class of an encoder's head, which pretraining does not train
 DECODER = ("decoder_width", "decoder_depth", "decoder_heads")
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from data.files import atomic_file
+from train.run.schema import PRETEXT, SHARES
 
 # From the palette of Okabe and Ito, told apart with any kind of colour vision.
 BLUE, VERMILION = "#0072B2", "#D55E00"
@@ -39,9 +40,9 @@ def learning_curves(
     """Draw the learning curves of one run, or of the folds of a cross-validation, into a PNG file.
 
     runs: label ("fold 1") to the rows of its metrics.csv, of which epoch, train_loss, loss and the
-    metric (0 to 1) are drawn. split: what was scored after each epoch. chance: what chance scores
-    by the metric, marked where it is in range. ValueError if there are no runs, no rows or not
-    these columns.
+    metric (0 to 1, or an error) are drawn. split: what was scored after each epoch. chance: what
+    chance scores by the metric, marked where it is in range. ValueError if there are no runs, no
+    rows or not these columns.
     """
     save_figure(learning_curves_figure(runs, metric, title, split, chance), path)
 
@@ -59,12 +60,18 @@ def learning_curves_figure(
     losses, scores = figure.subplots(1, 2)
     _draw(losses, runs, "train_loss", BLUE, "training")
     _draw(losses, runs, "loss", VERMILION, split)
-    losses.set(ylabel="loss (nats)", ylim=(0, 1.05 * losses.dataLim.ymax or 1))
-    _draw(scores, runs, metric, VERMILION, split, factor=100)
-    scores.set(ylabel=f"{metric} (%)")
+    of_classes = {*PRETEXT}.isdisjoint(next(iter(runs.values()))[0])
+    label = "loss (nats)" if of_classes else "loss"  # a sum with a squared error has no unit
+    losses.set(ylabel=label, ylim=(0, 1.05 * losses.dataLim.ymax or 1))
+    is_share = metric in SHARES
+    _draw(scores, runs, metric, VERMILION, split, factor=100 if is_share else 1)
     for axes in (losses, scores):
         _finish_panel(axes)
-    _fit_scores(scores, chance)
+    if is_share:
+        scores.set(ylabel=f"{metric} (%)")
+        _fit_scores(scores, chance)
+    else:
+        scores.set(ylabel=f"{metric} (mean squared error)", ylim=(0, None))
     figure.suptitle(title, fontsize=11, parse_math=False)
     figure.get_layout_engine().set(wspace=0.06)
     return figure

@@ -19,12 +19,13 @@ from data.dataset import Batch, ClipDataset, load_batches
 from train.device import autocast
 from train.distributed import gather, is_main_process, shard, world_size
 from train.init_model import initial_model
-from train.pretraining.clips import UNTRAINED
 from train.pretraining.picture import draw_reconstruction
+from train.pretraining.recipe import UNTRAINED
 from train.run.folder import Row
 
 if TYPE_CHECKING:
     from ast_model.pretraining import PretrainingConfig
+
     from train.loop import TrainState
     from train.run.log import Run
     from train.tasks import Evaluate
