@@ -30,7 +30,7 @@ MOST = {
 """Beyond what anybody trains; a file may not ask for any memory it likes."""
 MOST_VALUES = 2**24  # of an input, frames times mel bins
 MOST_TOKENS = 2**17
-SAMPLE_RATES = (1_000, 1_000_000)  # Hz
+SAMPLE_RATES = (8_000, 48_000)  # Hz, that a model may hear at
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,9 @@ class FrontendConfig:
             `povey`, `blackman`, `rectangular`.
         mean: of the data set's log-mel values; the default is AudioSet's.
         std: their standard deviation.
-        sample_rate: of the waveforms, in Hz.
+        sample_rate: of the waveforms, 8,000 to 48,000 Hz; a window stays 25 ms, its hop 10 ms.
+        low_freq: lower edge of the mel filterbank, in Hz.
+        high_freq: upper edge, in Hz; 0 for the Nyquist frequency, half the sample rate.
         padding: what follows a clip shorter than the input: "zeros" in the log-mel domain, which is
             louder than most sound, as in the authors' code and all published checkpoints; or
             "silence", the values that samples of zero have.
@@ -182,6 +184,8 @@ class FrontendConfig:
     sample_rate: int = 16_000
     padding: str = "zeros"
     padded_share: float = 0.0
+    low_freq: float = 20.0
+    high_freq: float = 0.0
 
     def __post_init__(self) -> None:
         require_input(self.num_frames, self.num_mel_bins)
@@ -197,6 +201,20 @@ class FrontendConfig:
         if self.std == 0:
             raise ValueError(f"std {self.std} is not positive; measure it with `ast-audio stats`")
         require_number("std", self.std, 1e-4, 1e4)
+        for name in ("low_freq", "high_freq"):
+            require_number(name, getattr(self, name), 0, SAMPLE_RATES[1])
+        low, high = self.band
+        if not low < high <= self.sample_rate / 2:
+            raise ValueError(
+                f"low_freq {low:g} and high_freq {high:g} Hz do not fit sample_rate "
+                f"{self.sample_rate}: use low_freq < high_freq <= {self.sample_rate / 2:g} Hz, its "
+                "Nyquist frequency, or high_freq 0 for that"
+            )
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """Lower and upper edge of the filterbank, in Hz."""
+        return self.low_freq, self.high_freq or self.sample_rate / 2
 
 
 def require_input(num_frames: Any, num_mel_bins: Any) -> None:

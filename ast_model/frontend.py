@@ -78,7 +78,8 @@ class KaldiFbank(nn.Module):
             raise ValueError(f"preemphasis {preemphasis} is not in [0, 1]; Kaldi's is 0.97")
         self.preemphasis = preemphasis
         self.fft_size = 1 << (self.window_size - 1).bit_length()
-        mel = _mel_weights(num_mel_bins, self.fft_size, sample_rate, low_freq, high_freq)
+        self.band = low_freq, high_freq if high_freq > 0 else sample_rate / 2 + high_freq  # Hz
+        mel = _mel_weights(num_mel_bins, self.fft_size, sample_rate, *self.band)
         self.register_buffer("window", _window(window, self.window_size), persistent=False)
         self.register_buffer("mel", mel.repeat_interleave(2, dim=0), persistent=False)
         self._bands = _bands(self.mel)
@@ -86,6 +87,14 @@ class KaldiFbank(nn.Module):
     def num_frames(self, samples: Any) -> Any:
         """Frames that fit into `samples`, an integer or a tensor of them, at least one window."""
         return 1 + (samples - self.window_size) // self.shift
+
+    @property
+    def empty_bins(self) -> int:
+        """Mel bins whose triangle lies between two FFT bins: as in torchaudio always at the floor.
+
+        The papers' 128 bins at 16 kHz have one such bin; few, they only cost memory.
+        """
+        return int((~self.mel.any(dim=0)).sum())
 
     def num_samples(self, frames: int) -> int:
         """Samples that `frames` frames take."""
@@ -204,7 +213,7 @@ class Frontend(nn.Module):
     noise and time shift after them.
 
     Args:
-        config: window, mean and std, number of frames and mel bins, sample rate.
+        config: window, mean and std, number of frames and mel bins, sample rate, mel edges.
 
     Raises:
         ValueError: the filterbank cannot be made, such as with fewer than 4 mel bins.
@@ -213,7 +222,13 @@ class Frontend(nn.Module):
     def __init__(self, config: FrontendConfig) -> None:
         super().__init__()
         self.config = config
-        self.fbank = KaldiFbank(config.sample_rate, config.num_mel_bins, config.window)
+        self.fbank = KaldiFbank(
+            config.sample_rate,
+            config.num_mel_bins,
+            config.window,
+            low_freq=config.low_freq,
+            high_freq=config.high_freq,
+        )
         self.fill = SILENCE if config.padding == "silence" else 0.0  # frames after a clip
 
     def forward(
@@ -320,13 +335,12 @@ def _mel_weights(
     if num_mel_bins < 4:
         raise ValueError(f"num_mel_bins {num_mel_bins} is too small; use at least 4")
     nyquist = sample_rate / 2
-    high = high_freq if high_freq > 0 else nyquist + high_freq
-    if not 0 <= low_freq < high <= nyquist:
+    if not 0 <= low_freq < high_freq <= nyquist:
         raise ValueError(
-            f"low_freq {low_freq:g} Hz and high_freq {high:g} Hz do not fit; "
+            f"low_freq {low_freq:g} Hz and high_freq {high_freq:g} Hz do not fit; "
             f"expected 0 <= low_freq < high_freq <= {nyquist:g} Hz"
         )
-    low_mel, high_mel = (1127 * math.log(1 + hertz / 700) for hertz in (low_freq, high))
+    low_mel, high_mel = (1127 * math.log(1 + hertz / 700) for hertz in (low_freq, high_freq))
     step = (high_mel - low_mel) / (num_mel_bins + 1)
     index = torch.arange(num_mel_bins, dtype=torch.float32, device="cpu")
     left, centre, right = (low_mel + (index + offset) * step for offset in (0, 1, 2))

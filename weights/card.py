@@ -15,8 +15,9 @@ from weights.fetch import HUB_ID
 from weights.folder import (
     BASELINE_TYPE,
     MODEL_TYPE,
-    THEIR_WINDOW,
+    THEIR_RATE,
     runs_in_transformers,
+    unknown_to_extractor,
     unknown_to_transformers,
 )
 
@@ -55,9 +56,13 @@ A `waveform` shorter than {samples} samples has to be padded with zeros to that 
 model was trained with silence around short clips, and `ASTFeatureExtractor` pads the spectrogram
 with another value."""
 
+THEIR_USE_WITH_TORCHAUDIO = """\
+This needs `torchaudio` beside `transformers`: without it, `ASTFeatureExtractor` takes windows for
+16000 Hz only."""
+
 THEIR_USE_WITH_OUR_FRONTEND = """\
-With `transformers`, the filterbank has to come from `ast-audio`: this model was trained with a
-{window} window, and `ASTFeatureExtractor` has only Hann's, so that its features differ.
+With `transformers`, the filterbank has to come from `ast-audio`: `ASTFeatureExtractor` has no
+{missing}, which this model was trained with, so that its features differ.
 Of a `waveform` that is mono, {rate} Hz, float32 in [-1, 1]:
 
 ```python
@@ -166,6 +171,7 @@ def _architecture(classifier: AudioClassifier) -> str:
         "frames": f"{config.num_frames} = {config.num_frames * SECONDS_PER_FRAME:.2f} s",
         "sample rate": f"{frontend.sample_rate} Hz",
         "mel bins": config.num_mel_bins,
+        "mel edges": "{:g}, {:g} Hz".format(*frontend.band),
         "window": frontend.window,
         "after short clips": "silence" if frontend.padding == "silence" else "zeros (log-mel)",
         "mean, std": f"{frontend.mean}, {frontend.std}",
@@ -227,17 +233,25 @@ def _measurement(score: Score | None) -> list[str]:
 
 def _use(classifier: AudioClassifier) -> list[str]:
     frontend = classifier.frontend.config
-    unknown = unknown_to_transformers(classifier.model.config)
+    unknown, missing = (
+        unknown_to_transformers(classifier.model.config),
+        unknown_to_extractor(frontend),
+    )
+    theirs = [THEIR_USE]
     if unknown:
-        theirs = NO_USE_OF_THEIRS
+        theirs = [NO_USE_OF_THEIRS]
+    elif missing:
+        theirs = [THEIR_USE_WITH_OUR_FRONTEND]
     else:
-        theirs = THEIR_USE if frontend.window == THEIR_WINDOW else THEIR_USE_WITH_OUR_FRONTEND
-        if theirs is THEIR_USE and frontend.padding == "silence":
-            theirs += f"\n\n{THEIR_USE_PADDED}"
-    known = {"rate": frontend.sample_rate, "window": frontend.window}
-    known["samples"] = classifier.window_size
-    known["unknown"] = " and ".join(unknown)
-    return [text.format(**known) for text in (OUR_USE, theirs)]
+        theirs += [THEIR_USE_WITH_TORCHAUDIO] if frontend.sample_rate != THEIR_RATE else []
+        theirs += [THEIR_USE_PADDED] if frontend.padding == "silence" else []
+    known = {
+        "rate": frontend.sample_rate,
+        "samples": classifier.window_size,
+        "missing": " and no ".join(missing),
+        "unknown": " and ".join(unknown),
+    }
+    return [text.format(**known) for text in (OUR_USE, *theirs)]
 
 
 def _table(title: str, rows: Mapping[str, Any]) -> str:

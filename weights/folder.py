@@ -35,6 +35,8 @@ MODEL_TYPE, BASELINE_TYPE = "audio-spectrogram-transformer", "timm-image-model"
 MODEL_FILES = frozenset({CONFIG, PREPROCESSOR, CARD, WEIGHTS, PICKLED_WEIGHTS})
 MULTI_LABEL = "multi_label_classification"
 THEIR_WINDOW = "hanning"  # the only one of transformers' ASTFeatureExtractor
+THEIR_LOW_FREQ = 20.0  # Hz; its band ends at the Nyquist frequency
+THEIR_RATE = 16_000  # Hz, the only one that it has without torchaudio
 
 HUB_DEFAULTS = {
     "hidden_size": 768,
@@ -71,6 +73,7 @@ PREPROCESSOR_FIELDS = {
     "num_mel_bins": "num_mel_bins",
     "sample_rate": "sampling_rate",
 }
+PREPROCESSOR_EXTRA = ("window", "padding", "padded_share", "low_freq", "high_freq")
 BASELINE_FIELDS = {"name": str, "num_classes": int, "num_frames": int, "num_mel_bins": int}
 
 
@@ -209,18 +212,33 @@ def limit_in_transformers(classifier: AudioClassifier) -> str | None:
             f"transformers cannot run this model, which has {' and '.join(unknown)}; "
             "AudioClassifier.from_pretrained loads it"
         )
-    window = classifier.frontend.config.window
-    if window == THEIR_WINDOW and classifier.frontend.config.padding == "silence":
+    frontend = classifier.frontend.config
+    runs = "transformers runs this model, but its ASTFeatureExtractor"
+    if unknown := unknown_to_extractor(frontend):
         return (
-            "transformers runs this model, but its ASTFeatureExtractor pads short clips otherwise: "
-            f"give it waveforms padded with zeros to {classifier.window_size} samples"
+            f"{runs} has no {' and no '.join(unknown)}, so its features differ: give its model "
+            "those of classifier.frontend"
         )
-    if window == THEIR_WINDOW:
-        return None
-    return (
-        f"transformers runs this model, but its ASTFeatureExtractor has no {window} window, so its "
-        "features differ: give its model those of classifier.frontend"
-    )
+    needs = []
+    if frontend.sample_rate != THEIR_RATE:
+        needs.append(f"needs torchaudio for {frontend.sample_rate} Hz: install it beside")
+    if frontend.padding == "silence":
+        padded = f"give it waveforms padded with zeros to {classifier.window_size} samples"
+        needs.append(f"pads short clips otherwise: {padded}")
+    return f"{runs} {', and '.join(needs)}" if needs else None
+
+
+def unknown_to_extractor(config: FrontendConfig) -> list[str]:
+    """What of a front end transformers' ASTFeatureExtractor does not have: its features differ."""
+    low, high = config.band
+    found = []
+    if config.window != THEIR_WINDOW:
+        found.append(f"{config.window} window")
+    if low != THEIR_LOW_FREQ:
+        found.append(f"lower mel edge of {low:g} Hz")
+    if high != config.sample_rate / 2:
+        found.append(f"upper mel edge of {high:g} Hz")
+    return found
 
 
 def _require_ast(folder: Path, hub: dict[str, Any]) -> None:
@@ -329,9 +347,7 @@ def _hub_preprocessor(config: FrontendConfig) -> dict[str, Any]:
         "padding_side": "right",
         "padding_value": 0.0,
         "return_attention_mask": False,
-        "window": config.window,
-        "padding": config.padding,
-        "padded_share": config.padded_share,
+        **{name: getattr(config, name) for name in PREPROCESSOR_EXTRA},
     }
 
 
@@ -344,7 +360,7 @@ def _read_frontend(file: Path, config: ASTConfig | BaselineConfig) -> FrontendCo
     mean, std = 0.0, 0.5  # (x - 0) / (2 * 0.5) changes nothing
     if json_field(hub, "do_normalize", bool, file, default=True):
         mean, std = (json_field(hub, name, float, file) for name in ("mean", "std"))
-    own = {name: hub[name] for name in ("window", "padding", "padded_share") if name in hub}
+    own = {name: hub[name] for name in PREPROCESSOR_EXTRA if name in hub}
     own.setdefault("window", THEIR_WINDOW)
     sizes = {
         ours: json_field(hub, theirs, int, file) for ours, theirs in PREPROCESSOR_FIELDS.items()

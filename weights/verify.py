@@ -14,7 +14,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ast_model import ASTConfig
-from weights.folder import PREPROCESSOR, THEIR_WINDOW, unknown_to_transformers
+from weights.folder import (
+    PREPROCESSOR,
+    THEIR_RATE,
+    unknown_to_extractor,
+    unknown_to_transformers,
+)
 from weights.loading import load
 
 # Measured on 500 recordings: 5.6e-4, in bins near the floor of the log.
@@ -36,25 +41,25 @@ class Difference:
 class Agreement:
     """What `verify` found.
 
-    With a window that transformers lacks, the features have to differ. Both sides then get our
-    features, and only the logits are held to a tolerance.
+    With a window, mel edges or a rate that transformers' extractor lacks, the features have to
+    differ. Both sides then get our features, and only the logits are held to a tolerance.
     """
 
-    window: str
+    missing: tuple[str, ...]  # of the front end, in transformers' extractor
     features: Difference  # normalised log-mel values
     logits: Difference
     top_class: str
     their_top_class: str  # by the names in the folder that they read
 
     @property
-    def same_window(self) -> bool:
-        """Whether transformers has the window, so that the features should agree."""
-        return self.window == THEIR_WINDOW
+    def same_features(self) -> bool:
+        """Whether transformers has all of the front end, so that the features should agree."""
+        return not self.missing
 
     @property
     def holds(self) -> bool:
-        """Whether logits, and features of the same window, are within tolerance; NaN never is."""
-        features = self.features.absolute <= FEATURES_TOLERANCE or not self.same_window
+        """Whether logits, and features where they can be, are within tolerance; NaN never is."""
+        features = self.features.absolute <= FEATURES_TOLERANCE or not self.same_features
         return features and self.logits.relative <= LOGITS_TOLERANCE
 
 
@@ -92,12 +97,14 @@ def verify(folder: str | Path, waveform: Tensor, reference: str | Path | None = 
         rate = classifier.frontend.config.sample_rate
         extracted = extractor(waveform.numpy(), sampling_rate=rate, return_tensors="pt")
         their_features = extracted.input_values
-        window = classifier.frontend.config.window
-        their_logits = model(their_features if window == THEIR_WINDOW else features).logits
+        missing = unknown_to_extractor(classifier.frontend.config)
+        if rate != THEIR_RATE and not transformers.utils.is_speech_available():
+            missing.append(f"rate of {rate} Hz without torchaudio")
+        their_logits = model(features if missing else their_features).logits
         their_top_class = model.config.id2label[int(their_logits.argmax())]
     logits = classifier.model(features)
     return Agreement(
-        window,
+        tuple(missing),
         _difference("features", features, their_features),
         _difference("logits", logits, their_logits),
         classifier.classes[int(logits.argmax())],

@@ -93,6 +93,35 @@ def test_impossible_front_end_is_refused():
         FrontendConfig(std=0)
 
 
+@pytest.mark.parametrize("sample_rate", [7_999, 48_001, 16_000.0])
+def test_a_rate_that_no_model_hears_at_is_refused(sample_rate):
+    with pytest.raises(ValueError, match=r"sample_rate .* is not an integer from 8,000 to 48,000"):
+        FrontendConfig(sample_rate=sample_rate)
+
+
+@pytest.mark.parametrize(
+    ("changes", "low", "high"),
+    [
+        ({"high_freq": 8_001.0}, 20, 8001),
+        ({"low_freq": 9_000.0, "high_freq": 8_001.0}, 9000, 8001),
+        ({"low_freq": 8_000.0}, 8000, 8000),
+        ({"low_freq": 500.0, "high_freq": 500.0}, 500, 500),
+        ({"low_freq": 600.0, "high_freq": 500.0}, 600, 500),
+        ({"sample_rate": 8_000, "high_freq": 4_000.5}, 20, 4000.5),
+    ],
+)
+def test_mel_edges_that_do_not_fit_the_rate_are_refused_in_one_line(changes, low, high):
+    message = rf"^low_freq {low} and high_freq {high} Hz do not fit sample_rate \d+: use [^\n]*$"
+    with pytest.raises(ValueError, match=message):
+        FrontendConfig(**changes)
+
+
+def test_the_band_reaches_the_nyquist_frequency_unless_an_edge_is_given():
+    assert FrontendConfig().band == (20, 8_000)
+    assert FrontendConfig(sample_rate=44_100).band == (20, 22_050)
+    assert FrontendConfig(sample_rate=32_000, low_freq=50, high_freq=14e3).band == (50, 14_000)
+
+
 WRONG = (None, True, "1", [], [1], {}, -1, 2**31, 2**63, 1e308, math.nan, math.inf, -math.inf, 1j)
 
 
@@ -104,7 +133,10 @@ WRONG = (None, True, "1", [], [1], {}, -1, 2**31, 2**63, 1e308, math.nan, math.i
             "num_classes num_frames num_mel_bins width depth heads mlp_ratio patch stride dropout "
             "drop_path layer_norm_eps head_layer_norm_eps patchout",
         ),
-        (FrontendConfig, "num_frames num_mel_bins mean std sample_rate padded_share"),
+        (
+            FrontendConfig,
+            "num_frames num_mel_bins mean std sample_rate padded_share low_freq high_freq",
+        ),
         (BaselineConfig, "num_classes num_frames num_mel_bins"),
     ],
 )

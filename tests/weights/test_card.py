@@ -25,10 +25,18 @@ SCORE = Score(
 
 @pytest.fixture
 def classifier(tiny):
-    """`classifier(classes, window, multi_label, **changes of the architecture)`."""
+    """`classifier(classes, window, multi_label, padding, hearing, **changes of the network)`."""
 
-    def make(classes=CLASSES, window="hanning", multi_label=False, padding="zeros", **changes):
-        config = FrontendConfig(64, window=window, mean=-5.5, std=3.0, padding=padding)
+    def make(
+        classes=CLASSES,
+        window="hanning",
+        multi_label=False,
+        padding="zeros",
+        hearing=None,
+        **changes,
+    ):
+        fields = {"window": window, "mean": -5.5, "std": 3.0, "padding": padding}
+        config = FrontendConfig(64, **fields, **hearing or {})
         frontend = Frontend(config)
         return AudioClassifier(tiny(**changes), frontend, classes, multi_label).eval()
 
@@ -63,6 +71,8 @@ def test_the_text_tells_architecture_recipe_and_score(classifier):
         "| frames | 64 = 0.64 s |",
         "| stride (frequency x time) | 10 x 10 |",
         "| patches (frequency x time) | 12 x 5 |",
+        "| sample rate | 16000 Hz |",
+        "| mel edges | 20, 8000 Hz |",
         "| window | hanning |",
         "| mean, std | -5.5, 3.0 |",
         "| classes | 3, one a clip: dog; rain; sea waves |",
@@ -116,13 +126,23 @@ def test_a_model_that_transformers_cannot_run_is_not_offered_to_it(classifier, t
     assert "cannot run this model, which has no DIST token: its AST has square patches" in card
 
 
-@pytest.mark.parametrize("window", ["hanning", "hamming"])
-def test_the_lines_of_use_run_and_both_give_the_same_logits(classifier, tmp_path, window):
+@pytest.mark.parametrize(
+    ("window", "hearing", "differ"),
+    [
+        ("hanning", {}, False),
+        ("hamming", {}, True),
+        ("hanning", {"sample_rate": 32_000}, False),
+        ("hanning", {"sample_rate": 32_000, "low_freq": 50.0, "high_freq": 14e3}, True),
+    ],
+)
+def test_the_lines_of_use_run_and_both_give_the_same_logits(
+    classifier, tmp_path, window, hearing, differ
+):
     pytest.importorskip("transformers", reason="pip install ast-audio[hf]")
-    ours = classifier(window=window)
+    ours = classifier(window=window, hearing=hearing)
     card = model_card(ours, "mine")
     weights.save(tmp_path / "model", ours, card)
-    waveform = torch.randn(12_000, generator=torch.Generator().manual_seed(0)) / 10
+    waveform = torch.randn(24_000, generator=torch.Generator().manual_seed(0)) / 10
     scope = {"waveform": waveform}
     lines = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
     assert len(lines) == 2
@@ -132,7 +152,21 @@ def test_the_lines_of_use_run_and_both_give_the_same_logits(classifier, tmp_path
         exec(text, scope)
     with torch.no_grad():
         assert torch.allclose(scope["logits"], ours(waveform[None]), rtol=1e-4, atol=1e-4)
-    assert ("differ" in card) == (window == "hamming")
+    assert ("differ" in card) == differ
+
+
+def test_the_card_says_what_their_extractor_lacks_of_the_front_end(classifier):
+    hearing = {"sample_rate": 32_000, "low_freq": 50.0, "high_freq": 14e3}
+    card = " ".join(model_card(classifier(window="hamming", hearing=hearing), "mine").split())
+    assert "| mel bins | 128 | | mel edges | 50, 14000 Hz |" in card
+    assert (
+        "`ASTFeatureExtractor` has no hamming window and no lower mel edge of 50 Hz and no upper "
+        "mel edge of 14000 Hz, which this model was trained with" in card
+    )
+    assert "torchaudio" not in card
+    card = model_card(classifier(hearing={"sample_rate": 8_000}), "mine")
+    assert "This needs `torchaudio` beside `transformers`" in card
+    assert "torchaudio" not in model_card(classifier(), "mine")
 
 
 names = st.text(min_size=1) | st.sampled_from(

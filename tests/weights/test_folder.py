@@ -26,7 +26,14 @@ def tiny(multi_label=False, **changes):
     sizes = {"num_classes": 3, "num_frames": 64, "width": 24, "heads": 3, "depth": 2}
     model = randomised(AST(ASTConfig(**sizes | changes)).eval())
     front_end = FrontendConfig(
-        num_frames=64, mean=-5.0, std=3.0, padding="silence", padded_share=0.25
+        num_frames=64,
+        mean=-5.0,
+        std=3.0,
+        sample_rate=32_000,
+        padding="silence",
+        padded_share=0.25,
+        low_freq=50.0,
+        high_freq=14e3,
     )
     return AudioClassifier(model, Frontend(front_end), CLASSES, multi_label)
 
@@ -53,6 +60,33 @@ def test_round_trip_is_bit_exact(tmp_path, changes):
         classifier.model.state_dict().items(), loaded.model.state_dict().values(), strict=True
     ):
         assert torch.equal(ours, theirs), name
+
+
+def test_a_folder_of_an_earlier_version_hears_from_20_hz_to_the_nyquist_frequency(tmp_path):
+    tiny().save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / "preprocessor_config.json"
+    content = json.loads(file.read_text())
+    del content["low_freq"], content["high_freq"]
+    file.write_text(json.dumps(content))
+    assert AudioClassifier.from_pretrained(tmp_path / "model").frontend.config.band == (20, 16_000)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("sampling_rate", 96_000, "sampling_rate 96000 is not an integer from 8,000 to 48,000"),
+        ("high_freq", 17e3, "low_freq 50 and high_freq 17000 Hz do not fit sampling_rate 32000"),
+        ("low_freq", 14e3, "low_freq 14000 and high_freq 14000 Hz do not fit"),
+        ("low_freq", "50", "low_freq '50' is not a number in"),
+    ],
+)
+def test_a_folder_with_a_rate_or_mel_edge_that_cannot_be_is_refused(tmp_path, key, value, message):
+    tiny().save_pretrained(tmp_path / "model")
+    file = tmp_path / "model" / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=message) as caught:
+        AudioClassifier.from_pretrained(tmp_path / "model")
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_transformers_loads_it_and_computes_the_same(tmp_path):
@@ -127,6 +161,38 @@ def test_saving_says_what_transformers_cannot_do_with_the_model(
     caplog.clear()
     write_folder(tmp_path / "model", saved)  # as a training run does, after every epoch
     assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("frontend", "expected"),
+    [
+        (
+            {"low_freq": 50.0},
+            "has no lower mel edge of 50 Hz, so its features differ: give its model those of "
+            "classifier.frontend",
+        ),
+        (
+            {"sample_rate": 32_000, "high_freq": 14e3, "window": "hamming"},
+            "has no hamming window and no upper mel edge of 14000 Hz, so its features differ: give "
+            "its model those of classifier.frontend",
+        ),
+        ({"sample_rate": 8_000}, "needs torchaudio for 8000 Hz: install it beside"),
+        ({"sample_rate": 16_000, "high_freq": 8e3}, None),
+        (
+            {"sample_rate": 32_000, "padding": "silence"},
+            "needs torchaudio for 32000 Hz: install it beside, and pads short clips otherwise: "
+            "give it waveforms padded with zeros to 20960 samples",
+        ),
+    ],
+)
+def test_saving_says_what_their_extractor_lacks_of_the_front_end(
+    tmp_path, caplog, frontend, expected
+):
+    saved = tiny()
+    frontend = Frontend(FrontendConfig(64, **{"window": "hanning"} | frontend))
+    AudioClassifier(saved.model, frontend, CLASSES).save_pretrained(tmp_path / "model")
+    prefix = f"{tmp_path / 'model'}: transformers runs this model, but its ASTFeatureExtractor "
+    assert caplog.messages == ([f"{prefix}{expected}"] if expected else [])
 
 
 def test_saving_over_a_model_replaces_it_and_leaves_nothing_else(tmp_path):

@@ -1,5 +1,6 @@
 """Our side and transformers' on one waveform: agreement, and every way in which there is none."""
 
+import importlib
 import json
 import shutil
 import sys
@@ -21,10 +22,11 @@ WAVEFORM = torch.randn(9_000, generator=torch.Generator().manual_seed(0)) / 10
 
 @pytest.fixture
 def saved(tiny, tmp_path):
-    """`saved(window, **changes of the architecture)`: the folder of a model."""
+    """`saved(window, hearing, **changes of the architecture)`: the folder of a model."""
 
-    def save(window="hanning", **changes):
-        frontend = Frontend(FrontendConfig(64, window=window, mean=-5.0, std=3.0))
+    def save(window="hanning", hearing=None, **changes):
+        config = FrontendConfig(64, window=window, mean=-5.0, std=3.0, **hearing or {})
+        frontend = Frontend(config)
         weights.save(tmp_path / "ours", AudioClassifier(tiny(**changes), frontend, CLASSES))
         return tmp_path / "ours"
 
@@ -77,7 +79,7 @@ def refusal(*arguments):
 
 def test_a_copy_agrees_with_what_transformers_wrote(theirs):
     agreement = verify(converted(theirs), WAVEFORM, theirs)
-    assert agreement.same_window and agreement.holds
+    assert agreement.same_features and agreement.holds
     assert agreement.features.absolute < FEATURES_TOLERANCE
     assert agreement.logits.relative < LOGITS_TOLERANCE / 10
     assert agreement.top_class == agreement.their_top_class
@@ -119,9 +121,34 @@ def test_logits_that_are_not_numbers_never_agree(theirs):
 
 def test_behind_another_window_the_logits_of_our_features_are_compared(saved):
     agreement = verify(saved("hamming"), WAVEFORM)
-    assert not agreement.same_window and agreement.window == "hamming"
+    assert not agreement.same_features and agreement.missing == ("hamming window",)
     assert agreement.features.absolute > FEATURES_TOLERANCE
     assert agreement.logits.relative < LOGITS_TOLERANCE and agreement.holds
+
+
+@pytest.mark.filterwarnings("ignore:At least one mel filter has all zero values")
+@pytest.mark.parametrize("rate", [8_000, 32_000, 48_000])
+def test_at_another_rate_transformers_has_the_same_features_with_torchaudio_only(
+    saved, rate, monkeypatch
+):
+    folder = saved(hearing={"sample_rate": rate})
+    waveform = WAVEFORM.repeat(5)[:rate]
+    agreement = verify(folder, waveform)
+    assert agreement.same_features and agreement.holds
+    name = "models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer"
+    module = importlib.import_module(f"transformers.{name}")
+    for place in (module, transformers.utils):
+        monkeypatch.setattr(place, "is_speech_available", lambda: False)
+    agreement = verify(folder, waveform)
+    assert agreement.missing == (f"rate of {rate} Hz without torchaudio",)
+    assert agreement.features.absolute > 100 * FEATURES_TOLERANCE and agreement.holds
+
+
+def test_behind_other_mel_edges_the_logits_of_our_features_are_compared(saved):
+    hearing = {"sample_rate": 32_000, "low_freq": 50.0, "high_freq": 14e3}
+    agreement = verify(saved(hearing=hearing), WAVEFORM.repeat(3))
+    assert agreement.missing == ("lower mel edge of 50 Hz", "upper mel edge of 14000 Hz")
+    assert agreement.features.absolute > FEATURES_TOLERANCE and agreement.holds
 
 
 def test_the_top_classes_are_named_by_the_folder_each_side_reads(theirs):

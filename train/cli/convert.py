@@ -109,8 +109,9 @@ def _report(converted: Converted, options: ConvertOptions) -> None:
     agreement = converted.agreement
     features, logits = agreement.features, agreement.logits
     allowed = f"{FEATURES_TOLERANCE:.0e} absolute"
-    if not agreement.same_window:
-        allowed = f"any: transformers has no {agreement.window} window; both logits are of ours"
+    if not agreement.same_features:
+        missing = " and no ".join(agreement.missing)
+        allowed = f"any: transformers has no {missing}; both logits are of ours"
     print(
         f"{options.verify} here and in transformers, which read {converted.reference}\n"
         f"             absolute  relative  allowed\n"
