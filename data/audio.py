@@ -27,6 +27,7 @@ UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's count for a FLAC header that announce
 
 UNKNOWN_BYTES = 0xFFFFFFFF  # WAV size of a writer that cannot seek back to its header (ffmpeg)
 UNKNOWN_BYTES_SOX = range(0x7FFFEFC0, 0x7FFFF001)  # sox: 0x7FFFF000, less a part of a frame
+MIDI_DUMP = b"\xf0\x7e"  # first bytes of a sample dump (SDS), of whose faults libsndfile prints
 LONGEST_OGG_PAGE = 27 + 255 + 255 * 255  # header, segment table, segments; bytes (RFC 3533)
 
 
@@ -216,10 +217,7 @@ def _opened(path: Path, max_seconds: float) -> Iterator[soundfile.SoundFile]:
             yield file
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a name that ends in .raw
         reason = " ".join(getattr(error, "error_string", str(error)).split())
-        raise ValueError(
-            f"{path} cannot be decoded ({reason}); it is no WAV, FLAC, Ogg or MP3, or is truncated "
-            f"or damaged: restore or remove it"
-        ) from error
+        raise _undecodable(path, reason) from error
 
 
 def _require_file(path: Path) -> None:
@@ -236,6 +234,8 @@ def _checked_source(path: Path) -> str | io.FileIO:
     """What soundfile is to open, after the checks that libsndfile does not make."""
     with path.open("rb") as file:
         magic = file.read(4)
+        if magic.startswith(MIDI_DUMP):
+            raise _undecodable(path, "a MIDI sample dump")
         if magic in (b"RIFF", b"RIFX", b"RF64"):
             return _checked_wav(file, path)
         if magic == b"OggS":
@@ -370,6 +370,13 @@ def _require_length(path: Path, seconds: float, max_seconds: float) -> None:
             f"{path} lasts {seconds:,.1f} s or more, expected at most {max_seconds:,.1f} s "
             "(max_seconds); cut it, or see whether it is truncated or its header damaged"
         )
+
+
+def _undecodable(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"{path} cannot be decoded ({reason}); it is no WAV, FLAC, Ogg or MP3, or is truncated "
+        f"or damaged: restore or remove it"
+    )
 
 
 def _no_samples(path: Path, sample_rate: int) -> ValueError:

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.clips import Clips
-from data.files import atomic_file
+from data.files import alone, atomic_file
 
 VERSION = 1  # of what the tables hold: another one is not read
 MAX_ENTRIES = 2**23  # of a table. AudioSet has two million files to keep.
@@ -67,8 +67,7 @@ class FileTable:
     """A table in one file: a value for each file that is known by its key.
 
     It appears whole or not at all. One that is damaged, of another version, or that cannot be
-    written costs time alone. Of several processes that write at the same moment, one's new entries
-    may be lost.
+    written costs time alone. Processes that write at the same moment wait for one another.
 
     Args:
         path: the table's file, made on the first write; None keeps nothing.
@@ -137,13 +136,14 @@ class FileTable:
     def _write(self, new: np.ndarray) -> None:
         if self.path is None:
             return
-        kept = self._read()  # once more: another process may have written meanwhile
         new = new[np.sort(np.unique(new["key"], return_index=True)[1])]
-        kept = kept[~np.isin(kept["key"], new["key"])]
-        content = np.concatenate([kept, new])[-self.max_entries :].tobytes()
         try:
-            with atomic_file(self.path) as temporary:
-                temporary.write_bytes(self._checksum(content) + content)
+            with alone(self.path):
+                kept = self._read()  # once more: another process may have written meanwhile
+                kept = kept[~np.isin(kept["key"], new["key"])]
+                content = np.concatenate([kept, new])[-self.max_entries :].tobytes()
+                with atomic_file(self.path) as temporary:
+                    temporary.write_bytes(self._checksum(content) + content)
         except OSError as error:
             logger.warning("files will be read anew the next time: %s", error)
 

@@ -48,10 +48,7 @@ class Manifest:
         for index, name in enumerate(self.classes):
             if not is_one_line(name):
                 clips = (str(clip.path) for clip in self.clips if index in clip.targets)
-                raise ValueError(
-                    f"{next(clips, self.name)!r:.200}: its class {name!r:.60} has control "
-                    "characters, expected a line of text: rename it"
-                )
+                raise control_characters(name, f"{next(clips, self.name)!r:.200}")
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -108,3 +105,11 @@ class Manifest:
         except ValueError:  # no clips, relative and absolute paths, or two drives
             return ""
         return os.path.join(shared, "") if shared else ""  # noqa: PTH118
+
+
+def control_characters(name: str, where: str) -> ValueError:
+    """The error for a class of this name, which a clip or the line of a table has."""
+    return ValueError(
+        f"{where}: its class {name!r:.60} has control characters, expected a line of text: rename "
+        "it"
+    )

@@ -22,8 +22,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.clips import Row as ClipRow
-from data.files import csv_records, csv_rows, existing_file, is_audio, read_json, split_name, walk
-from data.manifest import Clips, Manifest
+from data.files import (
+    csv_records,
+    csv_rows,
+    existing_file,
+    is_audio,
+    is_one_line,
+    read_json,
+    split_name,
+    walk,
+)
+from data.manifest import Clips, Manifest, control_characters
 
 SUBSETS = ("balanced", "full")
 LABELS = "class_labels_indices.csv"
@@ -155,6 +164,8 @@ def read_labels(table: Path) -> tuple[tuple[str, ...], dict[str, int]]:
                 f"{table}, line {line}: index {row['index']!r:.60}: expected a number; "
                 "get the file anew"
             )
+        if not is_one_line(row["display_name"]):
+            raise control_characters(row["display_name"], f"{table}, line {line}")
         rows.append((int(row["index"]), row["mid"], row["display_name"]))
     indices, mids, names = zip(*sorted(rows), strict=True) if rows else ((), (), ())
     unique = len(set(mids)) == len(set(names)) == len(rows)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.files import csv_records, existing, inner_parts, missing_files
-from data.manifest import Clip, Clips, Manifest
+from data.files import csv_records, existing, inner_parts, is_one_line, missing_files
+from data.manifest import Clip, Clips, Manifest, control_characters
 
 SUBSETS = ("esc50", "esc10")
 COLUMNS = ("filename", "fold", "target", "category", "esc10")
@@ -97,6 +97,8 @@ def checked_row(row: dict, where: str) -> dict:
             f"{where}: filename {filename!r:.200}: expected the plain name of a file in audio/; "
             "correct the row"
         )
+    if not is_one_line(row["category"]):
+        raise control_characters(row["category"], where)
     numbers = {}
     for column in ("fold", "target"):
         try:

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from pathlib import Path, PurePath
 
-from data.files import TABLE_SUFFIXES, is_audio, tables_in
+from data.files import TABLE_SUFFIXES, is_audio, is_recording, tables_in
 from data.files.paths import MOST_FOLDERS, too_deep
 from data.manifest import Clips, Manifest
 from data.splits import SPLIT_NAMES
@@ -26,8 +26,8 @@ def folder(root: str | Path) -> Manifest:
     beside other class folders is a class: trains are recorded, too.
 
     A warning counts what is left out: files that are not audio, by extension, hidden files and
-    folders, and linked folders inside a class. A file with the suffix of audio is taken, whatever
-    it holds: the audit opens it.
+    folders, linked folders inside a class, pipes, sockets and devices. A file with the suffix of
+    audio is taken, whatever it holds: the audit opens it.
 
     Returns:
         A manifest with the classes sorted by name and the clips by split, class and path.
@@ -129,7 +129,8 @@ def _split_folders(root: Path, folders: list[Path]) -> dict[str, Path]:
 
 
 def _holds_audio(folder: Path) -> bool:
-    return any(is_audio(path.name) for path in folder.iterdir())
+    with os.scandir(folder) as entries:
+        return any(map(is_recording, entries))
 
 
 def _audio_files(folder: Path, left_out: Counter[str], depth: int = 0) -> list[str]:
@@ -157,8 +158,10 @@ def _listing(folder: Path, left_out: Counter[str]) -> tuple[list[Path], list[str
                 left_out["hidden"] += 1
             elif entry.is_dir():
                 folders.append(folder / entry.name)
-            elif is_audio(entry.name):
+            elif is_recording(entry):
                 audio.append(entry.name)
+            elif is_audio(entry.name):
+                left_out["pipe, socket or device"] += 1
             else:
                 suffix = PurePath(entry.name).suffix.lower()
                 # repr: a suffix may hold anything, a line break included

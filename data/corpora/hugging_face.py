@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from data.corpora.table import (
+    PARQUET,
     find_column,
     labelled_clips,
     parse_fold,
@@ -22,7 +23,7 @@ from data.corpora.table import (
     parse_labels,
     sort_classes,
 )
-from data.files import atomic_file, cache_folder
+from data.files import atomic_file, cache_folder, open_parquet, require_packed
 from data.manifest import SPLITS, Manifest
 from data.splits import SPLIT_NAMES
 
@@ -71,7 +72,8 @@ def hugging_face(
     Raises:
         FileNotFoundError: no such file or folder.
         ValueError: the package `datasets` is missing (extra `hf`) or cannot open the source; a
-            split, column or label is not as above; a clip without audio, or outside the data set.
+            local Parquet file is damaged, or holds more than its size explains; a split, column or
+            label is not as above; a clip without audio, or outside the data set.
     """
     source = str(source)
     data, audio_type = _open(source, config, revision, streaming)
@@ -138,6 +140,9 @@ def _open(
         else:
             builder = datasets.load_dataset_builder(source, config, revision=revision)
             _announce(source, builder, streaming)
+    if local.exists():
+        _require_packed(local, builder)
+    with _in_one_line(source):
         # As Audio, the files of an "audiofolder" would have to be decoded.
         is_folder = isinstance(builder, AudioFolder)
         audio_type = datasets.Value("string") if is_folder else datasets.Audio(decode=False)
@@ -146,6 +151,15 @@ def _open(
             return builder.as_streaming_dataset(), audio_type
         builder.download_and_prepare()
         return builder.as_dataset(), audio_type
+
+
+def _require_packed(local: Path, builder: Any) -> None:
+    """Raise where a Parquet file of local data holds more than its size explains."""
+    files = [Path(file) for files in (builder.config.data_files or {}).values() for file in files]
+    for file in files:
+        if file == local or file.suffix.lower() in PARQUET:
+            with open_parquet(file) as parquet:
+                require_packed(file, parquet, parquet.schema_arrow.names)
 
 
 def _announce(source: str, builder: Any, streaming: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from data.clips import Row
-from data.files import inner_parts, is_audio, missing_files, split_name, text_lines
+from data.files import inner_parts, is_recording, missing_files, split_name, text_lines
 from data.manifest import Clips, Manifest
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
@@ -66,7 +66,7 @@ def speech_commands(root: str | Path) -> Manifest:
 def find_clips(root: Path) -> dict[str, dict[str, str]]:
     """File names by word and name without suffix; the words sorted, and the names in them.
 
-    Folders are listed once and no file is looked at: 105,829 clips take about a second.
+    Folders are listed once and no file is opened: 105,829 clips take about a second.
     """
     remedy = f"get the data with `ast-audio download speech_commands {root}`, or correct the path"
     if not root.is_dir():
@@ -78,7 +78,7 @@ def find_clips(root: Path) -> dict[str, dict[str, str]]:
         if word == NOISE or word.startswith("."):
             continue
         with os.scandir(root / word) as entries:
-            names = sorted(entry.name for entry in entries if is_audio(entry.name))
+            names = sorted(entry.name for entry in entries if is_recording(entry))
         clips: dict[str, str] = {}
         for name in names:
             stem, _ = split_name(name)

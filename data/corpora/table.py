@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Any
 
 from data.files import (
     csv_rows,
     existing_file,
+    is_one_line,
     missing_files,
     open_parquet,
     parquet_columns,
@@ -19,7 +20,7 @@ from data.files import (
     tables_in,
     text_lines,
 )
-from data.manifest import Clips, Manifest
+from data.manifest import Clips, Manifest, control_characters
 from data.splits import SPLIT_NAMES
 
 USUAL_NAMES = {
@@ -62,7 +63,8 @@ def table(
     Args:
         path: `.parquet` or `.pq` (needs pyarrow), else text in UTF-8 with a header line.
         root: folder that relative paths start from; None: the table's own.
-        path_column, label_column: None finds them.
+        path_column, label_column: None finds them; with the label "none", every clip is of no
+            class, whatever the table says.
         fold_column, split_column, group_column: None finds them, "" or "none" goes without.
         separator: of the columns of a text; None: the most frequent of comma, tab, `;` and `|` in
             its header line.
@@ -103,7 +105,10 @@ def table(
     if not lines:
         raise ValueError(f"{path} has no rows: expected one for each clip")
     files = _files(path, root, lines, cells.pop("path_column"))
-    labels, multi_label = parse_labels(cells.pop("label_column"), lines, label_separator)
+    cells_of_labels = cells.pop("label_column")
+    labels, multi_label = [()] * len(lines), True
+    if cells_of_labels is not None:
+        labels, multi_label = parse_labels(cells_of_labels, lines, label_separator)
     classes = sort_classes(chain.from_iterable(set(labels)))
     folds = _parsed(cells["fold_column"], lines, parse_fold)
     splits = _parsed(cells["split_column"], lines, parse_split)
@@ -179,10 +184,10 @@ def _require_each_once(files: list[str | None], lines: Sequence[str], names: lis
 def find_column(names: Sequence[str], argument: str, given: str | None, source: str) -> str | None:
     """The column that an argument of `table` names or, where it is None, the one of a usual name.
 
-    None where there is no fold, split or group.
+    None where there is no fold, split or group, or no label is wanted.
     """
     optional = argument not in ("path_column", "label_column")
-    if given in WITHOUT and optional:
+    if given in WITHOUT and argument != "path_column":
         return None
     usual = USUAL_NAMES[argument].split()
     found = [name for name in names if (_plain(name) in usual if given is None else name == given)]
@@ -224,6 +229,16 @@ def parse_labels(
         lines: the file and line of each cell, for errors.
         separator: `label_separator` of `table`.
     """
+    labels, multi_label = _split_labels(cells, lines, separator)
+    for name in filterfalse(is_one_line, chain.from_iterable(set(labels))):
+        row = next(row for row, names in enumerate(labels) if name in names)
+        raise control_characters(name, lines[row])
+    return labels, multi_label
+
+
+def _split_labels(
+    cells: Sequence[object], lines: Sequence[str], separator: str | None
+) -> tuple[list[tuple[str, ...]], bool]:
     for row, cell in enumerate(cells):
         if isinstance(cell, list) and any(isinstance(name, list | dict | bytes) for name in cell):
             raise ValueError(f"{lines[row]}: expected labels, not {cell!r:.60}")

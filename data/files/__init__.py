@@ -11,6 +11,7 @@ from data.files.paths import (
     inner_parts,
     is_audio,
     is_one_line,
+    is_recording,
     missing_files,
     split_name,
     tables_in,
@@ -23,6 +24,7 @@ from data.files.tables import (
     open_parquet,
     parquet_columns,
     require_as_header,
+    require_packed,
     text_lines,
 )
 from data.files.writing import (
@@ -57,6 +59,7 @@ __all__ = [
     "is_audio",
     "is_leftover",
     "is_one_line",
+    "is_recording",
     "json_field",
     "missing_files",
     "naming",
@@ -65,6 +68,7 @@ __all__ = [
     "read_json",
     "recover",
     "require_as_header",
+    "require_packed",
     "scratch_folder",
     "settle",
     "split_name",

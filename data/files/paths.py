@@ -46,6 +46,16 @@ def is_audio(name: str) -> bool:
     return not name.startswith(".") and split_name(name)[1].lower() in AUDIO_SUFFIXES
 
 
+def is_recording(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a recording: a file of audio, or a link to one.
+
+    A link to nothing counts, so that whoever opens it is told; a pipe, whose reader would wait,
+    does not.
+    """
+    is_broken_link = entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
+    return is_audio(entry.name) and (entry.is_file() or is_broken_link)
+
+
 def tables_in(folder: Path) -> list[Path]:
     """The tables that lie in a folder itself, by name."""
     return sorted(

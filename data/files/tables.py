@@ -174,7 +174,7 @@ def parquet_columns(path: Path, names: Sequence[str]) -> tuple[int, dict[str, li
     """
     with open_parquet(path) as file:
         types = {name: str(file.schema_arrow.field(name).type) for name in names}
-        _require_packed(path, file, names)
+        require_packed(path, file, names)
     for name, kind in types.items():
         if any(word in kind for word in ("binary", "struct", "map<", "union", "extension")):
             raise ValueError(
@@ -188,8 +188,8 @@ def parquet_columns(path: Path, names: Sequence[str]) -> tuple[int, dict[str, li
         return len(table), {name: _cells(path, name, table[name]) for name in names}
 
 
-def _require_packed(path: Path, file: ParquetFile, names: Sequence[str]) -> None:
-    """Raise where the columns have more rows, values or bytes than so small a file can hold."""
+def require_packed(path: Path, file: ParquetFile, names: Sequence[str]) -> None:
+    """Raise a ValueError where columns have more rows, values or bytes than the file can hold."""
     for number in range(file.metadata.num_row_groups):
         # pyarrow ends the process where the description of a column is damaged, unless it reads it.
         next(file.iter_batches(1, [number], list(names)), None)

@@ -468,3 +468,13 @@ def test_any_byte_that_changes_gives_finite_samples_or_one_line(form, tmp_path):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "clip.wav")
     assert_refused(tmp_path / "clip.wav", "not a regular file")
+
+
+def test_of_a_midi_sample_dump_nothing_is_printed(tmp_path, capfd):
+    dump = bytearray(encode("sds", np.zeros(4000, np.int16), subtype="PCM_16"))
+    dump[21:23] = bytes(2)  # of the first packet's header: libsndfile prints what it misses
+    path = write(tmp_path / "clip.wav", bytes(dump))
+    assert_refused(path, "cannot be decoded (a MIDI sample dump)")
+    with pytest.raises(ValueError, match="MIDI sample dump"):
+        read_header(path)
+    assert capfd.readouterr() == ("", "")

@@ -4,6 +4,7 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -138,15 +139,31 @@ def add_each(path: Path, first: int) -> None:
         ask(FileTable(path, FIELDS), [key * 7])
 
 
-def test_two_processes_that_write_at_once_leave_a_sound_table(tmp_path):
+def test_two_processes_that_write_at_once_lose_no_entry(tmp_path):
     path = tmp_path / "table"
     with ProcessPoolExecutor(2, get_context("fork")) as pool:
         list(pool.map(add_each, [path, path], [1, 101]))
     keys = [key * 7 for key in (*range(1, 21), *range(101, 121))]
-    values, asked = ask(FileTable(path, FIELDS), keys)
-    assert values == expected(keys)
-    assert asked < len(keys)  # one of the two was last, and had read all that was there
+    assert ask(FileTable(path, FIELDS), keys) == (expected(keys), 0)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_writer_waits_while_another_has_read_and_not_yet_written(tmp_path):
+    path, others = tmp_path / "table", []
+    ask(FileTable(path, FIELDS), [1])
+
+    def begin_another(entries: np.ndarray) -> np.ndarray:
+        reads.append(entries)
+        if len(reads) == 2:  # the first looks the keys up, the second is that of the write
+            others.append(Thread(target=ask, args=(FileTable(path, FIELDS), [2])))
+            others[0].start()
+            others[0].join(0.3)
+        return np.ones(len(entries), bool)
+
+    reads: list[np.ndarray] = []
+    ask(FileTable(path, FIELDS, is_sound=begin_another), [4])
+    others[0].join()
+    assert ask(FileTable(path, FIELDS), [1, 2, 4])[1] == 0
 
 
 def test_a_write_adds_to_what_another_process_wrote_meanwhile(tmp_path):

@@ -240,6 +240,12 @@ def test_a_table_of_classes_with_gaps_or_doubles_is_refused(tmp_path, labels):
     assert "class_labels_indices.csv" in refusal(tmp_path)
 
 
+def test_a_class_with_control_characters_is_named_with_its_line(tmp_path):
+    table = write_corpus(tmp_path) / "class_labels_indices.csv"
+    table.write_text(LABELS.replace("Hum", "H\x07m"))
+    assert f"{table}, line 4: its class 'H\\x07m' has control" in refusal(tmp_path)
+
+
 def test_a_missing_table_of_classes_is_named(tmp_path):
     (write_corpus(tmp_path) / "class_labels_indices.csv").unlink()
     assert "class_labels_indices.csv" in refusal(tmp_path, FileNotFoundError)

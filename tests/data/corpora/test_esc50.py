@@ -131,6 +131,11 @@ def test_a_csv_without_esc10_rows_is_refused_for_esc10(tmp_path):
     assert "holds no clips of esc10" in message
 
 
+def test_a_category_with_control_characters_is_named_with_its_line(tmp_path):
+    message = refusal(write_corpus(tmp_path, changed(2, category="roo\x1b[2Jster")))
+    assert "esc50.csv, line 4: its class 'roo\\x1b[2Jster' has control characters" in message
+
+
 @pytest.mark.parametrize("change", [{"category": "cat"}, {"target": 3}], ids=str)
 def test_a_target_and_a_category_belong_together(tmp_path, change):
     rows = [*changed(1, **change), ("1-9-A-0.wav", 1, 0, "dog", True)]

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from stat import S_IFSOCK
 
 import pytest
 
@@ -117,6 +118,19 @@ def test_a_broken_link_to_audio_is_a_clip_for_the_audit_to_report(tmp_path):
     lay_out(tmp_path, "a/1.wav")
     (tmp_path / "a" / "2.wav").symlink_to("gone.wav")
     assert len(folder(tmp_path).clips) == 2
+
+
+def test_pipes_and_sockets_are_no_clips_and_links_to_files_are(tmp_path, caplog):
+    root = lay_out(tmp_path / "root", "train/1.wav", "b/1.wav")
+    os.mkfifo(root / "b" / "pipe.wav")
+    (root / "b" / "link to a pipe.wav").symlink_to("pipe.wav")
+    (root / "b" / "link.wav").symlink_to("1.wav")
+    os.mknod(root / "train" / "socket.wav", S_IFSOCK)
+    names = [clip.path.name for clip in folder(root).clips]
+    assert names == ["1.wav", "link.wav", "1.wav"]
+    assert caplog.messages == [f"{root}: left out as not audio: 3 pipe, socket or device"]
+    (root / "train" / "1.wav").unlink()  # no audio is left in it: a split beside a class
+    assert "'train', a split of the data, beside 'b'" in refusal(root)
 
 
 def test_an_empty_class_is_refused_with_its_name(tmp_path):

@@ -308,13 +308,26 @@ def test_files_on_the_hub_are_fetched_from_the_data_set_alone(tmp_path, cache, m
 
 def test_what_the_package_cannot_open_is_refused_in_one_line(tmp_path, cache, monkeypatch):
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    assert "cannot be read" in refusal(tmp_path / "a.parquet", cache)
+    assert "a.parquet is not a Parquet file" in refusal(tmp_path / "a.parquet", cache)
+    (tmp_path / "folder").mkdir()
+    assert "cannot be read" in refusal(tmp_path / "folder", cache)
 
     def fail(*_, **__):
         raise ConnectionError("no such\n  data set")
 
     monkeypatch.setattr(datasets, "load_dataset_builder", fail)
     assert "(no such data set)" in refusal("nobody/nothing", cache)
+
+
+def test_parquet_that_unpacks_to_much_more_than_its_size_is_not_read(tmp_path, cache, monkeypatch):
+    rows = pyarrow.array([0] * 300_000)
+    audio = pyarrow.array([{"bytes": b"RIFF", "path": "a.wav"}], AUDIO).take(rows)
+    label = pyarrow.array(["owl"]).take(rows)
+    path = write(tmp_path / "farm" / "train.parquet", audio=audio, label=label)
+    monkeypatch.setattr(datasets.IterableDataset, "__iter__", lambda _: pytest.fail("it is read"))
+    for source in (path.parent, path):
+        message = refusal(source, cache)
+        assert message.startswith(f"{path} has 900,000 values") and "expected at most" in message
 
 
 def test_no_file_and_no_id_of_the_hub(tmp_path, cache):

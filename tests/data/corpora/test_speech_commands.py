@@ -1,6 +1,7 @@
 """Reading Speech Commands: splits by list or by hash, classes in order."""
 
 import hashlib
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -69,6 +70,15 @@ def test_noise_hidden_files_and_folders_without_audio_are_no_classes(tmp_path):
         (tmp_path / name).touch()
     manifest = speech_commands(tmp_path)
     assert (manifest.classes, len(manifest.clips)) == (("no", "yes"), len(FILES))
+
+
+def test_a_pipe_is_no_clip(tmp_path):
+    os.mkfifo(write_corpus(tmp_path) / "yes" / "dddd0004_nohash_0.wav")
+    (tmp_path / "pipes").mkdir()
+    os.mkfifo(tmp_path / "pipes" / "dddd0004_nohash_0.wav")
+    manifest = speech_commands(tmp_path)
+    assert manifest.classes == ("no", "yes")
+    assert [clip.path.relative_to(tmp_path).as_posix() for clip in manifest.clips] == sorted(FILES)
 
 
 def test_files_prepared_as_flac_are_found_where_the_lists_say_wav(tmp_path):

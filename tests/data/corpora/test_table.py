@@ -341,3 +341,15 @@ def test_a_pipe_in_place_of_a_file_is_missing(tmp_path):
     path = write(tmp_path, "path,label\na.wav,x\npipe.wav,x\n")
     os.mkfifo(tmp_path / "pipe.wav")
     assert "lacks 1 of the 2 files" in refusal(path, FileNotFoundError)
+
+
+@pytest.mark.parametrize("row", ["b.wav,d\x1b[2Jg", 'b.wav,"cat;d\x1b[2Jg"'])
+def test_a_class_with_control_characters_is_named_with_its_line(tmp_path, row):
+    path = write(tmp_path, f"path,label\na.wav,cat\n{row}\n")
+    assert f"{path}, line 3: its class 'd\\x1b[2Jg' has control characters" in refusal(path)
+
+
+def test_a_class_with_control_characters_in_parquet_is_named_with_its_row(tmp_path, parquet):
+    columns = {"path": ["a.wav", "b.wav"], "label": [["cat"], ["cat", "d\x07g"]]}
+    path = write_parquet(parquet, tmp_path, **columns)
+    assert f"{path}, row 2: its class 'd\\x07g' has control characters" in refusal(path)
