@@ -1,6 +1,6 @@
 """Imports go one way: train -> weights -> ast_model, train -> data, weights -> data's files.
 
-Within train: cli -> inference, experiments -> the rest. `inference` never meets the loop.
+Within train: cli -> report -> inference, experiments -> the rest. `inference` never meets the loop.
 """
 
 import ast
@@ -22,12 +22,20 @@ MAY_IMPORT = {
     "train": ("ast_model", "data", "weights"),
     "train.inference": ("ast_model", "data", "weights", "train"),
     "train.experiments": ("ast_model", "data", "weights", "train"),
+    "train.report": ("ast_model", "data", "weights", "train"),
     "train.cli": ("ast_model", "data", "weights", "train"),
 }
 NEVER = {
-    "train": ("train.inference", "train.experiments", "train.cli"),
-    "train.inference": ("train.loop", "train.crossval", "train.experiments", "train.cli"),
-    "train.experiments": ("train.inference", "train.cli"),
+    "train": ("train.inference", "train.experiments", "train.report", "train.cli"),
+    "train.inference": (
+        "train.loop",
+        "train.crossval",
+        "train.experiments",
+        "train.report",
+        "train.cli",
+    ),
+    "train.experiments": ("train.inference", "train.report", "train.cli"),
+    "train.report": ("train.cli",),
 }
 # What a classifier brings with it when a method needs it, and the public names of a package.
 LATER = {

@@ -33,6 +33,7 @@ COMMANDS = {
     "crossval": "train a recipe once for every fold, and tabulate",
     "ablate": "train the rows of a table that compares recipes, and tabulate",
     "runs": "list what ran, or the difference between two runs",
+    "report": "write a run, a cross-validation or an ablation as one HTML file",
     "ledger": "list the published results, how to reproduce each, and what was reached",
     "cost": "count a recipe's parameters and FLOPs, measure its speed and memory",
     "bench": "measure speed and memory beside other implementations",

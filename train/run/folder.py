@@ -1,6 +1,7 @@
 """A run folder: which run it is, what it has reached, and its files; `schema` says what they hold.
 
 recipe.json           the complete recipe, the data and the fold: enough to repeat the run
+environment.json      machine, versions and date of each start
 metrics.csv           a row an epoch
 best/ last/           model folders; averaged/ where the recipe averages weights
 state/state.pt        optimiser, scaler and position, to resume

@@ -18,11 +18,12 @@ from tqdm import tqdm
 from data import Clips, Manifest
 from data.files import atomic_file, is_leftover, naming, settle, write_json
 from data.splits import Splits
-from train.distributed import is_main_process, on_main_process
+from train.distributed import is_main_process, on_main_process, world_size
 from train.metrics import confusion_matrix, one_hot, to_probabilities
 from train.recipe import BaseRecipe
 from train.run.board import Board
 from train.run.chance import Chance, chance, is_asked, remedies
+from train.run.environment import describe_environment, note_start
 from train.run.folder import (
     METRICS,
     PREDICTIONS,
@@ -141,6 +142,9 @@ class Run:
             if self.record is None:
                 content = {**self.identity, "precision": state.precision}
                 write_json(self.folder / RECIPE, content)
+            if not state.finished:
+                start = describe_environment(state.device, state.precision, world_size())
+                note_start(self.folder, start)
             next_epoch = state.epoch + 1  # what an interrupted run wrote from there on goes
             self.board = Board(self.folder / "tensorboard", purge_step=next_epoch)
         self.pace = Pace(self.recipe.epochs, state.steps_per_epoch)
