@@ -10,7 +10,7 @@ from pathlib import Path
 
 from train.experiments.cost import Cost, count, read_cost
 from train.experiments.paper import CORPORA, PublishedResult, published_results
-from train.experiments.statistics import estimate
+from train.experiments.statistics import RunScore, estimate
 from train.recipe import Recipe
 from train.run.folder import (
     RunRecord,
@@ -108,7 +108,7 @@ def _score_here(result: PublishedResult, finished: Sequence[RunRecord]) -> str:
         name = f"{recipe.metric} of the final checkpoint"
     else:
         scores, name = [run.score for run in runs], runs[0].score_name
-    mean = estimate(scores)
+    mean = estimate([RunScore(score) for score in scores])
     factor, digits = (1, 3) if recipe.metric == "mAP" else (100, 2)
     text = f"{factor * mean.mean:.{digits}f}"
     text += "" if mean.sd is None else f" ± {factor * mean.sd:.{digits}f}"

@@ -221,13 +221,15 @@ def score_against_cost(
     title: str,
     score: str,
     chance: float | None = None,
+    reference: float | None = None,
 ) -> None:
     """Draw a table's rows as score against GFLOPs into a PNG file.
 
-    points: row to GFLOPs, score in percent and half its 95 % interval (None: no bar). score: the
-    axis's name. chance: what chance scores, 0 to 1, marked where it is in range.
+    points: row to GFLOPs, score in percent and half of an interval around it (None: no bar). score:
+    the axis's name. chance: what chance scores, 0 to 1, marked where it is in range. reference: a
+    score in percent that the others are compared with, drawn as a line.
     """
-    save_figure(score_against_cost_figure(points, title, score, chance), path)
+    save_figure(score_against_cost_figure(points, title, score, chance, reference), path)
 
 
 def score_against_cost_figure(
@@ -235,6 +237,7 @@ def score_against_cost_figure(
     title: str,
     score: str,
     chance: float | None = None,
+    reference: float | None = None,
 ) -> Figure:
     """Return the figure of `score_against_cost`; rows of one cost stand beside each other."""
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
@@ -254,6 +257,8 @@ def score_against_cost_figure(
             linestyle="none",
             label=name,
         )
+    if reference is not None:
+        axes.axhline(reference, color="#777777", linewidth=0.9, linestyle="--", zorder=0)
     equal = max(costs) - min(costs) < NEARLY_EQUAL * max(costs)
     axes.margins(x=0.5 if equal else 0.12, y=0.12)
     axes.set_xlabel(f"cost of one clip (GFLOPs, forward{moved})")

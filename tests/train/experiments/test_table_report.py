@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 from matplotlib.image import imread
+from scipy import stats
 
 from data.files import write_json
 from train.experiments import table_report as module
@@ -73,7 +74,8 @@ def test_rows_have_scores_differences_costs_and_the_papers_figures(recipes, out)
     assert low["95 % interval"] == "48.52 to 53.48"  # 51 ± 4.3027 * 1 / sqrt(3)
     assert (middle["difference"], high["difference"]) == ("+0.00", "+10.00")
     assert high["95 % interval 2"] == "+7.52 to +12.48"
-    assert high["p"] == "0.003"
+    assert (high["p"], high["corrected p"], middle["corrected p"]) == ("0.003", "0.007", "1.000")
+    assert high["corrected"] == "+6.42 to +13.58"  # 97.5 %: 10 ± 6.2053 * 1 / sqrt(3)
     assert (low["patches"], low["GFLOPs"], low["training GB"]) == ("12", "2.50", "1.00")
     assert low["paper: AudioSet balanced mAP"] == "0.100"
     assert (middle["paper: AudioSet full mAP"], high["paper: AudioSet full mAP"]) == ("-", "-")
@@ -82,8 +84,14 @@ def test_rows_have_scores_differences_costs_and_the_papers_figures(recipes, out)
 def test_it_says_where_no_difference_was_shown(recipes, out):
     text = write_report(TABLE, recipes, out)
     assert "what the data chose" not in text
-    assert "- middle against low: the interval covers zero: no difference was shown." in text
-    assert "- high against low: the interval does not cover zero: higher." in text
+    assert (
+        "- middle against low: the corrected interval covers zero: no difference was shown; its "
+        "variance is of the seeds alone, as that of the clips is not known; no number of seeds "
+        "would show one as small as this."
+    ) in text
+    assert "- high against low: the corrected interval does not cover zero: higher; its" in text
+    assert "of the chance of the seeds alone: the clips scored are taken as they are." in text
+    assert "paired by fold, seed and clip; corrected: for 2 comparisons, after Holm." in text
     assert "over fold 1 and seeds 0, 1, 2." in text
     assert "accuracy on the validation split, final checkpoint" in text
 
@@ -95,9 +103,53 @@ def test_it_leaves_markdown_csv_and_a_plot(recipes, out):
         low, _, high = csv.DictReader(file)
     assert (low["row"], low["difference"], low["runs"]) == ("low", "", "3")
     assert float(high["difference"]) == pytest.approx(0.1)
+    assert float(high["corrected_p"]) == pytest.approx(2 * float(high["p"]))
+    assert float(high["corrected_low"]) < float(high["difference_low"]) < 0.1
     assert float(high["score_sd"]) == pytest.approx(0.0173, abs=1e-4)
     assert float(high["flops"]) == COST.flops
     assert imread(out / "table.png").shape[0] > 300
+
+
+@pytest.fixture
+def predicted(recipes, fake_run, tmp_path, measured):
+    """Two rows of three seeds whose clips are known: what b lacks, it lacks with each seed."""
+    for name, wrong in {"low": (), "high": ("s0-0", "s0-1", "s1-0", "s3-0", "s3-1")}.items():
+        for seed in range(3):
+            run, lines = tmp_path / name / f"seed{seed}" / "fold1", []
+            for clip in (f"s{speaker}-{number}" for speaker in range(6) for number in range(4)):
+                is_wrong = clip in wrong or clip == f"s5-{seed}"
+                lines.append(f"{clip}.wav,a,{'0.1,0.9' if is_wrong else '0.9,0.1'},0")
+            score = sum(",a,0.9" in line for line in lines) / len(lines)
+            fake_run(run, score, replace(recipes[name], seed=seed, group_column="speaker"))
+            (run / "predictions.csv").write_text("\n".join(["clip,target,a,b,c", *lines, ""]))
+    clips = [f"s{speaker}-{number}.wav" for speaker in range(6) for number in range(4)]
+    rows = "".join(f"{clip},{clip.partition('-')[0]}\n" for clip in clips)
+    (tmp_path / "groups.csv").write_text(f"clip,group\n{rows}")
+    return tmp_path
+
+
+def test_the_clips_scored_are_a_chance_of_their_own(recipes, predicted):
+    table = TABLE.select(["low", "high"], None)
+    of_speakers = {n: replace(recipe, group_column="speaker") for n, recipe in recipes.items()}
+    text = write_report(table, of_speakers, predicted)
+    assert "chance of the seeds and of the 6 speakers scored (jackknife over the speakers" in text
+    assert "of its variance 100% is of the speakers and 0% is of the seeds; about " in text
+    assert "times the speakers, would show one as large as this in 4 of 5 tables." in text
+    with (predicted / "table.csv").open() as file:
+        _, high = csv.DictReader(file)
+    means = [-0.5, -0.25, 0, -0.5, 0, 0]  # of the speakers: the seeds' differences are all equal
+    expected = stats.ttest_1samp(means, 0)
+    interval = tuple(expected.confidence_interval())
+    assert (float(high["difference_low"]), float(high["difference_high"])) == pytest.approx(
+        interval
+    )
+    assert float(high["p"]) == pytest.approx(expected.pvalue)
+    assert (high["groups_of_clips"], float(high["variance_of_runs"])) == ("6", pytest.approx(0))
+
+    (predicted / "groups.csv").unlink()
+    text = write_report(table, of_speakers, predicted)
+    assert "of the seeds and of the clips scored (jackknife over the clips" in text
+    assert rows(text)["high"]["95 % interval 2"] != "-"
 
 
 def test_costs_are_measured_once_and_again_for_another_batch(recipes, out, measured):
