@@ -33,6 +33,7 @@ CONFIG, PREPROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.
 WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 MODEL_TYPE, BASELINE_TYPE = "audio-spectrogram-transformer", "timm-image-model"
 MODEL_FILES = frozenset({CONFIG, PREPROCESSOR, CARD, WEIGHTS, PICKLED_WEIGHTS})
+EPOCH = "epoch"  # in config.json, of a training run's model
 MULTI_LABEL = "multi_label_classification"
 THEIR_WINDOW = "hanning"  # the only one of transformers' ASTFeatureExtractor
 THEIR_LOW_FREQ = 20.0  # Hz; its band ends at the Nyquist frequency
@@ -98,8 +99,18 @@ def save(folder: str | Path, classifier: AudioClassifier, card: str | None = Non
         logger.warning(f"{folder}: {limit}")
 
 
-def write_folder(folder: str | Path, classifier: AudioClassifier, card: str | None = None) -> None:
-    """`save` without a word on transformers, for a training run, which saves after every epoch."""
+def write_folder(
+    folder: str | Path,
+    classifier: AudioClassifier,
+    card: str | None = None,
+    epoch: int | None = None,
+) -> None:
+    """`save` without a word on transformers, for a training run, which saves after every epoch.
+
+    Args:
+        folder, classifier, card: as in `save`.
+        epoch: of the training run, 1 for the first; `read_epoch` gives it.
+    """
     folder = Path(folder).resolve()  # a link goes on pointing to it
     require_replaceable(folder)
     model = classifier.model
@@ -109,7 +120,8 @@ def write_folder(folder: str | Path, classifier: AudioClassifier, card: str | No
     else:
         content, tensors = _hub_config(model.config), _to_hub(state)
     with atomic_folder(folder) as temporary:
-        write_json(temporary / CONFIG, {**content, **_labels(classifier)})
+        trained = {} if epoch is None else {EPOCH: epoch}
+        write_json(temporary / CONFIG, {**content, **_labels(classifier), **trained})
         write_json(temporary / PREPROCESSOR, _hub_preprocessor(classifier.frontend.config))
         # through memory, so that a full disk is a plain OSError
         (temporary / WEIGHTS).write_bytes(to_bytes(tensors, metadata={"format": "pt"}))
@@ -185,6 +197,12 @@ def read_folder(folder: Path) -> Checkpoint:
         problem is None and config.num_classes == AUDIOSET_CLASSES
     )
     return Checkpoint(config, state, frontend, distinct(classes, folder), multi_label)
+
+
+def read_epoch(folder: Path) -> int | None:
+    """The epoch that `write_folder` was given; None where the folder does not say."""
+    file = folder / CONFIG
+    return json_field(read_json(file), EPOCH, int, file, 1, default=None)
 
 
 def runs_in_transformers(config: ASTConfig | BaselineConfig) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import weights
 from ast_model import AudioClassifier, Frontend, FrontendConfig
 from data import load_audio
-from data.files import read_json
+from data.files import csv_records, read_json, text_lines
 from train.inference.calibration import calibration_clips
 from train.inference.models import WITHOUT_HEAD, find_model
 from train.inference.provenance import provenance
@@ -19,7 +19,7 @@ from train.pretraining.recipe import UNTRAINED
 from train.run.folder import RECIPE
 from weights.card import model_card
 from weights.checkpoint import numbered_classes
-from weights.folder import CONFIG
+from weights.folder import CONFIG, read_epoch
 from weights.onnx_export import export_onnx, require_packages
 from weights.onnx_quantise import Int8Agreement, export_int8_onnx
 from weights.verify import Agreement, require_transformers, verify
@@ -98,12 +98,13 @@ def convert(
     is_image_model = _is_image_model(source)
     path, run = (Path(source), None) if is_image_model else find_model(source)
     _require_apart((run or path).resolve(), destination)
+    epoch = None
     if is_image_model:
         classifier = _from_image_model(str(source), requests, rgb_kernel, file, classes)
     elif file or rgb_kernel != "mean":
         raise ValueError(f"--file and --rgb-kernel are for models of timm; {path} is none")
     else:
-        classifier = weights.load(path, **requests, heads=heads, classes=classes)
+        classifier, epoch = _load(path, run, {**requests, "heads": heads, "classes": classes})
     if classifier.classes == UNTRAINED:
         logger.warning(f"{source} {WITHOUT_HEAD}")
     if int8:
@@ -116,12 +117,23 @@ def convert(
     if verify_with:  # whatever can fail does so before anything is written
         require_transformers(classifier.model.config)
         waveform = load_audio(verify_with, classifier.frontend.config.sample_rate)
-    made = provenance(str(source), path, run, requests)
+    made = provenance(str(source), path, run, requests, epoch)
     weights.save(destination, classifier, model_card(classifier, destination.name, **made))
     if not verify_with:
         return Converted(destination, classifier)
     reference = destination if requests or not _transformers_reads(path) else path
     return Converted(destination, classifier, verify(destination, waveform, reference), reference)
+
+
+def _load(
+    path: Path, run: Path | None, arguments: dict[str, Any]
+) -> tuple[AudioClassifier, int | None]:
+    """A model, and the epoch of its run, which may go on and replace the model meanwhile."""
+    while True:
+        epoch = read_epoch(path) if run else None
+        classifier = weights.load(path, **arguments)
+        if not run or read_epoch(path) == epoch:
+            return classifier, epoch
 
 
 def _is_image_model(source: str | Path) -> bool:
@@ -192,32 +204,26 @@ def read_class_names(file: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no text of that kind, indices other than 0, 1, 2 …, or a name that occurs twice.
+        ValueError: as `text_lines` and `csv_records`; indices other than 0, 1, 2 …, or a name that
+            is missing or occurs twice.
     """
     if not file.is_file():
         raise FileNotFoundError(f"class names {file} do not exist; give a text with one a line")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        header = next(csv.reader(text.splitlines()), [])
-        if "display_name" in header:
-            names = _in_order(csv.DictReader(text.splitlines(), strict=True))
-        else:
-            names = [line.strip() for line in text.splitlines() if line.strip()]
-    except (ValueError, KeyError, csv.Error) as error:
-        raise ValueError(
-            f"{file} is no list of class names ({error}): give a text in UTF-8 with one name a "
-            "line, or a CSV with the columns index (0, 1, 2 …) and display_name"
-        ) from error
+    header = next(text_lines(file), "").strip().replace('"', "").split(",")
+    if "display_name" in header:
+        rows = [row for _, row in csv_records(file, ("index", "display_name"))]
+        by_index = {row["index"]: row["display_name"] for row in rows}
+        names = [by_index.get(str(index), "") for index in range(len(rows))]
+        if not all(names):
+            raise ValueError(
+                f"{file}: expected the indices 0, 1, 2 … once each, and a display_name for each; "
+                "correct the table"
+            )
+    else:
+        names = list(filter(None, map(str.strip, text_lines(file))))
     if len(set(names)) < len(names):
         raise ValueError(f"{file} names a class twice; give each class a name of its own")
     return names
-
-
-def _in_order(rows: csv.DictReader) -> list[str]:
-    named = sorted((int(row["index"] or ""), row["display_name"] or "") for row in rows)
-    if [index for index, name in named if name] != list(range(len(named))):
-        raise ValueError("an index or a name is missing")
-    return [name for _, name in named]
 
 
 def _transformers_reads(source: Path) -> bool:

@@ -24,7 +24,11 @@ NO_SCORES = {"epoch", "learning_rate", "train_loss"}  # columns of metrics.csv
 
 
 def provenance(
-    origin: str, source: Path, run: Path | None, requests: dict[str, Any]
+    origin: str,
+    source: Path,
+    run: Path | None,
+    requests: dict[str, Any],
+    epoch: int | None = None,
 ) -> dict[str, Any]:
     """Arguments of `model_card`, beside the model and its name.
 
@@ -33,6 +37,8 @@ def provenance(
         source: the model's folder or file.
         run: the run folder that it lies in.
         requests: what was asked of the conversion; a changed model has no score.
+        epoch: of the run that the model is of; the run may have gone on since it was read. None:
+            an earlier version did not store it.
 
     Raises:
         ValueError: a record of the run is damaged.
@@ -41,7 +47,7 @@ def provenance(
         return {"origin": origin, "requests": requests}
     try:
         record = read_run(run)
-        score = None if requests else _score(record, source.name)
+        score = None if requests else _score(record, source.name, epoch)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{run} holds a damaged {RECIPE}, {METRICS} or other record ({error}); to convert the "
@@ -50,14 +56,16 @@ def provenance(
     return {"requests": requests, "recipe": record.recipe.to_json(), "score": score}
 
 
-def _score(run: RunRecord, model: str) -> Score | None:
+def _score(run: RunRecord, model: str, epoch: int | None) -> Score | None:
     """What the run measured of `last/`, `best/` or `averaged/`: the test split goes first."""
     results = read_results(run.folder) if run.finished else {}
+    if epoch not in (None, results.get("validation", {}).get(model, {}).get("epoch")):
+        results = {}  # of a later epoch's model
     if "test" in results:
         remark = "Neither training nor the choice of an epoch looked at these clips."
         row, split, predictions = results["test"][model], "test", TEST_PREDICTIONS
     else:
-        row = _validation_row(run, model, results)
+        row = _validation_row(run, model, results, epoch)
         if row is None:
             return None
         remark = _remark(model, row, run.recipe.metric)
@@ -71,13 +79,17 @@ def _score(run: RunRecord, model: str) -> Score | None:
     return Score(finite, run.recipe.corpus, split, clips, remark)
 
 
-def _validation_row(run: RunRecord, model: str, results: dict[str, Any]) -> Row | None:
+def _validation_row(
+    run: RunRecord, model: str, results: dict[str, Any], epoch: int | None
+) -> Row | None:
     """Scores on the validation split; None where there are none yet."""
     if results:
         return results["validation"].get(model)
     rows = list(read_metrics(run.folder))
     if not rows or model == "averaged":
         return None
+    if epoch is not None:
+        return next((row for row in rows if row["epoch"] == epoch), None)
     return rows[-1] if model == "last" else max(rows, key=run.recipe.better)
 
 

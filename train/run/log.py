@@ -270,7 +270,9 @@ class Run:
     def save_model(self, name: str, state: TrainState, model: torch.nn.Module) -> None:
         """One model folder of the run."""
         if is_main_process():
-            write_folder(self.folder / name, state.task.classifier(self, state, model))
+            epoch = None if name == "averaged" else state.epoch
+            classifier = state.task.classifier(self, state, model)
+            write_folder(self.folder / name, classifier, epoch=epoch)
 
     def save_results(
         self, state: TrainState, logits: Tensor, scores: dict[str, Any], test_logits: Tensor | None

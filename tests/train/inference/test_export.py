@@ -15,7 +15,8 @@ from data.files import read_json, write_json
 from train.cli import main
 from train.inference import convert as convert_model
 from train.inference.export import read_class_names
-from train.run.folder import write_table
+from train.run.folder import read_metrics, write_table
+from weights.folder import read_epoch, write_folder
 
 transformers = pytest.importorskip("transformers", reason="pip install ast-audio[hf]")
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install ast-audio[hf]")
@@ -113,10 +114,11 @@ def randomised(model, seed=0):
     return model.eval()
 
 
-def write_model(folder, seed=0, **changes):
+def write_model(folder, seed=0, epoch=None, **changes):
     sizes = {"num_classes": 3, "num_frames": FRAMES, "width": WIDTH, "heads": 3, "depth": 2}
     model = randomised(AST(ASTConfig(**sizes | changes)), seed)
-    weights.save(folder, AudioClassifier(model, Frontend(FrontendConfig(FRAMES)), CLASSES))
+    classifier = AudioClassifier(model, Frontend(FrontendConfig(FRAMES)), CLASSES)
+    write_folder(folder, classifier, epoch=epoch)
     return folder
 
 
@@ -218,6 +220,42 @@ def test_best_and_last_bring_the_score_of_their_own_epoch(run, tmp_path, kind, a
     card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
     assert card.data.eval_results[0].metric_value == accuracy
     assert ("so they flatter" in card.text) == (kind == "best")
+
+
+def test_a_run_that_goes_on_meanwhile_gives_the_score_of_the_model_that_was_read(run, tmp_path):
+    write_model(run / "last", seed=1, epoch=2)  # metrics.csv has epoch 3 already
+    convert(run, tmp_path / "new")
+    card = huggingface_hub.ModelCard.load(tmp_path / "new" / "README.md")
+    assert card.data.eval_results[0].metric_value == 0.75
+    assert "The figures are of the last epoch, 2." in card.text
+    row = {"epoch": 3, "accuracy": 0.5, "mAP": 0.5}
+    results = {"last": row, "best": row | {"epoch": 2}}
+    content = {"validation_split": "validation", "validation": results, "test": results}
+    write_json(run / "results.json", content)  # the run ended as the model was read
+    convert(run, tmp_path / "new")
+    assert "The figures are of the last epoch, 2." in (tmp_path / "new" / "README.md").read_text()
+
+
+def test_models_of_a_training_run_know_their_epoch(run_folder):
+    rows = read_metrics(run_folder)
+    best = max(rows, key=lambda row: row["accuracy"])["epoch"]
+    assert [read_epoch(run_folder / name) for name in ("last", "best")] == [len(rows), best]
+
+
+def test_a_model_that_is_replaced_as_it_is_read_is_read_again(run, tmp_path, monkeypatch):
+    write_model(run / "last", seed=1, epoch=2)
+    load, loaded = weights.load, []
+
+    def slow(*arguments, **options):
+        loaded.append(load(*arguments, **options))
+        write_model(run / "last", seed=2, epoch=3)
+        return loaded[-1]
+
+    monkeypatch.setattr(weights, "load", slow)
+    convert_model(run, tmp_path / "new")
+    assert len(loaded) == 2
+    assert same_weights(run / "last", tmp_path / "new")
+    assert "The figures are of the last epoch, 3." in (tmp_path / "new" / "README.md").read_text()
 
 
 def test_the_recipes_metric_says_which_epoch_best_is_of(run, tmp_path):
@@ -359,12 +397,14 @@ def test_audiosets_table_of_classes_is_read(recordings):
     [
         (b"a\nb\n", "2 class names for the 3 classes of"),
         (b"a\nb\nb\n", "twice"),
-        (b"\xff\xfe\x00", "no list of class names"),
-        (b"index,display_name\n0,a\n2,b\n3,c\n", "an index or a name is missing"),
-        (b"index,display_name\n0,a\n1,b\n2\n", "an index or a name is missing"),
-        (b"index,display_name\n0,a\n1,b\nx,c\n", "no list of class names"),
-        (b"mid,display_name\n0,a\n1,b\n2,c\n", "no list of class names ('index')"),
-        (b'index,display_name\n0,a\n1,"b\n', "no list of class names"),
+        (b"a\n\xff\xfe\n", "names, line 2 is not UTF-8"),
+        (b"index,display_name\n0,a\n2,b\n3,c\n", "names: expected the indices 0, 1, 2"),
+        (b"index,display_name\n0,a\n1,b\n1,c\n", "names: expected the indices 0, 1, 2"),
+        (b"index,display_name\n0,a\n1,b\n2,\n", "a display_name for each"),
+        (b"index,display_name\n0,a\n1,b\n2\n", "names, line 4: 1 cells: expected 2"),
+        (b"index,display_name\n0,a\n1,b\nx,c\n", "names: expected the indices 0, 1, 2"),
+        (b"mid,display_name\n0,a\n1,b\n2,c\n", "names lacks the columns index"),
+        (b'index,display_name\n0,a\n1,"b\n', "names, line 3: no row of a table"),
         (b"", "0 class names for the 3 classes of"),
     ],
 )
