@@ -11,7 +11,7 @@ import io
 import os
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,11 +21,14 @@ from mkdocs.structure.pages import Page
 
 from train import recipes
 from train.cli import COMMANDS, main
-from train.recipe import GROUPS
+from train.recipe import GROUPS, BaseRecipe
 from train.recipes import RECIPES
+from train.recipes.pretraining import PRETRAINING_RECIPES
 
 TABLES = "train/experiments/tables/results"
 WIDTH = 100  # characters of a line of help
+WITH_FIELDS = ("train", "pretrain")  # commands that every field of a recipe is shown with
+EXAMPLES = {"pretrain": "ssast"}  # recipe whose help is shown
 FIELD_BOXES = tuple(
     f"╭─ {re.sub('(?<!^)(?=[A-Z])', '-', group.__name__).lower()} options" for group in GROUPS
 )
@@ -66,13 +69,14 @@ def help_of(command: str) -> str:
     usage = text.partition("\n")[0]
     if "RECIPE" not in usage:
         return block(f"ast-audio {command} --help", text)
-    words = [command, "overlap", "finetune"] if "TABLE" in usage else [command, "finetune"]
+    words = [command, EXAMPLES.get(command, "finetune")]
+    words = [command, "overlap", "finetune"] if "TABLE" in usage else words
     boxes = re.split(r"(?=^╭─ )", output_of(*words, "--help"), flags=re.MULTILINE)
-    if command != "train":
+    if command not in WITH_FIELDS:
         boxes = [box for box in boxes if not box.startswith(FIELD_BOXES)]
         boxes.append("and every field of the recipe, as `train` has them\n")
     options = block(f"ast-audio {' '.join(words)} --help", "".join(boxes))
-    if command not in ("train", "ablate"):
+    if command not in (*WITH_FIELDS, "ablate"):
         return options
     return f"{block(f'ast-audio {command} --help', text)}\n\n{options}"
 
@@ -91,10 +95,6 @@ def block(command: str, text: str) -> str:
 
 
 def recipes_page() -> str:
-    names = [each.name for group in GROUPS for each in fields(group)]
-    differing = [
-        name for name in names if len({getattr(recipe, name) for recipe in RECIPES.values()}) > 1
-    ]
     return "\n".join(
         [
             "# Recipes\n\nMade from `train/recipes`. What each field means is in "
@@ -102,17 +102,27 @@ def recipes_page() -> str:
             *table_lines(
                 ("recipe", "for"), [(f"`{each.name}`", each.summary) for each in RECIPES.values()]
             ),
-            "\n## How they differ\n\nFields that all recipes share are left out.\n",
+            "\nOf `ast-audio pretrain`:\n",
             *table_lines(
-                ("field", *RECIPES),
-                [
-                    (f"`{name}`", *(str(getattr(each, name)) for each in RECIPES.values()))
-                    for name in differing
-                ],
+                ("recipe", "for"),
+                [(f"`{each.name}`", each.summary) for each in PRETRAINING_RECIPES.values()],
             ),
+            "\n## How they differ\n\nFields that all recipes share are left out.\n",
+            *differences(RECIPES),
+            "",
+            *differences(PRETRAINING_RECIPES),
             *(f"\n## {path.stem}\n\n{docstring_of(path)}" for path in recipe_files()),
         ]
     )
+
+
+def differences(recipes: Mapping[str, BaseRecipe]) -> Iterator[str]:
+    """A table of the fields in which recipes of one kind differ."""
+    values = list(recipes.values())
+    names = [each.name for group in values[0].groups for each in fields(group)]
+    rows = [(name, [getattr(recipe, name) for recipe in values]) for name in names]
+    differing = [(f"`{name}`", *map(str, row)) for name, row in rows if len({*row}) > 1]
+    return table_lines(("field", *recipes), differing)
 
 
 def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from train.cli import COMMANDS, main
 from train.experiments.ledger import ledger
 from train.experiments.tables import TABLES
 from train.recipes import RECIPES
+from train.recipes.pretraining import PRETRAINING_RECIPES
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -46,7 +47,8 @@ def help_of(command: str) -> str:
     """`--help` of a command, with the fields of a recipe where it takes one."""
     table = ["overlap"] if command == "ablate" else []
     texts = []
-    for words in ([command, "--help"], [command, *table, "demo", "--help"]):
+    recipe = "ssast" if command == "pretrain" else "demo"
+    for words in ([command, "--help"], [command, *table, recipe, "--help"]):
         with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
             main(words)
         texts.append(text.getvalue())
@@ -78,6 +80,8 @@ def test_recipes_and_tables_exist(page):
         if command == "ablate" and words and words[0] not in ("TABLE", "…"):
             table = words.pop(0)
             assert table in TABLES or table.endswith(".py"), f"table {table}"
+        if command == "pretrain":
+            assert words[0] in (*PRETRAINING_RECIPES, "RECIPE"), words[0]
         if command in ("train", "crossval", "ablate", "audit", "stats", "cost") and words:
             recipe = words[0]
             assert recipe in (*RECIPES, "RECIPE", "…", "--help") or recipe.endswith(".json"), recipe

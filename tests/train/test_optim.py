@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ast_model import AST
-from train.optim import learning_rate, make_optimizer, set_learning_rate
+from train.optim import learning_rate, make_optimizer, plateaus, set_learning_rate
 from train.recipes.esc50 import ESC50
 
 
@@ -91,3 +91,21 @@ def test_warmup_rises_linearly_from_its_first_step_and_cosine_ends_near_zero():
     assert rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 0.01
+
+
+@given(st.lists(st.floats(-1, 1)), st.integers(1, 4))
+def test_a_plateau_is_where_pytorchs_scheduler_finds_one(scores, patience):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, "max", factor=0.5, patience=patience, threshold=0, eps=0
+    )
+    for score in scores:
+        theirs.step(score)
+    assert optimizer.param_groups[0]["lr"] == 0.5 ** plateaus(scores, patience)
+
+
+def test_the_plateau_schedule_looks_at_the_epochs_before_the_step():
+    recipe = replace(ESC50, schedule="plateau", lr_gamma=0.5, lr_decay_every=1, warmup_steps=4)
+    rows = [{"accuracy": score} for score in (0.5, 0.4, 0.5, 0.6)]
+    rates = [learning_rate(recipe, 10 * n, 10, rows[:n]) for n in range(5)]
+    assert rates == [recipe.learning_rate * factor for factor in (0.25, 1, 1, 0.5, 0.5)]

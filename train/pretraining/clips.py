@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from data import Clips, Manifest
+from data import Clips, Manifest, synthetic
 from data.corpora import open_corpus
 from data.corpora.recordings import recordings
 from data.splits import stratified_split
@@ -17,11 +17,15 @@ HELD_OUT = 0.1  # of the clips, where the corpus does not say which validate
 def open_unlabelled(recipe: PretrainingRecipe, root: str | Path) -> Manifest:
     """The clips to pretrain on, of the recipe's corpus in `root`, as `unlabelled` has them.
 
+    The synthetic corpus is made first where it is not there.
+
     Raises:
         FileNotFoundError, ValueError: as `open_corpus`, `recordings` and `unlabelled`.
     """
     if recipe.corpus == "folder":
         return unlabelled(recordings(root), recipe.seed)
+    if recipe.corpus == "synthetic":
+        return unlabelled(synthetic(root), recipe.seed)
     return unlabelled(open_corpus(recipe.corpus, root, **recipe.columns()), recipe.seed)
 
 

@@ -67,6 +67,7 @@ class PretrainingRecipe(Pretext, BaseRecipe):
     )
 
     # What the loop asks of every recipe, and pretraining does not vary.
+    clips_per_class: ClassVar = 0
     model: ClassVar = "ast"
     placement: ClassVar = "start"
     time_mask: ClassVar = 0
@@ -108,6 +109,11 @@ class PretrainingRecipe(Pretext, BaseRecipe):
     def better(self, row: Mapping[str, float]) -> float:
         """How good an epoch is by its row of metrics.csv: the higher, the better."""
         return row[self.metric] if self.metric == "accuracy" else -row[self.metric]
+
+    def columns(self) -> dict[str, str]:
+        """What `open_corpus` is told of the data's columns: the labels of a table are not read."""
+        unlabelled = {"label_column": "none"} if self.corpus == "table" else {}
+        return super().columns() | unlabelled
 
     def pretraining_config(self) -> PretrainingConfig:
         """The encoder and what is trained around it."""
