@@ -92,7 +92,7 @@ class AudioClassifier(nn.Module):
         self.classes = tuple(classes)
         self.multi_label = multi_label
         self.source: str | None = None  # where `from_pretrained` read it, for messages
-        self._warned_of_scale = self._warned_of_padding = False
+        self._warned_of_scale = self._warned_of_padding = self._told_of_rate = False
 
     @classmethod
     def from_pretrained(
@@ -469,8 +469,10 @@ class AudioClassifier(nn.Module):
         rate = self.frontend.config.sample_rate
         if isinstance(sound, str | os.PathLike):
             require_siblings()
-            from data.audio import stream_audio
+            from data.audio import read_header, stream_audio
 
+            if not self._told_of_rate:
+                self._tell_of_rate(read_header(Path(sound)).sample_rate)
             return stream_audio(sound, rate)
         if isinstance(sound, Tensor | np.ndarray):
             sound = [sound]
@@ -482,8 +484,20 @@ class AudioClassifier(nn.Module):
         require_siblings()
         from data.audio import resampled, whole_rate
 
+        source_rate = whole_rate(sample_rate)
+        self._tell_of_rate(source_rate)
         samples = (block.detach().cpu().numpy() for block in blocks)
-        return map(torch.from_numpy, resampled(samples, whole_rate(sample_rate), rate))
+        return map(torch.from_numpy, resampled(samples, source_rate, rate))
+
+    def _tell_of_rate(self, sample_rate: int) -> None:
+        """Say once that sounds are resampled, by the first that is."""
+        rate = self.frontend.config.sample_rate
+        if sample_rate == rate or self._told_of_rate:
+            return
+        self._told_of_rate = True
+        logger.info(
+            f"sounds are resampled to the model's {rate} Hz, the first from {sample_rate} Hz"
+        )
 
     def _waveform(self, samples: Any) -> Tensor:
         """One mono block (N,) in float32; ValueError if it is something else."""

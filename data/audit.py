@@ -44,6 +44,7 @@ class Audit:
     training: Clips  # the clips that can be read
     evaluation: Clips  # of validation and test
     training_seconds: np.ndarray  # (training clips,)
+    training_rates: np.ndarray  # (training clips,), Hz
 
     def lines(self) -> list[str]:
         """All of it to be printed: facts, unreadable files, notes, errors."""
@@ -70,6 +71,7 @@ def audit(
     skip_unreadable: bool = False,
     kept: Path | None = None,
     load: Callable[[Path, int], Tensor] | None = None,
+    highest: float | None = None,
 ) -> Audit:
     """Whether these clips can be trained on, and the others tell how good the result is.
 
@@ -91,6 +93,7 @@ def audit(
             changed since; None keeps nothing.
         load: decodes a file at a sample rate; called for up to `LISTENED` training clips, to tell
             how loud they are, unless there are errors. None: loudness is left out.
+        highest: frequency that the model hears, in Hz; None: half its sample rate.
     """
     every = splits.train + splits.validation + splits.test
     files = look_at(every)
@@ -121,7 +124,7 @@ def audit(
         *(_clips_of_no_class(clips) if manifest.classes else []),
         *_validated_on(evaluation[: counts[1]], evaluation[counts[1] :], files[num_trained:], kept),
         *_shared_groups(training, evaluation),
-        *_low_rates(headers, sample_rate),
+        *_low_rates(headers, sample_rate, highest or sample_rate / 2),
         *_near_silent(levels),
         *_clipped(levels),
         *_wrong_statistics(measured, expected),
@@ -135,9 +138,9 @@ def audit(
         *_mean_and_std(measured, expected),
     ]
     unreadable = {path: " ".join(str(error).split()) for path, error in failures.items()}
-    training_seconds = seconds[:num_trained]
+    trained = seconds[:num_trained], headers["sample_rate"][:num_trained]
     found = tuple(facts), tuple(notes), tuple(errors), unreadable
-    return Audit(*found, training, evaluation, training_seconds)
+    return Audit(*found, training, evaluation, *trained)
 
 
 def _number_of_classes(manifest: Manifest) -> str:
@@ -268,13 +271,13 @@ def _shared_groups(training: Clips, evaluation: Clips) -> list[str]:
     ]
 
 
-def _low_rates(headers: np.ndarray, sample_rate: int) -> list[str]:
+def _low_rates(headers: np.ndarray, sample_rate: int, highest: float) -> list[str]:
     rates = Counter(headers["sample_rate"].tolist())
     return [
         f"{count} clips are recorded at {rate} Hz: nothing in them above {rate // 2} Hz, "
-        f"where the model, at {sample_rate} Hz, looks up to {sample_rate // 2} Hz"
+        f"where the model, at {sample_rate} Hz, looks up to {highest:g} Hz"
         for rate, count in sorted(rates.items())
-        if rate < sample_rate
+        if rate / 2 < highest
     ]
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 import weights
-from ast_model import AST, ASTConfig
+from ast_model import AST, ASTConfig, FrontendConfig
 from ast_model.baseline import Baseline, BaselineConfig, without_memory
-from train.recipe import Recipe
+from train.recipe import Recipe, option
 from weights.deit import read_timm
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ IMAGENET = {
 }
 """What `imagenet` means for each preset; without a DIST token, the DeiT without distillation.
 There is no large DeiT: large384 is a ViT, which has no DIST token."""
+
+HEARING = ("window", "sample_rate", "low_freq", "high_freq")  # what a mel bin is made of
 
 AUDIOSET = "MIT/ast-finetuned-audioset-10-10-0.4593"
 
@@ -98,11 +100,7 @@ def _fine_tuned(recipe: Recipe, config: ASTConfig, source: str, classes: Sequenc
             f"--init-from {source} does not fit a recipe of {', '.join(wrong)}; "
             "change --preset, --depth, --patch or --distilled"
         )
-    if loaded.frontend.config.window != recipe.window:
-        logger.warning(
-            f"{source} was trained behind a {loaded.frontend.config.window} window, this "
-            f"recipe uses {recipe.window}; --window {loaded.frontend.config.window} keeps theirs"
-        )
+    _warn_of_front_end(source, loaded.frontend.config, recipe.frontend_config())
     with torch.device("meta"):  # the loaded parameters, with the recipe's dropout and the like
         names = ("dropout", "drop_path", "patchout", "gradient_checkpointing")
         model = AST(replace(theirs, **{name: getattr(config, name) for name in names}))
@@ -110,3 +108,17 @@ def _fine_tuned(recipe: Recipe, config: ASTConfig, source: str, classes: Sequenc
     if loaded.classes != tuple(classes):  # a head that knows other classes is no start
         model.reset_head()
     return model
+
+
+def _warn_of_front_end(source: str, theirs: FrontendConfig, ours: FrontendConfig) -> None:
+    """Say where the weights were trained on other spectrograms than the recipe makes."""
+    names = [name for name in HEARING if getattr(theirs, name) != getattr(ours, name)]
+    if (theirs.sample_rate, theirs.band) == (ours.sample_rate, ours.band):
+        names = [name for name in names if name == "window"]  # 0 and the Nyquist frequency
+    if not names:
+        return
+    values = [(name, f"{getattr(theirs, name)}", f"{getattr(ours, name)}") for name in names]
+    differences = ", ".join(f"{name} {their} (this recipe {our})" for name, their, our in values)
+    options = " ".join(f"{option(name)} {their}" for name, their, _ in values)
+    keep = "keeps theirs" if len(names) == 1 else "keep theirs"
+    logger.warning(f"{source} was trained with {differences}; {options} {keep}")

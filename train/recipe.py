@@ -123,6 +123,13 @@ class FrontEnd:
     """Length of the input, 10 ms a frame."""
     num_mel_bins: int = 128
     """Mel bins of the filterbank."""
+    sample_rate: int = 16_000
+    """Sample rate that clips are resampled to, 8000 to 48000 Hz; published weights hear at 16000.
+    """
+    low_freq: float = 20.0
+    """Lower edge of the mel filterbank, in Hz."""
+    high_freq: float = 0.0
+    """Upper edge, in Hz; 0 for half the sample rate."""
     window: Literal["hamming", "hanning", "povey", "blackman", "rectangular"] = "hamming"
     """Window of the filterbank."""
     mean: float = -6.6268077
@@ -368,8 +375,7 @@ class BaseRecipe(Recordings, InitialWeights, Encoder, FrontEnd, Steps, Execution
 
     def frontend_config(self) -> FrontendConfig:
         """The front end that this recipe trains behind."""
-        names = ("num_frames", "num_mel_bins", "window", "mean", "std")
-        return FrontendConfig(**{name: getattr(self, name) for name in names})
+        return FrontendConfig(**{each.name: getattr(self, each.name) for each in fields(FrontEnd)})
 
     def columns(self) -> dict[str, str]:
         """What `open_corpus` is told of the data's columns."""

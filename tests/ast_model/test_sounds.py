@@ -50,6 +50,24 @@ def test_an_array_without_a_rate_has_the_models(classifier):
     assert classifier.classify(samples) == classifier.classify(samples, sample_rate=16_000)
 
 
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+@pytest.mark.parametrize("as_file", [True, False])
+def test_resampling_is_told_once(classifier, tmp_path, caplog, rate, as_file):
+    caplog.set_level("INFO")
+    hearing = AudioClassifier(classifier.model, classifier.frontend, CLASSES)
+    samples = noise(rate)
+    sound = written(tmp_path / "a.wav", samples, rate) if as_file else samples
+    hearing.classify(written(tmp_path / "same.wav", noise(16_000)))
+    hearing.classify(samples, sample_rate=16_000)
+    assert not caplog.messages
+    hearing.classify([sound, sound], sample_rate=rate)
+    hearing.embed(sound, sample_rate=rate)
+    hearing.timeline(noise(40_000), sample_rate=22_050)
+    assert caplog.messages == [
+        f"sounds are resampled to the model's 16000 Hz, the first from {rate} Hz"
+    ]
+
+
 def test_the_channels_of_a_file_are_averaged(classifier, tmp_path):
     samples = noise(8_000, 2)
     path = written(tmp_path / "stereo.wav", samples)

@@ -232,6 +232,9 @@ def test_a_rate_below_the_models_is_noted_and_one_above_is_not(splits, tmp_path)
         == "sample rates: 28 clips at 16000 Hz, 1 clips at 8000 Hz, 1 clips at 44100 Hz"
     )
     assert len(run(training, evaluation, sample_rate=44_100).notes) == 2
+    assert len(run(training, evaluation, sample_rate=44_100, highest=8e3).notes) == 1
+    assert not run(training, evaluation, sample_rate=44_100, highest=4e3).notes
+    assert found.training_rates.tolist()[-2:] == [8_000, 44_100]
 
 
 def test_groups_in_both_splits_are_noted(splits):

@@ -128,6 +128,31 @@ def test_another_window_is_noted(recipe, saved, caplog):
     assert "window" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"high_freq": 8e3}, None),  # what 0 means at 16 kHz
+        (
+            {"sample_rate": 32_000},
+            "sample_rate 16000 (this recipe 32000); --sample-rate 16000 keeps theirs",
+        ),
+        (
+            {"sample_rate": 32_000, "low_freq": 50.0, "high_freq": 14e3},
+            "sample_rate 16000 (this recipe 32000), low_freq 20.0 (this recipe 50.0), high_freq "
+            "0.0 (this recipe 14000.0); --sample-rate 16000 --low-freq 20.0 --high-freq 0.0 keep "
+            "theirs",
+        ),
+    ],
+)
+def test_another_rate_or_band_is_noted_with_the_options_that_match(
+    recipe, saved, caplog, changes, expected
+):
+    recipe = replace(recipe, init_from=str(saved[0]), window="hanning")
+    initial_model(replace(recipe, **changes), CLASSES)
+    notes = [record.message for record in caplog.records if record.name == init_model.__name__]
+    assert notes == ([f"{saved[0]} was trained with {expected}"] if expected else [])
+
+
 def test_another_size_is_refused_with_the_option_to_change(recipe, saved):
     recipe = replace(recipe, preset="small224", init_from=str(saved[0]))
     with pytest.raises(ValueError, match=r"width 384 \(theirs 192\).*change --preset"):

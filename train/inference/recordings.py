@@ -42,6 +42,7 @@ class Recordings:
         self, files: Sequence[Path], classifier: AudioClassifier, skip_unreadable: bool = False
     ) -> None:
         self.sample_rate = classifier.frontend.config.sample_rate
+        _, self.highest = classifier.frontend.config.band  # Hz
         self.shortest = classifier.frontend.fbank.window_size
         self.skip_unreadable = skip_unreadable
         self.failures: dict[Path, str] = {}  # file and reason
@@ -107,13 +108,20 @@ class Recordings:
             raise Unreadable(f"none of {count} recordings can be read; the first: {first}")
 
     def log_notes(self) -> None:
-        """What was left out, and what the model cannot hear, as warnings."""
-        for rate, count in sorted(Counter(self.rates.values()).items()):
-            if rate < self.sample_rate:
+        """What is resampled; as warnings, what was left out and what the model cannot hear."""
+        others = Counter(rate for rate in self.rates.values() if rate != self.sample_rate)
+        if others:
+            listed = ", ".join(map(str, sorted(others)))
+            logger.info(
+                f"{others.total()} of {len(self.seconds)} recordings are at other rates ({listed} "
+                f"Hz) than the model, and resampled to its {self.sample_rate} Hz"
+            )
+        for rate, count in sorted(others.items()):
+            if rate / 2 < self.highest:
                 logger.warning(
                     f"{count} of {len(self.seconds)} recordings are at {rate} Hz: nothing in them "
                     f"above {rate // 2} Hz, where the model, at {self.sample_rate} Hz, listens up "
-                    f"to {self.sample_rate // 2} Hz"
+                    f"to {self.highest:g} Hz"
                 )
         if self.failures:
             count = len(self.failures.keys() | self.seconds.keys())

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from ast_model import Frontend
+from ast_model.config import SAMPLE_RATES
 from data import Clip, Clips, Manifest, load_audio
 from data.audit import audit
 from data.cache import ClipCache
@@ -19,6 +21,9 @@ from train.preparation.measure import frames_of, sampled_statistics, seconds_of
 from train.recipe import BaseRecipe
 
 MOST_PADDING = 0.5  # of the input, on average
+MOST_EMPTY = 0.02  # of the mel bins; of the published 128 at 16 kHz, one is empty
+LEAST_BINS = 16  # the height of a patch
+WITHOUT_RATE = ("scratch", "imagenet")  # initial weights that were not trained on sounds
 FEWEST_STEPS = 100
 DECODABLE = "decodable"  # file of a table in the cache's folder: of files that were decoded once
 
@@ -42,7 +47,7 @@ def preflight(
             f"{manifest.name} has several classes a clip, which cross-entropy cannot learn; "
             "use --loss bce (and --metric mAP)"
         )
-    rate = recipe.frontend_config().sample_rate
+    rate, (_, highest) = recipe.sample_rate, recipe.frontend_config().band
 
     def statistics(clips: Sequence[Clip]) -> Statistics | None:
         try:
@@ -59,12 +64,15 @@ def preflight(
         recipe.skip_unreadable,
         cache.folder if cache else None,
         cache.load if cache else load_audio,
+        highest,
     )
     for line in found.lines():
         logger.info(line)
     found.require_sound()
     frames = frames_of(found.training_seconds)
     logger.info(input_fit(recipe, frames))
+    if hint := rate_fit(recipe, found.training_rates):
+        logger.info(hint)
     for misfit in misfits(recipe, frames):
         logger.warning(misfit)
     padded = padding(recipe, frames) if recipe.placement == "start" else 0.0
@@ -96,6 +104,29 @@ def input_fit(recipe: BaseRecipe, frames: np.ndarray) -> str:
     return f"{line}; by the lengths of the clips, --num-frames {suggested}"
 
 
+def rate_fit(recipe: BaseRecipe, rates: np.ndarray) -> str | None:
+    """What the clips' own sample rates (clips,) say about the recipe's; None where they fit.
+
+    Weights that were pretrained on sounds hear at their own rate, whatever the clips have.
+    """
+    if recipe.init_from not in WITHOUT_RATE or not len(rates):
+        return None
+    _, highest = recipe.frontend_config().band
+    rate = max(int(rates.max()), SAMPLE_RATES[0])
+    if rate / 2 < highest:
+        remedy = f"--high-freq {rate // 2}" if recipe.high_freq else f"--sample-rate {rate}"
+        return (
+            f"no training clip holds anything above {rate // 2} Hz, where the spectrogram goes up "
+            f"to {highest:g} Hz: {remedy} leaves none of it empty"
+        )
+    if rates.min() / 2 > highest:
+        return (
+            f"every training clip is recorded at {rates.min()} Hz or more, and the model hears up "
+            f"to {highest:g} Hz: if the classes differ above, use a higher --sample-rate"
+        )
+    return None
+
+
 def misfits(recipe: BaseRecipe, frames: np.ndarray) -> list[str]:
     """What about a recipe does not suit training clips of so many frames (clips,)."""
     found = []
@@ -116,6 +147,12 @@ def misfits(recipe: BaseRecipe, frames: np.ndarray) -> list[str]:
             f"a time mask of up to {recipe.time_mask} frames can hide a whole clip: half of them "
             f"have {median} frames or fewer; use --time-mask {fitting}"
         )
+    empty = empty_bins(recipe, recipe.num_mel_bins)
+    if empty > MOST_EMPTY * recipe.num_mel_bins:
+        found.append(
+            f"{empty} of {recipe.num_mel_bins} mel bins lie between two bins of the Fourier "
+            f"transform and are always empty: {enough_bins(recipe)}"
+        )
     padded = padding(recipe, frames)
     if padded > MOST_PADDING:
         length = input_length(recipe, frames, len(frames)).values["num_frames"]
@@ -127,6 +164,20 @@ def misfits(recipe: BaseRecipe, frames: np.ndarray) -> list[str]:
             "--batch-size"
         )
     return found
+
+
+def empty_bins(recipe: BaseRecipe, num_mel_bins: int) -> int:
+    """How many of so many mel bins would be empty at the recipe's rate and edges."""
+    config = replace(recipe.frontend_config(), num_mel_bins=num_mel_bins)
+    return Frontend(config).fbank.empty_bins
+
+
+def enough_bins(recipe: BaseRecipe) -> str:
+    """The option against empty mel bins."""
+    for count in range(recipe.num_mel_bins, LEAST_BINS - 1, -1):
+        if empty_bins(recipe, count) <= MOST_EMPTY * count:
+            return f"use --num-mel-bins {count}"
+    return "use a wider band (--low-freq, --high-freq)"
 
 
 def around(recipe: BaseRecipe) -> str:

@@ -10,7 +10,6 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from ast_model.frontend import KaldiFbank
 
-LOW_FREQUENCY = 20.0  # Hz, where KaldiFbank's lowest filter begins
 TICKS = (250, 500, 1000, 2000, 4000, 8000, 16_000)  # Hz
 TIME_STEPS = (15, 30, 60, 120, 300, 600, 1800, 3600)  # seconds between two ticks
 
@@ -31,21 +30,27 @@ def draw_spectrogram(
         columns.T, cmap=cmap, vmin=low, vmax=max(high, low + 1), extent=extent, origin="lower",
         aspect="auto", interpolation="nearest",
     )  # fmt: skip
-    ticks = [hertz for hertz in TICKS if hertz <= fbank.sample_rate / 2]
-    positions = [min(mel_row(hertz, mels, fbank.sample_rate), mels - 0.5) for hertz in ticks]
+    lowest, highest = fbank.band
+    ticks = [hertz for hertz in TICKS if lowest <= hertz <= highest]
+    rows = [mel_row(hertz, mels, fbank.band) for hertz in ticks]
+    positions = [min(max(row, -0.5), mels - 0.5) for row in rows]
     names = [f"{hertz} Hz" if hertz < 1000 else f"{hertz // 1000} kHz" for hertz in ticks]
     axes.set_yticks(positions, names)
     axes.set_ylabel("frequency")
     return image
 
 
-def mel_row(hertz: float, num_mel_bins: int, sample_rate: int) -> float:
-    """Where a frequency lies in a spectrogram of that many bins: n at the centre of bin n."""
+def mel_row(hertz: float, num_mel_bins: int, band: tuple[float, float]) -> float:
+    """Where a frequency lies in a spectrogram of that many bins: n at the centre of bin n.
+
+    Args:
+        band: lower and upper edge of the filterbank, in Hz.
+    """
 
     def mel(frequency: float) -> float:
         return 1127 * math.log(1 + frequency / 700)
 
-    low, high = mel(LOW_FREQUENCY), mel(sample_rate / 2)
+    low, high = map(mel, band)
     return (mel(hertz) - low) / (high - low) * (num_mel_bins + 1) - 1
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ast_model import AudioClassifier, Frontend, FrontendConfig
 from train.inference.recordings import Recordings, Unreadable, find_recordings
 
 
@@ -29,6 +30,23 @@ def test_what_is_not_there_is_named(tmp_path):
         find_recordings([tmp_path])
     with pytest.raises(ValueError, match="no recording was given"):
         find_recordings([])
+
+
+def test_resampling_is_told_once_and_what_the_model_cannot_miss_is_no_warning(
+    classifier, sounds, caplog
+):
+    caplog.set_level("INFO")
+    recordings = Recordings([sounds / "a.wav"], classifier)
+    recordings.log_notes()
+    assert not caplog.messages
+    config = FrontendConfig(64, sample_rate=32_000, high_freq=4e3)
+    hearing = AudioClassifier(classifier.model, Frontend(config), classifier.classes)
+    recordings = Recordings(find_recordings([sounds]), hearing)
+    recordings.log_notes()
+    assert caplog.messages == [
+        "4 of 4 recordings are at other rates (8000, 16000 Hz) than the model, and resampled to "
+        "its 32000 Hz"
+    ]
 
 
 def test_lengths_are_read_and_a_low_rate_is_told(classifier, sounds, caplog):

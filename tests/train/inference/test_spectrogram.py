@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from ast_model.frontend import KaldiFbank
 from ast_model.timeline import Timeline
@@ -13,7 +14,7 @@ from train.inference.spectrogram import (
     timeline_figure,
 )
 from train.run.plots import save_figure
-from train.run.spectrogram import mel_row
+from train.run.spectrogram import draw_spectrogram, mel_row
 
 FBANK = KaldiFbank()
 
@@ -51,10 +52,18 @@ def test_blocks_pass_through_unchanged():
 
 
 @pytest.mark.parametrize("hertz", [500, 1000, 4000])
-def test_a_tone_lies_at_its_tick(hertz):
-    tone = torch.sin(2 * torch.pi * hertz * torch.arange(16_000) / 16_000)
-    loudest = int(FBANK(tone[None])[0][0].mean(0).argmax())
-    assert mel_row(hertz, 128, 16_000) == pytest.approx(loudest, abs=1)
+@pytest.mark.parametrize("fbank", [FBANK, KaldiFbank(32_000, low_freq=50.0, high_freq=14e3)])
+def test_a_tone_lies_at_its_tick(hertz, fbank):
+    tone = torch.sin(2 * torch.pi * hertz * torch.arange(32_000) / fbank.sample_rate)
+    loudest = int(fbank(tone[None])[0][0].mean(0).argmax())
+    assert mel_row(hertz, 128, fbank.band) == pytest.approx(loudest, abs=1)
+
+
+def test_ticks_lie_within_the_band():
+    axes = Figure().subplots()
+    fbank = KaldiFbank(32_000, low_freq=600.0, high_freq=5e3)
+    draw_spectrogram(axes, np.random.default_rng(0).random((50, 128)), 0.01, fbank)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1 kHz", "2 kHz", "4 kHz"]
 
 
 def timeline(windows, classes=3, hop=2.5):

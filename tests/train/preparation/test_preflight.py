@@ -13,7 +13,7 @@ from data.cache import ClipCache
 from data.corpora import esc50
 from data.splits import split_clips
 from train.preparation.choose import choose
-from train.preparation.preflight import input_fit, misfits, preflight
+from train.preparation.preflight import input_fit, misfits, preflight, rate_fit
 from train.recipes.finetune import FROM_SCRATCH
 
 RECIPE = replace(
@@ -34,11 +34,55 @@ def test_a_recipe_that_fits_is_not_warned_about():
         ({"num_frames": 164}, "51% of the input is background: use --num-frames 80"),
         ({"epochs": 9}, "90 optimiser steps are few"),
         ({"from_data": frozenset({"epochs"})}, "from_scratch is trained as it stands"),
+        ({"sample_rate": 8_000}, "4 of 128 mel bins lie .* are always empty: use --num-mel-bins 1"),
+        ({"low_freq": 1000.0, "high_freq": 1010.0}, "128 of 128 .* use a wider band .--low-freq"),
     ],
 )
 def test_what_does_not_fit_is_named_with_the_option_that_does(changes, message):
     (found,) = misfits(replace(RECIPE, **changes), FRAMES)
     assert re.search(message, found), found
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000])
+def test_so_many_mel_bins_as_are_named_fit_and_no_more(sample_rate):
+    recipe = replace(RECIPE, sample_rate=sample_rate, num_mel_bins=300, patch=(16, 8))
+    (found,) = misfits(recipe, FRAMES)
+    count = int(re.search(r"--num-mel-bins (\d+)$", found)[1])
+    assert misfits(replace(recipe, num_mel_bins=count), FRAMES) == []
+    assert misfits(replace(recipe, num_mel_bins=count + 1), FRAMES) != []
+
+
+@pytest.mark.parametrize(
+    ("changes", "rates", "expected"),
+    [
+        ({}, (8_000, 8_000), "above 4000 Hz, .* up to 8000 Hz: --sample-rate 8000 leaves"),
+        ({}, (6_000, 4_000), "above 4000 Hz, .* --sample-rate 8000 leaves"),
+        ({"sample_rate": 48_000}, (16_000, 44_100), "up to 24000 Hz: --sample-rate 44100 leaves"),
+        ({"high_freq": 6e3}, (8_000, 8_000), "up to 6000 Hz: --high-freq 4000 leaves"),
+        ({"init_from": "imagenet"}, (8_000, 8_000), "--sample-rate 8000"),
+        ({}, (48_000, 44_100), "recorded at 44100 Hz or more, and the model hears up to 8000 Hz"),
+        ({"sample_rate": 32_000, "high_freq": 14e3}, (44_100, 44_100), "hears up to 14000 Hz: if"),
+        ({}, (8_000, 16_000), None),
+        ({}, (16_000, 48_000), None),
+        ({"high_freq": 4e3}, (8_000, 8_000), None),
+        ({"init_from": "audioset"}, (8_000, 8_000), None),
+        ({"init_from": "audioset"}, (48_000, 48_000), None),
+        ({}, (), None),
+    ],
+)
+def test_clips_of_another_rate_than_the_recipe_are_noticed(changes, rates, expected):
+    found = rate_fit(replace(RECIPE, **changes), np.array(rates))
+    assert found is None if expected is None else re.search(expected, found), found
+
+
+def test_training_says_that_clips_are_of_another_rate(recipe, manifest, caplog):
+    caplog.set_level("INFO")
+    splits = split_clips(manifest, 1, seed=0)
+    preflight(recipe, manifest, splits)
+    assert "--sample-rate" not in caplog.text
+    preflight(replace(recipe, sample_rate=32_000), manifest, splits)
+    assert "no training clip holds anything above 8000 Hz" in caplog.text
+    assert "40 clips are recorded at 16000 Hz: nothing in them above 8000 Hz" in caplog.text
 
 
 def test_layer_decay_suits_pretrained_weights():
