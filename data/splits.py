@@ -188,7 +188,9 @@ class Splits:
     validation_name: str  # what the validation clips are: "fold 1", "validation" or "test"
 
 
-def split_clips(manifest: Manifest, fold: int | None, seed: int) -> Splits:
+def split_clips(
+    manifest: Manifest, fold: int | None, seed: int, clips_per_class: int = 0
+) -> Splits:
     """What a run trains on, validates on and tests on.
 
     With folds, `fold` (None: the first) is the validation split and the others train. Else the
@@ -196,10 +198,65 @@ def split_clips(manifest: Manifest, fold: int | None, seed: int) -> Splits:
     its test split, as the authors do. A corpus without either is split 80 : 10 : 10 at random,
     stratified by class, groups kept together, as a function of `seed`.
 
+    Args:
+        clips_per_class: train on so many clips of each class, as `draw_per_class` draws them; 0:
+            on all. The other splits stay as they are.
+
     Raises:
         ValueError: the fold does not exist, a fold is asked of a corpus without folds, or the
-            corpus cannot be split so.
+            corpus cannot be split so; as `draw_per_class`.
     """
+    splits = _all_clips(manifest, fold, seed)
+    if not clips_per_class:
+        return splits
+    return replace(splits, train=draw_per_class(manifest, splits.train, clips_per_class, seed))
+
+
+def draw_per_class(manifest: Manifest, clips: Clips, count: int, seed: int) -> Clips:
+    """So many clips of each class, drawn at random from as many groups as there are.
+
+    No group gives a second clip of a class before every group that has the class gave its first,
+    and so on. Of one seed, a smaller draw is part of a larger one.
+
+    Args:
+        clips: of `manifest`, to draw from; their order is kept.
+
+    Raises:
+        ValueError: clips have several classes, or a class has fewer clips.
+    """
+    if manifest.multi_label:
+        raise ValueError(
+            f"{manifest.name} has several classes a clip, so {count} clips of each cannot be drawn "
+            "without more of others: leave --clips-per-class out"
+        )
+    targets, _ = clips.targets()
+    groups = [
+        str(row) if group is None else f"group {group}" for row, group in enumerate(clips.groups())
+    ]
+    _, groups = np.unique(groups, return_inverse=True)
+    chosen = []
+    for label, name in enumerate(manifest.classes):
+        rows = np.flatnonzero(targets == label)
+        if len(rows) < count:
+            raise ValueError(
+                f"{manifest.name} has {len(rows)} training clips of {name!r:.60}, expected "
+                f"{count} of each class: use a smaller --clips-per-class, or add recordings"
+            )
+        rows = np.random.default_rng([seed, label]).permutation(rows)
+        chosen += rows[np.argsort(_turn(groups[rows]), kind="stable")][:count].tolist()
+    return clips[np.sort(np.array(chosen))]
+
+
+def _turn(groups: np.ndarray) -> np.ndarray:
+    """How many of the same group came before, for each of a sequence of groups."""
+    order = np.argsort(groups, kind="stable")
+    _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+    turns = np.empty(len(groups), np.int64)
+    turns[order] = np.arange(len(groups)) - np.repeat(starts, sizes)
+    return turns
+
+
+def _all_clips(manifest: Manifest, fold: int | None, seed: int) -> Splits:
     none = manifest.clips[:0]
     if manifest.folds:
         fold = manifest.folds[0] if fold is None else fold

@@ -105,7 +105,7 @@ def train(
     if compile:
         require_compiler(recipe.precision)
     workers = default_workers(device) if workers is None else workers
-    splits = split_clips(manifest, fold, recipe.seed)
+    splits = split_clips(manifest, fold, recipe.seed, recipe.clips_per_class)
     with open_run(Path(folder), recipe, manifest, splits, checkpoint_minutes) as run:
         splits, padded = on_main_process(lambda: preflight(recipe, manifest, splits, cache))
         run.splits, run.padded_share = splits, padded

@@ -63,6 +63,8 @@ class Data(Recordings):
     """The column of the class, or of several."""
     label_separator: str = ""
     """What stands between several classes of one clip; none: a cell is one class."""
+    clips_per_class: int = 0
+    """Train on so many clips of each class, drawn by the seed from many groups; 0: on all."""
 
 
 @dataclass(frozen=True)
@@ -434,7 +436,7 @@ class Recipe(Data, Network, Optimisation, Loss, Averaging, Augmentation, BaseRec
         rates = ("mixup_rate", "cutmix_rate", "background_rate")
         for name in (*rates, "label_smoothing", *WAVEFORM_AUGMENTATIONS):
             self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
-        for name in ("time_shift_frames", "focal_gamma", "patience"):
+        for name in ("time_shift_frames", "focal_gamma", "patience", "clips_per_class"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         self._require("layer_decay", 0 < self.layer_decay <= 1, "in (0, 1]")
         self._require("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")

@@ -259,3 +259,63 @@ def test_a_fold_of_a_corpus_without_folds_is_refused():
 def test_a_corpus_without_training_clips_is_refused():
     with pytest.raises(ValueError, match="no 'train' clips"):
         split_clips(replace(manifest(["test", "validation"])), None, seed=0)
+
+
+def words(speakers=6, each=4):
+    """Two words by some speakers, and two validation clips."""
+    clips = [
+        Clip(Path(f"{word}-{speaker}-{n}.wav"), (word,), split="train", group=f"speaker {speaker}")
+        for word in range(2)
+        for speaker in range(speakers)
+        for n in range(each)
+    ]
+    clips += [Clip(Path(f"v{n}.wav"), (n,), split="validation", group="other") for n in range(2)]
+    return Manifest("words", clips, ("a", "b"))
+
+
+@pytest.mark.parametrize("count", [1, 6, 7, 20, 24])
+def test_so_many_clips_of_each_class_train_spread_over_the_groups(count):
+    splits = split_clips(words(), None, seed=0, clips_per_class=count)
+    for word in range(2):
+        speakers = Counter(clip.group for clip in splits.train if clip.targets == (word,))
+        assert speakers.total() == count
+        assert len(speakers) == min(count, 6)
+        assert max(speakers.values()) - min(speakers.values()) <= (1 if count > 6 else 0)
+    assert splits.validation == split_clips(words(), None, seed=0).validation
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(1, 12), st.integers(0, 12), st.booleans())
+def test_a_draw_follows_from_the_seed_and_is_part_of_a_larger_one(seed, count, more, grouped):
+    corpus = words()
+    if not grouped:
+        corpus = replace(corpus, clips=[replace(clip, group=None) for clip in corpus.clips])
+    fewer = split_clips(corpus, None, seed, count).train
+    assert fewer == split_clips(corpus, None, seed, count).train
+    larger = split_clips(corpus, None, seed, count + more).train
+    assert {*fewer.paths()} <= {*larger.paths()}
+    every = list(split_clips(corpus, None, seed).train.paths())
+    assert sorted(larger.paths(), key=every.index) == list(larger.paths())
+
+
+def test_another_seed_draws_others():
+    one, other = (split_clips(words(), None, seed, 3).train for seed in (0, 1))
+    assert {*one.paths()} != {*other.paths()}
+    assert {clip.group for clip in one[:3]} != {clip.group for clip in one[3:]}  # by word
+
+
+def test_a_draw_of_more_clips_than_a_class_has_is_refused():
+    with pytest.raises(ValueError, match="words has 24 training clips of 'a', expected 25 of each"):
+        split_clips(words(), None, seed=0, clips_per_class=25)
+
+
+def test_a_draw_of_clips_with_several_classes_is_refused():
+    corpus = replace(words(), multi_label=True)
+    with pytest.raises(ValueError, match="several classes a clip, so 2 clips of each cannot be dr"):
+        split_clips(corpus, None, seed=0, clips_per_class=2)
+
+
+def test_of_folds_the_training_ones_are_drawn_from():
+    clips = [Clip(Path(f"{n}.wav"), (n % 2,), fold=1 + n % 3) for n in range(24)]
+    splits = split_clips(Manifest("folds", clips, ("a", "b")), 2, seed=0, clips_per_class=3)
+    assert (len(splits.train), {clip.fold for clip in splits.train}) == (6, {1, 3})
+    assert len(splits.validation) == 8

@@ -96,6 +96,18 @@ def test_the_same_seed_gives_the_same_run_and_another_one_another(
     assert results(tmp_path / "other")[0] != straight[0]
 
 
+def test_a_run_on_few_clips_of_each_class_validates_on_all_and_is_a_run_of_its_own(
+    recipe, manifest, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    few = replace(recipe, clips_per_class=2, epochs=1)
+    run(few, manifest, tmp_path / "run")
+    assert "16 training clips, 8 validation" in caplog.text
+    assert read_results(tmp_path / "run")["clips"] == {"validation": 8}
+    with pytest.raises(ValueError, match=r"different recipe \(clips_per_class 2 -> 3\)"):
+        run(replace(few, clips_per_class=3), manifest, tmp_path / "run")
+
+
 @pytest.mark.parametrize("step", [0, 1, 2, 3])
 @pytest.mark.parametrize("minutes", [0.0, 10.0])
 def test_interrupted_at_any_step_ends_the_same(

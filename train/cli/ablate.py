@@ -24,6 +24,7 @@ from train.cli.options import (
     unless_given,
 )
 from train.cli.train import RUNS
+from train.experiments.jackknife import write_groups
 from train.experiments.run_table import (
     check_folders,
     choose_rows,
@@ -31,6 +32,7 @@ from train.experiments.run_table import (
     rows_chosen_before,
     run_table,
 )
+from train.experiments.table import named_checkpoints
 from train.experiments.table_report import write_report
 from train.experiments.tables import TABLES, load_table
 from train.recipe import Recipe
@@ -71,13 +73,15 @@ class AblateOptions:
     """Rows of the table."""
     reference: Annotated[str | None, unless_given("the table's", "ROW")] = None
     """Row that the others are compared with."""
-    checkpoint: Annotated[str | None, unless_given("none", "MODEL")] = None
-    """What a row that starts from a checkpoint starts from (table pretraining)."""
+    checkpoint: Annotated[tuple[str, ...], unless_given("none", "MODEL|NAME=MODEL …")] = ()
+    """Models that rows start from (table pretraining): one, of the row checkpoint; or several, of
+    rows of these names."""
     out: Annotated[Path | None, TO_FOLDER, unless_given("runs/ablate/TABLE")] = None
     """Folder of the table: ROW/seedS/foldF, table.md, .csv, .png."""
     compile: Compile = False
     report: bool = False
-    """Train nothing: tabulate the finished runs again."""
+    """Train nothing: tabulate the finished runs again. Clips of a table of an older version get
+    their groups from --data."""
     cost_batch: Annotated[int | None, unless_given("as measured before, else 8", "INT")] = None
     """Clips at a time when speed and memory are measured, once a row; another number than last
     time measures anew."""
@@ -95,13 +99,16 @@ def run(words: Sequence[str]) -> None:
     recipe = options.recipe.change(base)
     if recipe.seed != base.seed:
         raise ValueError(f"--seed {recipe.seed} is one run's seed; a table has --seeds")
-    table = table.select(options.rows, options.reference).with_checkpoint(options.checkpoint)
+    table = table.with_checkpoints(named_checkpoints(options.checkpoint))
+    table = table.select(options.rows, options.reference)
     out = options.out or RUNS / "ablate" / folder_name(table.name, "table")
     recipes = rows_chosen_before(table.recipes(recipe), out)
+    if options.data is None and not options.report:
+        raise ValueError("training needs --data FOLDER; without it, there is --report")
+    manifest = open_or_make_corpus(recipe, options.data) if options.data else None
+    if options.report and manifest:
+        write_groups(out, manifest)
     if not options.report:
-        if options.data is None:
-            raise ValueError("training needs --data FOLDER; without it, there is --report")
-        manifest = open_or_make_corpus(recipe, options.data)
         recipes = choose_rows(recipes, manifest, options.reading.clip_cache())
         if not _train(recipes, out, manifest, options):
             print("the same command comes back to what is not finished, and reports at the end")
@@ -117,6 +124,7 @@ def _train(
     folds = options.folds or manifest.folds[:1] or (None,)
     runs = plan_runs(recipes, out, folds, options.seeds)
     check_folders(runs, recipes, out, manifest)
+    write_groups(out, manifest)
     in_use = run_table(runs, manifest, compile=options.compile, **options.reading.arguments())
     for name, holder in in_use.items():
         print(f"{name} is being trained by {holder}")

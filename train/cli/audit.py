@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> None:
     options = parse(AuditOptions, rest, f"audit {words[0]}", default, recipe.from_data)
     recipe = options.recipe.change(recipe)
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
-    splits = split_clips(manifest, options.fold, recipe.seed)
+    splits = split_clips(manifest, options.fold, recipe.seed, recipe.clips_per_class)
     cache = options.caching.clip_cache()
     recipe = choose(recipe, splits.train, cache, manifest.classes)
     preflight(recipe, manifest, splits, cache)

@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> None:
     options = parse(StatsOptions, rest, f"stats {words[0]}", default, recipe.from_data)
     recipe = options.recipe.change(recipe)
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
-    clips = split_clips(manifest, options.fold, recipe.seed).train
+    clips = split_clips(manifest, options.fold, recipe.seed, recipe.clips_per_class).train
     recipe = choose(recipe, clips, options.reading.clip_cache(), manifest.classes)
     clips = evenly(clips, SAMPLED_CLIPS)
     device = choose_device(options.reading.device)

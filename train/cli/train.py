@@ -97,7 +97,7 @@ def chosen(
     """
 
     def choose_once() -> Recipe:
-        clips = split_clips(manifest, fold, recipe.seed).train
+        clips = split_clips(manifest, fold, recipe.seed, recipe.clips_per_class).train
         return choose(recipe, clips, cache, manifest.classes)
 
     return on_main_process(lambda: begun(recipe, folders) or choose_once())

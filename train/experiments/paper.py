@@ -118,7 +118,7 @@ def _speech_commands() -> Iterator[PublishedResult]:
 
 
 def _table_rows(table: Table, subset: str, recipe: Recipe) -> Iterator[PublishedResult]:
-    recipes = table.with_checkpoint(None).recipes(recipe)
+    recipes = table.select([], None).recipes(recipe)
     for row in table.rows:
         score = getattr(row, subset)
         if score is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data import Manifest
 from data.cache import ClipCache
-from data.files import write_json
+from data.files import is_leftover, write_json
 from data.splits import split_clips
 from train.loop import train
 from train.preparation.choose import choose, chosen_before
@@ -17,13 +17,15 @@ from train.recipe import Recipe
 from train.run.folder import (
     RECIPE,
     RESULTS,
+    STATE,
     RunRecord,
     find_runs,
     fingerprint,
     read_run,
     recipe_differences,
 )
-from train.run.lock import RunInUse
+from train.run.lock import RunInUse, claim, is_lock
+from train.run.log import check_folder
 from train.run.said_once import said_once
 
 ROW = "row.json"  # a row's recipe, as `ast-audio train` takes it
@@ -46,7 +48,23 @@ class PlannedRun:
 
     @property
     def finished(self) -> bool:
+        """Whether its scores are written."""
         return (self.folder / RESULTS).is_file()
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether it ended between its scores and the state that is written after them."""
+        state, results = self.folder / STATE, self.folder / RESULTS
+        if state.is_file():
+            return state.stat().st_mtime_ns < results.stat().st_mtime_ns
+        return self.recipe.epochs == 1 and state.parent.is_dir()  # else it was removed since
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is finished, and nothing that its process left is to be put in order."""
+        if not self.finished or self.cut_off:
+            return False
+        return not any(is_leftover(path) or is_lock(path) for path in self.folder.rglob("*"))
 
 
 def plan_runs(
@@ -116,7 +134,7 @@ def choose_rows(
     for name, recipe in recipes.items():
         if not recipe.from_data:
             continue
-        clips = split_clips(manifest, None, recipe.seed).train
+        clips = split_clips(manifest, None, recipe.seed, recipe.clips_per_class).train
         chosen[name] = choose(recipe, clips, cache, manifest.classes)
         if first is None:
             first = chosen[name]
@@ -151,7 +169,8 @@ def run_table(
     """Train the runs that are not finished, except those that other processes are training.
 
     A run that fails does not stop the others. Runs in use are tried again as long as there was
-    another one to train in the meantime.
+    another one to train in the meantime. What a killed process left of a finished run is cleared;
+    one that was killed before its last checkpoint is resumed, which writes that.
 
     Args:
         runs: as `plan_runs` gives them.
@@ -164,16 +183,20 @@ def run_table(
         ValueError: runs failed; the first one's reason is in the message.
     """
     options = {"device": device, "cache": cache, "workers": workers, "compile": compile}
-    waiting, failures = [run for run in runs if not run.finished], {}
+    waiting, failures = [run for run in runs if not run.settled], {}
     in_use: dict[PlannedRun, str] = {}
     progress = True
     while waiting and progress:
         progress, in_use = False, {}
         for run in waiting:
-            if run.finished:  # by another process, meanwhile
+            if run.settled:  # by another process, meanwhile
                 continue
-            logger.info(f"\n{run.name}")
             try:
+                if run.finished and not run.cut_off:
+                    with claim(run.folder):
+                        check_folder(run.folder, run.recipe, manifest, run.fold)
+                    continue
+                logger.info(f"\n{run.name}")
                 train(run.recipe, manifest, run.folder, fold=run.fold, **options)
             except RunInUse as error:
                 logger.info(f"left to {error.holder}")

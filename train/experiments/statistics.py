@@ -26,6 +26,7 @@ ALPHA = 0.05  # of intervals and tests
 POWER = 0.8  # of the numbers of runs and clips that would show a difference
 MIN_SD = 1e-12  # below it, scores are equal but for rounding
 MOST_TIMES = 100  # as many runs or clips as there are: more are no advice
+STEP = 1.05  # from one number of runs or clips that is tried to the next
 
 Run = tuple[int | None, int]  # fold, seed
 
@@ -181,36 +182,32 @@ class Difference:
             f"{sources}"
         )
 
-    def needed(self) -> tuple[int | None, float | None]:
-        """How many runs, or how many times the clips, would show a difference as large as this.
+    def times_needed(self, runs: bool = False, clips: bool = False) -> float | None:
+        """How many times the runs, the clips or both would show a difference as large as this.
 
-        Of the one with the other as it is, in `POWER` of such experiments; None where `MOST_TIMES`
-        as many would not.
+        In `POWER` of such experiments, to a twentieth; None where `MOST_TIMES` would not.
         """
-        found, spread = self.estimate, self.estimate.spread
-        most = MOST_TIMES * found.count
-        enough = (
-            runs
-            for runs in range(found.count + 1, most + 1)
-            if spread.times(runs=runs / found.count).shows(found.mean, self.alpha)
-        )
-        steps = range(1, 1 + round(math.log(MOST_TIMES) / math.log(1.1)) if spread.groups else 1)
-        times = (
-            1.1**step
-            for step in steps
-            if spread.times(clips=1.1**step).shows(found.mean, self.alpha)
-        )
-        return next(enough, None), next(times, None)
+        steps = range(1, 1 + math.ceil(math.log(MOST_TIMES) / math.log(STEP)))
+        for times in (STEP**step for step in steps):
+            more = self.estimate.spread.times(times if runs else 1.0, times if clips else 1.0)
+            if more.shows(self.estimate.mean, self.alpha):
+                return times
+        return None
 
     def _more(self, runs: str, clips: str) -> str:
-        number, times = self.needed()
-        ways = [f"{number} {runs} instead of {self.estimate.count}"] if number else []
-        ways += [f"{times:.1f} times the {clips}"] if times else []
+        more_runs, has_clips = self.times_needed(runs=True), self.estimate.spread.groups
+        more_clips = self.times_needed(clips=True) if has_clips else None
+        ways = []
+        if more_runs:
+            number = math.ceil(more_runs * self.estimate.count)
+            ways.append(f"{number} {runs} instead of {self.estimate.count}")
+        if more_clips:
+            ways.append(f"{more_clips:.1f} times the {clips}")
+        if not ways and has_clips and (both := self.times_needed(runs=True, clips=True)):
+            ways.append(f"{both:.1f} times both the {runs} and the {clips}, neither alone,")
         if not ways:
-            either = f"neither more {runs} nor more {clips} alone"
-            nothing = either if self.estimate.spread.groups else f"no number of {runs}"
-            return f"; {nothing} would show one as small as this"
-        return f"; about {', or '.join(ways)}, would show one as large as this in 4 of 5 tables"
+            return f"; {MOST_TIMES} times as many would not show one as small as this"
+        return f"; about {' or '.join(ways)} would show one as large as this in 4 of 5 tables"
 
 
 def _sources(spread: Spread, runs: str, clips: str) -> str:

@@ -12,8 +12,8 @@ from train.recipe import OLD_NAMES, Recipe
 from train.run.folder import folder_name
 
 CHECKPOINT = "<checkpoint>"
-"""A row's `init_from` that stands for the model given as --checkpoint; without one, the row is left
-out."""
+"""A row's `init_from` that stands for the models given as --checkpoint, a row each; without one,
+the row is left out."""
 
 SHARED = ("name", "summary", "seed", "corpus", *COLUMNS)  # fields that are the same in all rows
 
@@ -62,10 +62,14 @@ class Table:
             )
 
     def select(self, names: Sequence[str], reference: str | None) -> Table:
-        """The table with only these rows (none given: all), and with another reference if given.
+        """The table with only these rows, and with another reference if given.
+
+        Args:
+            names: of the rows; none: all but those that lack a model to start from.
 
         Raises:
-            ValueError: it has no such row, or the reference is not among the rows.
+            ValueError: it has no such row, a row lacks its model, or the reference is not among
+                the rows.
         """
         known = {row.name: row for row in self.rows}
         for name in names:
@@ -73,33 +77,35 @@ class Table:
                 raise ValueError(
                     f"table {self.name} has no row {name!r}; its rows: {', '.join(known)}"
                 )
-        rows = [known[name] for name in names or known]
+        open_rows = [name for name, row in known.items() if _is_open(row)]
+        chosen = names or [name for name in known if name not in open_rows]
+        for name in open_rows:
+            if name in chosen or len(chosen) < 2:
+                raise ValueError(f"row {name} of table {self.name} needs --checkpoint MODEL")
+        rows = [known[name] for name in chosen]
         return replace(self, rows=rows, reference=reference or self.reference)
 
-    def with_checkpoint(self, checkpoint: str | None) -> Table:
-        """The table with `checkpoint` in place of `CHECKPOINT`; if None, without rows that need it.
+    def with_checkpoints(self, checkpoints: Mapping[str, str]) -> Table:
+        """The table with a row for each model in place of the row that takes `CHECKPOINT`.
+
+        Args:
+            checkpoints: model by the name of its row; "" is the name that the table has for it.
+                None given: the table as it is.
 
         Raises:
-            ValueError: no row needs the checkpoint, or without one fewer than two rows are left.
+            ValueError: no row takes a checkpoint, or two rows have one name.
         """
-        needing = [row for row in self.rows if row.changes.get("init_from") == CHECKPOINT]
-        if checkpoint is None:
-            rows = [row for row in self.rows if row not in needing]
-            if needing and len(rows) < 2:
-                raise ValueError(
-                    f"row {needing[0].name} of table {self.name} needs --checkpoint MODEL"
-                )
-            return replace(self, rows=rows) if needing else self
-        if not needing:
+        if not checkpoints:
+            return self
+        if not any(map(_is_open, self.rows)):
             raise ValueError(
-                f"no row of table {self.name} takes --checkpoint; --init-from {checkpoint} "
-                "initialises every row from it"
+                f"no row of table {self.name} takes --checkpoint; --init-from "
+                f"{next(iter(checkpoints.values()))} initialises every row from it"
             )
         rows = [
-            replace(row, changes={**row.changes, "init_from": checkpoint})
-            if row in needing
-            else row
+            each
             for row in self.rows
+            for each in (_each_from(row, checkpoints) if _is_open(row) else [row])
         ]
         return replace(self, rows=rows)
 
@@ -128,6 +134,39 @@ class Table:
             return recipe.given(**row.changes)
         except ValueError as error:
             raise ValueError(f"row {row.name} of table {self.name}: {error}") from None
+
+
+def _is_open(row: Row) -> bool:
+    """Whether a row lacks the model that it starts from."""
+    return row.changes.get("init_from") == CHECKPOINT
+
+
+def _each_from(row: Row, checkpoints: Mapping[str, str]) -> list[Row]:
+    """The row from each of several models."""
+    return [
+        replace(row, name=name or row.name, changes={**row.changes, "init_from": model})
+        for name, model in checkpoints.items()
+    ]
+
+
+def named_checkpoints(words: Sequence[str]) -> dict[str, str]:
+    """The models of `with_checkpoints` as a command line gives them: MODEL, or NAME=MODEL, ….
+
+    Raises:
+        ValueError: two have one name, or a name or a model is empty.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, model = word.partition("=")
+        # A path may have the sign too: what stands before it in a name has no separator.
+        if not equals or "/" in name or "\\" in name:
+            name, model = "", word
+        elif not (name and model):
+            raise ValueError(f"--checkpoint {word!r}: give MODEL, or NAME=MODEL")
+        if name in found:
+            raise ValueError(f"--checkpoint {word!r}: there is one called {name!r} already")
+        found[name] = model
+    return found
 
 
 def _check_field(name: str) -> None:

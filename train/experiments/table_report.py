@@ -158,7 +158,7 @@ def _draw(
     if any(half is not None for half in intervals):
         bars = f"corrected 95 % interval of the difference from {table.reference} (line)"
     title = (
-        f"{table.title}: {run.recipe.name}, {run.recipe.corpus}, {split} split{clips}\nbars: {bars}"
+        f"{table.title}: {run.recipe.name}, {run.recipe.corpus}\n{split} split{clips}\nbars: {bars}"
     )
     axis = f"{run.recipe.metric} on {split} (%)"
-    score_against_cost(points, path, f"{title}\nbars: {bars}", axis, quoted.chance, level)
+    score_against_cost(points, path, title, axis, quoted.chance, level)

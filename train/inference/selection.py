@@ -111,7 +111,8 @@ def _of_run(trained: Trained, corpus: str, manifest: Manifest, split: str | None
             f"{trained.name} was trained on a split of other clips than those of {manifest.name}: "
             "give the same data, or --split all to score every clip"
         )
-    splits = split_clips(manifest, run.fold if manifest.folds else None, run.recipe.seed)
+    fold, recipe = run.fold if manifest.folds else None, run.recipe
+    splits = split_clips(manifest, fold, recipe.seed, recipe.clips_per_class)
     named = {"train": splits.train, splits.validation_name: splits.validation}
     if splits.test:
         named["test"] = splits.test

@@ -68,6 +68,7 @@ class PretrainingRecipe(Pretext, BaseRecipe):
 
     # What the loop asks of every recipe, and pretraining does not vary.
     clips_per_class: ClassVar = 0
+    clips_per_class: ClassVar = 0
     model: ClassVar = "ast"
     placement: ClassVar = "start"
     time_mask: ClassVar = 0

@@ -11,9 +11,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from data import esc50
-from data.files import this_process, write_json
+from data.files import temporary_path, this_process, write_json
 from train.experiments import run_table as module
 from train.experiments.cost import Cost
 from train.experiments.run_table import (
@@ -25,7 +26,7 @@ from train.experiments.run_table import (
 )
 from train.experiments.table import Row, Table
 from train.recipes import RECIPES
-from train.run.folder import fingerprint, read_metrics, read_run
+from train.run.folder import fingerprint, load_state, read_metrics, read_run, save_state
 from train.run.lock import claim
 
 COST = Cost(12, 5_000_000, 2_500_000_000, "a chip", "fp32", 8, 10.0, 10**9, 30.0, 5 * 10**8)
@@ -160,6 +161,55 @@ def test_the_run_of_a_killed_process_is_taken_over_and_resumed(runs, manifest, m
 def killed_in_epoch_2(run, state):
     if state.epoch == 2:
         raise KeyboardInterrupt
+
+
+def test_a_run_that_was_killed_before_its_last_checkpoint_writes_it(runs, manifest, monkeypatch):
+    straight = replace(runs[0], folder=runs[0].folder.with_name("straight"))
+    run_table([straight], manifest, device="cpu")
+
+    def killed_at_the_end(folder, state):
+        if state["epoch"] == 2:
+            raise KeyboardInterrupt
+        save_state(folder, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.run.log.save_state", killed_at_the_end)
+        with pytest.raises(KeyboardInterrupt):
+            run_table(runs[:1], manifest, device="cpu")
+    assert runs[0].finished and not runs[0].settled
+    assert load_state(runs[0].folder)["epoch"] == 1
+    results = (runs[0].folder / "results.json").read_text()
+    run_table(runs[:1], manifest, device="cpu")
+    assert runs[0].settled and (runs[0].folder / "results.json").read_text() == results
+    state, expected = (load_state(run.folder) for run in (runs[0], straight))
+    assert state["epoch"] == 2
+    assert all(torch.equal(state["model"][n], tensor) for n, tensor in expected["model"].items())
+
+
+def test_what_a_killed_process_left_of_a_finished_run_is_cleared(
+    runs, manifest, fake_run, monkeypatch
+):
+    folder = fake_run(runs[0].folder, 0.5, runs[0].recipe, clips=fingerprint(manifest))
+    assert runs[0].settled  # also where its state was removed, to save space
+    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    process.wait()
+    ended = this_process()._replace(pid=process.pid, start=1)
+    (folder / "lock.0").write_text(json.dumps(ended._asdict()))
+    with monkeypatch.context() as patch:
+        patch.setattr("data.files.writing.this_process", lambda: ended)
+        leftover = temporary_path(folder / "metrics.csv")
+    leftover.write_text("half")
+    monkeypatch.setattr(module, "train", None)  # nothing is trained
+    assert not runs[0].settled
+    assert run_table(runs[:1], manifest) == {}
+    assert runs[0].settled and not leftover.exists() and not list(folder.glob("lock.*"))
+
+
+def test_a_run_of_one_epoch_that_was_killed_before_its_only_checkpoint_is_cut_off(runs, fake_run):
+    one = replace(runs[0], recipe=replace(runs[0].recipe, epochs=1))
+    fake_run(one.folder, 0.5, one.recipe)
+    (one.folder / "state").mkdir()
+    assert one.cut_off and not replace(one, recipe=runs[0].recipe).cut_off
 
 
 def test_a_run_that_another_process_holds_is_left_to_it(runs, manifest, monkeypatch):

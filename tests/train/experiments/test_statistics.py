@@ -1,5 +1,7 @@
 """Statistics of a table: intervals that hold what they promise, and what is said of them."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,6 @@ from scipy import stats
 from train.experiments.jackknife import average_precision_without, changes
 from train.experiments.statistics import (
     ALPHA,
-    MOST_TIMES,
     Difference,
     Estimate,
     RunScore,
@@ -206,15 +207,18 @@ def test_the_verdict_claims_no_more_than_the_interval(row, verdict):
 def test_the_verdict_names_the_larger_chance_and_what_would_decide():
     of_seeds = Difference(Estimate(3, 0.02, 0.02, Spread(3, 6, 4e-4, 1e-6)))
     assert "99 % is of the seeds and 1 % is of the speakers" in said(of_seeds)
-    number, times = of_seeds.needed()
-    assert times is None and f"; about {number} seeds instead of 3, would show" in said(of_seeds)
+    number = np.ceil(3 * of_seeds.times_needed(runs=True))
+    assert of_seeds.times_needed(clips=True) is None
+    assert f"; about {number:.0f} seeds instead of 3 would show one as large" in said(of_seeds)
     of_clips = Difference(Estimate(3, 0.02, 0.001, Spread(3, 6, 1e-6, 4e-4)))
     assert "100 % is of the speakers and 0 % is of the seeds" in said(of_clips)
-    number, times = of_clips.needed()
-    assert number is None and f"; about {times:.1f} times the speakers, would" in said(of_clips)
+    times = of_clips.times_needed(clips=True)
+    assert of_clips.times_needed(runs=True) is None
+    assert f"; about {times:.1f} times the speakers would show" in said(of_clips)
+    of_both = Difference(Estimate(3, 0.02, 0.03, Spread(3, 6, 9e-4, 3e-4)))
+    assert "times both the seeds and the speakers, neither alone, would show" in said(of_both)
     tiny = Difference(Estimate(3, 1e-6, 0.02, Spread(3, 6, 4e-4, 4e-4)))
-    assert tiny.needed() == (None, None)
-    assert "neither more seeds nor more speakers alone would show one as small" in said(tiny)
+    assert "; 100 times as many would not show one as small as this" in said(tiny)
 
 
 def said(difference):
@@ -223,10 +227,10 @@ def said(difference):
 
 def test_the_runs_that_are_said_to_be_needed_show_it_four_times_in_five():
     difference = Difference(Estimate(3, 0.02, 0.02, Spread(3, 0, 4e-4)))
-    number, times = difference.needed()
-    assert times is None and 3 < number < MOST_TIMES
+    number = math.ceil(3 * difference.times_needed(runs=True))
+    assert 3 < number < 30
     drawn = np.random.default_rng(0).normal(0.02, 0.02, (20_000, number))
     shown = stats.ttest_1samp(drawn, 0, axis=1).pvalue < ALPHA
-    assert 0.78 < shown.mean() < 0.85
+    assert 0.78 < shown.mean() < 0.87
     fewer = stats.ttest_1samp(drawn[:, :-2], 0, axis=1).pvalue < ALPHA
     assert fewer.mean() < 0.78

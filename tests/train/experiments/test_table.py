@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from train.experiments.table import Row, Table
+from train.experiments.table import Row, Table, named_checkpoints
 from train.experiments.tables import TABLES, load_table
 from train.recipes.audioset import AUDIOSET_BALANCED
 from train.recipes.esc10 import ESC10_SCRATCH
@@ -22,9 +22,10 @@ def test_rows_change_their_fields_and_no_other(recipe):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_papers_tables_fit_its_recipe_and_a_small_one(name):
-    assert len(TABLES[name].with_checkpoint(None).recipes(AUDIOSET_BALANCED)) >= 2
+    table = TABLES[name].select([], None)
+    assert len(table.recipes(AUDIOSET_BALANCED)) >= 2
     recipe = replace(ESC10_SCRATCH, init_from="somewhere") if name == "positions" else ESC10_SCRATCH
-    recipes = TABLES[name].with_checkpoint(None).recipes(recipe)
+    recipes = table.recipes(recipe)
     assert {changed.corpus for changed in recipes.values()} == {"esc10"}
 
 
@@ -36,23 +37,55 @@ def test_overlap_has_the_papers_patches():
 
 def test_a_checkpoint_takes_its_row():
     table = TABLES["pretraining"]
-    assert [row.name for row in table.with_checkpoint(None).rows] == ["none", "imagenet"]
-    recipes = table.with_checkpoint("runs/digits/last").recipes(ESC10_SCRATCH)
+    assert [row.name for row in table.select([], None).rows] == ["none", "imagenet"]
+    checkpoints = named_checkpoints(["runs/digits/last"])
+    recipes = table.with_checkpoints(checkpoints).recipes(ESC10_SCRATCH)
     assert recipes["checkpoint"].init_from == "runs/digits/last"
+
+
+def test_several_checkpoints_are_rows_of_their_names():
+    checkpoints = named_checkpoints(["supervised=runs/digits", "mae=runs/lr=1e-3/last"])
+    table = TABLES["pretraining"].with_checkpoints(checkpoints)
+    recipes = table.select(["none", "supervised", "mae"], None).recipes(ESC10_SCRATCH)
+    assert {name: recipe.init_from for name, recipe in recipes.items()} == {
+        "none": "scratch",
+        "supervised": "runs/digits",
+        "mae": "runs/lr=1e-3/last",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["=model"], "--checkpoint '=model': give MODEL, or NAME=MODEL"),
+        (["mae="], "--checkpoint 'mae=': give MODEL, or NAME=MODEL"),
+        (["mae=a", "mae=b"], "'mae=b': there is one called 'mae' already"),
+        (["a", "b"], "'b': there is one called '' already"),
+    ],
+)
+def test_checkpoints_that_cannot_be_rows_are_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        named_checkpoints(words)
+
+
+def test_a_path_with_the_sign_is_a_path():
+    assert named_checkpoints(["runs/lr=1e-3/last"]) == {"": "runs/lr=1e-3/last"}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (
-            lambda: TABLES["overlap"].with_checkpoint("x"),
+            lambda: TABLES["overlap"].with_checkpoints({"": "x"}),
             "no row of table overlap takes --checkpoint; --init-from x",
         ),
         (
-            lambda: (
-                TABLES["pretraining"].select(["none", "checkpoint"], None).with_checkpoint(None)
-            ),
+            lambda: TABLES["pretraining"].select(["none", "checkpoint"], None),
             "row checkpoint of table pretraining needs --checkpoint",
+        ),
+        (
+            lambda: TABLES["pretraining"].with_checkpoints({"None": "x"}),
+            "table pretraining has two rows 'none'; rename one",
         ),
         (
             lambda: TABLES["overlap"].select(["overlap3"], None),

@@ -86,8 +86,8 @@ def test_it_says_where_no_difference_was_shown(recipes, out):
     assert "what the data chose" not in text
     assert (
         "- middle against low: the corrected interval covers zero: no difference was shown; its "
-        "variance is of the seeds alone, as that of the clips is not known; no number of seeds "
-        "would show one as small as this."
+        "variance is of the seeds alone, as that of the clips is not known; 100 times as many "
+        "would not show one as small as this."
     ) in text
     assert "- high against low: the corrected interval does not cover zero: higher; its" in text
     assert "of the chance of the seeds alone: the clips scored are taken as they are." in text
@@ -134,7 +134,7 @@ def test_the_clips_scored_are_a_chance_of_their_own(recipes, predicted):
     text = write_report(table, of_speakers, predicted)
     assert "chance of the seeds and of the 6 speakers scored (jackknife over the speakers" in text
     assert "of its variance 100% is of the speakers and 0% is of the seeds; about " in text
-    assert "times the speakers, would show one as large as this in 4 of 5 tables." in text
+    assert "times the speakers would show one as large as this in 4 of 5 tables." in text
     with (predicted / "table.csv").open() as file:
         _, high = csv.DictReader(file)
     means = [-0.5, -0.25, 0, -0.5, 0, 0]  # of the speakers: the seeds' differences are all equal

@@ -2,8 +2,11 @@
 
     ast-audio ablate pretraining audioset_balanced --data datasets/audioset
     ast-audio ablate pretraining RECIPE --data FOLDER --checkpoint MODEL --rows none checkpoint
+    ast-audio ablate pretraining RECIPE --data FOLDER --clips-per-class 10 \\
+        --checkpoint supervised=RUN ssast=RUN mae=RUN --rows none supervised ssast mae
 
-`imagenet` is the DeiT of the recipe's size; `checkpoint` is the model given as --checkpoint.
+`imagenet` is the DeiT of the recipe's size; `checkpoint` is the model given as --checkpoint, and
+becomes a row for each where several are given with names.
 """
 
 from train.experiments.table import CHECKPOINT, Row, Table
