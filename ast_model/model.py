@@ -43,10 +43,14 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, fbank: Tensor) -> Tensor:
         """(B, T, M) -> (B, patches, D), frequency-major."""
+        weight = self.projection.weight.flatten(1)
+        return F.linear(self.values(fbank), weight, self.projection.bias)
+
+    def values(self, fbank: Tensor) -> Tensor:
+        """What each patch covers, (B, T, M) -> (B, patches, frequency * time), frequency-major."""
         (height, width), (down, along) = self.projection.kernel_size, self.projection.stride
         patches = fbank.unfold(1, width, along).unfold(2, height, down)  # (B, time, freq, w, h)
-        patches = patches.permute(0, 2, 1, 4, 3).flatten(3).flatten(1, 2)  # (B, patches, h * w)
-        return F.linear(patches, self.projection.weight.flatten(1), self.projection.bias)
+        return patches.permute(0, 2, 1, 4, 3).flatten(3).flatten(1, 2)
 
 
 class Attention(nn.Module):
@@ -198,6 +202,19 @@ class AST(nn.Module):
         """
         return self._encode(fbank, pad)[0]
 
+    def with_positions(self, patches: Tensor) -> Tensor:
+        """All tokens of patch embeddings (B, patches, D), each with its position: (B, N, D)."""
+        special = [self.cls_token] + ([self.dist_token] if self.config.distilled else [])
+        special = [token.expand(len(patches), -1, -1) for token in special]
+        tokens = torch.cat([*special, patches], dim=1)
+        return tokens + self._positions(tokens.shape[1])
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Any tokens that have their positions through all blocks and the final norm, (B, N, D)."""
+        for block in self.blocks:
+            tokens = self._run(block, tokens)
+        return self.norm(tokens)
+
     def attention(self, fbank: Tensor) -> Tensor:
         """Every block's attention map, (B, depth, H, N, N); the token of a row is the query."""
         tokens = self._embed_patches(fbank)
@@ -276,7 +293,7 @@ class AST(nn.Module):
     def reset_head(self) -> None:
         """Make the head new: its LayerNorm the identity, its Linear random."""
         self.head_norm.reset_parameters()
-        _initialise_layer(self.head)
+        initialise_layer(self.head)
 
     def _pooled(self, tokens: Tensor) -> Tensor:
         """The tokens whose mean is the clip's vector."""
@@ -312,18 +329,19 @@ class AST(nn.Module):
             for left in schedule[number - 1]:
                 tokens, sizes = merge(tokens, sizes, special, left)
             computed = first if number == len(self.blocks) else None
-            if self.config.gradient_checkpointing and self.training:
-                tokens = checkpoint(block, tokens, computed, use_reentrant=False)
-            else:
-                tokens = block(tokens, computed, sizes)
+            tokens = self._run(block, tokens, computed, sizes)
         return self.norm(tokens), sizes
+
+    def _run(
+        self, block: Block, tokens: Tensor, first: int | None = None, sizes: Tensor | None = None
+    ) -> Tensor:
+        if self.config.gradient_checkpointing and self.training:
+            return checkpoint(block, tokens, first, sizes, use_reentrant=False)
+        return block(tokens, first, sizes)
 
     def _embed_patches(self, fbank: Tensor, pad: bool = True) -> Tensor:
         self._check_shape(fbank, pad)
-        special = [self.cls_token] + ([self.dist_token] if self.config.distilled else [])
-        special = [token.expand(fbank.shape[0], -1, -1) for token in special]
-        tokens = torch.cat([*special, self.patch_embedding(fbank)], dim=1)  # (B, N, D)
-        tokens = tokens + self._positions(tokens.shape[1])
+        tokens = self.with_positions(self.patch_embedding(fbank))
         if self._drops_patches():
             tokens = self._patchout(tokens)
         return F.dropout(tokens, self.config.dropout, self.training)
@@ -371,14 +389,14 @@ class AST(nn.Module):
             return
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
-                _initialise_layer(module)
+                initialise_layer(module)
         nn.init.trunc_normal_(self.positions, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         if self.config.distilled:
             nn.init.trunc_normal_(self.dist_token, std=0.02)
 
 
-def _initialise_layer(module: nn.Linear | nn.Conv2d) -> None:
-    """Truncated normal of std 0.02 for the weight, zeros for the bias."""
+def initialise_layer(module: nn.Linear | nn.Conv2d) -> None:
+    """Random weights of a layer, truncated normal of std 0.02, with zeros for the bias."""
     nn.init.trunc_normal_(module.weight, std=0.02)
     nn.init.zeros_(module.bias)
