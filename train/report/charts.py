@@ -138,6 +138,6 @@ def reliability_chart(found: Calibration) -> Chart:
         )
         chart.dots.append(("validation", axes[0].at(x), axes[1].at(100 * share.value)))
         told.append(f"{x:.0f} % claimed, {100 * share.value:.0f} % right ({each.count:,})")
-    chart.legend = [("validation", "right, 95 % interval"), ("chance", "as claimed")]
+    chart.legend = [("bar", "right, 95 % interval"), ("chance", "as claimed")]
     chart.alt = f"Reliability diagram. {'; '.join(told)}."
     return chart

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
+import soxr
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -73,12 +74,27 @@ def _mistake(run: RunRecord, table: Predictions, row: int) -> Mistake:
     return Mistake(table.names[row], run, ", ".join(truth), said)
 
 
+def open_data(runs: Sequence[RunRecord], data: str | Path) -> Manifest:
+    """The data of some runs of one recipe, as for `evaluate`.
+
+    Raises:
+        FileNotFoundError, ValueError: it cannot be read, or is other data than the runs were
+            trained on.
+    """
+    recipe = runs[0].recipe
+    manifest = open_corpus(recipe.corpus, data, **recipe.columns())
+    digest = fingerprint(manifest)
+    for run in runs:
+        if run.fingerprint not in (None, digest):
+            raise ValueError(
+                f"{data} holds other clips than {run.folder} was trained on; give its data, or "
+                "leave out --data for a page without sounds"
+            )
+    return manifest
+
+
 def show_mistakes(
-    mistakes: Sequence[Mistake],
-    model: str,
-    data: str | Path,
-    device: str,
-    most_bytes: int,
+    mistakes: Sequence[Mistake], model: str, manifest: Manifest, device: str, most_bytes: int
 ) -> None:
     """Give each mistake its sound, spectrogram and attention, as far as they fit into the page.
 
@@ -86,35 +102,22 @@ def show_mistakes(
 
     Args:
         model: folder in each run of the model that made the mistakes.
-        data: where the runs' data lies, as for `evaluate`.
         most_bytes: of all sounds and pictures together; later clips go without.
 
     Raises:
-        FileNotFoundError, ValueError: the data or a model cannot be read, or it is other data than
-            that of the runs.
+        FileNotFoundError, ValueError: a model cannot be read.
     """
-    recipe = mistakes[0].run.recipe
-    manifest = open_corpus(recipe.corpus, data, **recipe.columns())
     paths = _paths(manifest, {mistake.name for mistake in mistakes})
     classifiers: dict[Path, AudioClassifier] = {}
     for mistake in mistakes:
         folder = mistake.run.folder
         if folder not in classifiers:
-            _require_same_data(mistake.run, manifest, data)
             classifiers[folder], _ = load_model(folder / model, device)
         _show(mistake, paths.get(mistake.name), classifiers[folder])
         most_bytes -= mistake.size
         if most_bytes < 0:
             mistake.audio = mistake.picture = ""
             mistake.note = "without sound and picture, which would make the page too large"
-
-
-def _require_same_data(run: RunRecord, manifest: Manifest, data: str | Path) -> None:
-    if run.fingerprint not in (None, fingerprint(manifest)):
-        raise ValueError(
-            f"{data} holds other clips than {run.folder} was trained on; give its data, or leave "
-            "out --data for a page without sounds"
-        )
 
 
 def _paths(manifest: Manifest, names: set[str]) -> dict[str, Path]:
@@ -147,15 +150,13 @@ def _show(mistake: Mistake, path: Path | None, classifier: AudioClassifier) -> N
 
 def mp3(waveform: Tensor, rate: int) -> str:
     """A mono waveform as a data URI that every browser plays."""
-    import soxr
-
-    samples, playable = waveform.numpy(), min(MP3_RATES, key=lambda each: (each < rate, each))
-    if rate not in MP3_RATES:
+    samples = waveform.numpy()
+    playable = next((each for each in MP3_RATES if each >= rate), MP3_RATES[-1])
+    if rate != playable:
         samples = soxr.resample(samples, rate, playable)
-        rate = playable
     samples = samples / max(abs(samples).max(), 1)
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format="MP3", subtype="MPEG_LAYER_III")
+    soundfile.write(buffer, samples, playable, format="MP3", subtype="MPEG_LAYER_III")
     return f"data:audio/mpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
@@ -173,7 +174,7 @@ def picture(classifier: AudioClassifier, waveform: Tensor) -> Figure:
         attention = classifier.attention_map(waveform[None])[0].cpu()
         draw_attention(panels[1], classifier, waveform, attention)
         panels[0].set_title("spectrogram", fontsize=9, loc="left")
-        panels[1].set_title("attention, the darker the more", fontsize=9, loc="left")
+        panels[1].set_title("attention: the more orange, the more", fontsize=9, loc="left")
     time_axis(panels[-1], 0, end)
     return figure
 

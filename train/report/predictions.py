@@ -10,7 +10,6 @@ import numpy as np
 
 from train.run.folder import PREDICTIONS, TEST_PREDICTIONS, RunRecord
 from train.run.schema import read_class_columns, read_clips
-from train.run.tables import read_csv
 
 THRESHOLD = 0.5  # of independent classes, as `train.metrics` has it
 SUM_ERROR = 1e-3  # by which probabilities of 6 decimals that exclude each other may miss 1
@@ -64,8 +63,9 @@ def read_table(file: Path, model: str = "last") -> Predictions:
     """The clips of a `predictions.csv`."""
     classes = read_class_columns(file)
     index = {name: number for number, name in enumerate(classes)}
-    rows, targets = [], []
-    for target, scores in read_clips(file):
+    names, targets, rows = [], [], []
+    for name, target, scores in read_clips(file):
+        names.append(name)
         rows.append(np.array(scores, dtype=np.float32))
         targets.append(_indices(target, index, file))
     if not rows:
@@ -73,7 +73,6 @@ def read_table(file: Path, model: str = "last") -> Predictions:
     truth = np.zeros((len(rows), len(classes)), dtype=bool)
     for row, found in zip(truth, targets, strict=True):
         row[found] = True
-    names = [cells[0] for _, cells in read_csv(file)][1:]
     return Predictions(names, classes, truth, np.stack(rows), model)
 
 

@@ -7,15 +7,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.experiments.statistics import Estimate, estimate
+from data import Manifest
 from train.recipe import GROUPS, Recipe
 from train.recipes import RECIPES
 from train.report.charts import Chart, loss_chart, reliability_chart, score_chart
-from train.report.mistakes import Mistake, show_mistakes, worst_mistakes
+from train.report.mistakes import Mistake, open_data, show_mistakes, worst_mistakes
 from train.report.predictions import Predictions, joined, read_run_predictions
 from train.report.scores import (
     Calibration,
@@ -155,9 +156,10 @@ class RunsPage:
         return rows
 
     @property
-    def mean(self) -> Estimate:
-        """Of the metric over the finished folds, final checkpoints."""
-        return estimate([row.scores[self.recipe.metric] for row in self.folds if row.scores])
+    def mean(self) -> tuple[float, float | None]:
+        """Of the metric over the finished folds, final checkpoints; standard deviation (n - 1)."""
+        scores = [row.scores[self.recipe.metric] for row in self.folds if row.scores]
+        return mean(scores), stdev(scores) if len(scores) > 1 else None
 
     @property
     def changes(self) -> list[str]:
@@ -212,12 +214,13 @@ def describe_runs(
     epochs = {_name(run): read_metrics(run.folder) for run in records}
     if not any(epochs.values()):
         raise ValueError(f"{folder} has no finished epoch yet, so there is nothing to report")
+    manifest = None if data is None else open_data(records, data)
     starts = {_name(run): read_starts(run.folder) for run in records}
     page = RunsPage(folder, records, epochs, starts, None)
     _note_unfinished(page)
     if page.finished:
         page.evaluated = _evaluate(page, count)
-        _add_media(page, data, device, budget)
+        _add_media(page, manifest, device, budget)
     return page
 
 
@@ -276,17 +279,17 @@ def _confusions(matrix: np.ndarray, classes: Sequence[str]) -> list[Confusion]:
     ]
 
 
-def _add_media(page: RunsPage, data: Path | None, device: str, budget: int) -> None:
+def _add_media(page: RunsPage, manifest: Manifest | None, device: str, budget: int) -> None:
     evaluated = page.evaluated
     if not evaluated.mistakes:
         return
-    if data is None:
+    if manifest is None:
         page.notes.append(
             "The mistakes have no sounds and pictures: this page was made without --data, the "
             "folder of the recordings."
         )
         return
-    show_mistakes(evaluated.mistakes, evaluated.predictions.model, data, device, budget)
+    show_mistakes(evaluated.mistakes, evaluated.predictions.model, manifest, device, budget)
     if silent := sum(not mistake.audio for mistake in evaluated.mistakes):
         page.notes.append(
             f"{silent} of {len(evaluated.mistakes)} mistakes that are shown cannot be heard; what "

@@ -32,6 +32,7 @@ def describe_environment(device: torch.device, precision: str, processes: int = 
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
+        "torch": torch.__version__,  # with the build, as "+cu130"
     }
 
 
