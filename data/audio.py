@@ -230,7 +230,7 @@ def _require_file(path: Path) -> None:
         raise ValueError(f"{path} is empty (0 bytes); restore or remove it")
 
 
-def _checked_source(path: Path) -> str | io.FileIO:
+def _checked_source(path: Path) -> str | bytes | io.FileIO:
     """What soundfile is to open, after the checks that libsndfile does not make."""
     with path.open("rb") as file:
         magic = file.read(4)
@@ -240,10 +240,15 @@ def _checked_source(path: Path) -> str | io.FileIO:
             return _checked_wav(file, path)
         if magic == b"OggS":
             _check_last_ogg_page(file, path)
-    return str(path)
+    return _name(path)
 
 
-def _checked_wav(file: BinaryIO, path: Path) -> str | io.FileIO:
+def _name(path: Path) -> str | bytes:
+    """As soundfile takes it: bytes, since it cannot encode names that are not UTF-8."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
+def _checked_wav(file: BinaryIO, path: Path) -> str | bytes | io.FileIO:
     """Compare the size of a WAV's data with the file's; libsndfile only shortens the clip.
 
     A streamed WAV of data size 0 has no samples for libsndfile: it gets to read "unknown".
@@ -259,7 +264,7 @@ def _checked_wav(file: BinaryIO, path: Path) -> str | io.FileIO:
             return _UnknownSize(path, position)
     if available < size != UNKNOWN_BYTES and size not in UNKNOWN_BYTES_SOX:
         raise _truncated(path, f"{available} of {size} bytes of samples")
-    return str(path)
+    return _name(path)
 
 
 def _find_wav_data(file: BinaryIO, order: str) -> tuple[int, int]:

@@ -478,3 +478,13 @@ def test_of_a_midi_sample_dump_nothing_is_printed(tmp_path, capfd):
     with pytest.raises(ValueError, match="MIDI sample dump"):
         read_header(path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_name_that_is_not_utf8_is_read_and_told(tmp_path, form):
+    path = tmp_path / f"\udcff.{form}"
+    path.write_bytes(encode(form, sweep()))
+    assert read_header(path).sample_rate == RATE
+    assert len(load_audio(path)) == pytest.approx(24_000, abs=2_000)  # MP3 adds a frame or two
+    path.write_bytes(b"no audio")
+    assert_refused(path, "cannot be decoded")

@@ -85,7 +85,7 @@ def timeline_figure(spectrogram: SpectrogramStream, timeline: Timeline, title: s
     end = float(timeline.ends[-1])
     columns = spectrogram.columns.numpy()
     drawn = draw_spectrogram(above, columns, spectrogram.seconds_a_column, spectrogram.fbank)
-    above.set_title(title, parse_math=False)
+    above.set_title(_drawable(title), parse_math=False)
     figure.colorbar(drawn, ax=above, pad=0.01).set_label("log-mel energy")
     cells = _draw_classes(below, timeline, [name for name, _ in best])
     if len(best) < len(timeline.classes):
@@ -127,7 +127,7 @@ def attention_figure(
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     axes = figure.subplots()
     image = draw_attention(axes, classifier, waveform, attention, start)
-    axes.set_title(title, parse_math=False)
+    axes.set_title(_drawable(title), parse_math=False)
     bar = figure.colorbar(image, ax=axes, pad=0.01)
     bar.set_label("attention, 1 = the mean of all patches")
     return figure
@@ -176,3 +176,8 @@ def _mark_padding(axes: Axes, start: float, end: float, step: float) -> None:
     if end - start > 60 * step:
         style = {"ha": "center", "va": "top", "color": "#444444"}
         axes.text((start + end) / 2, 0.97, "padding", transform=axes.get_xaxis_transform(), **style)
+
+
+def _drawable(title: str) -> str:
+    """The name of a file whose bytes are not UTF-8 has characters that no font can have."""
+    return title.encode(errors="backslashreplace").decode()

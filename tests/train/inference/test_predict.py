@@ -279,3 +279,19 @@ def test_a_little_longer_than_the_model_is_cut_but_not_in_a_timeline(sounds):
     for timeline, windows in ((False, 1), (True, 2)):
         (found,) = Predictor(classifier, recordings, timeline).predictions()
         assert len(found.timeline.starts) == windows
+
+
+def test_a_name_that_is_not_utf8_is_heard_and_written_in_every_form(command, tmp_path, sounds):
+    path, out = tmp_path / "sounds" / "\udcff.wav", tmp_path / "out"
+    path.parent.mkdir()
+    path.write_bytes((sounds / "a.wav").read_bytes())
+    text, _ = command(path.parent)
+    assert f"{path.parent}/\\udcff.wav" in text
+    assert json.loads(command(path, "--json")[0])[0]["file"] == str(path)
+    command(path, "--csv", tmp_path / "a.csv")
+    assert b"/\xff.wav,dog" in (tmp_path / "a.csv").read_bytes()
+    for more in ((), ("--json",)):
+        command(path, "--timeline", "--out", out, *more)
+    assert {each.name for each in out.iterdir()} == {
+        f"\udcff.wav.{form}" for form in ("csv", "json", "png")
+    }
