@@ -1,5 +1,6 @@
 """A table's runs: each trained once, by whichever process, and resumed where one was killed."""
 
+import itertools
 import json
 import logging
 import os
@@ -10,10 +11,13 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from data import esc50
+from data.corpora import open_corpus
 from data.files import temporary_path, this_process, write_json
 from train.experiments import run_table as module
 from train.experiments.cost import Cost
@@ -25,6 +29,7 @@ from train.experiments.run_table import (
     run_table,
 )
 from train.experiments.table import Row, Table
+from train.experiments.tables import TABLES
 from train.recipes import RECIPES
 from train.run.folder import fingerprint, load_state, read_metrics, read_run, save_state
 from train.run.lock import claim
@@ -110,6 +115,62 @@ def test_the_command_trains_reports_and_trains_nothing_twice(words, run_command,
     assert cells == [
         line.split("|")[9:11] for line in output.splitlines() if line.startswith("| low")
     ]
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """A table of two words by four speakers, of whom two validate; clips of a second."""
+    folder, noise = tmp_path_factory.mktemp("spoken"), np.random.default_rng(0)
+    lines = ["path,label,split,speaker"]
+    for word, speaker, take in itertools.product(("left", "right"), range(4), range(3)):
+        name, split = f"{word}-{speaker}-{take}.wav", "validation" if speaker > 1 else "train"
+        soundfile.write(folder / name, noise.normal(0, 0.1, 16_000), 16_000)
+        lines.append(f"{name},{word},{split},speaker {speaker}")
+    (folder / "clips.csv").write_text("\n".join(lines))
+    return folder / "clips.csv"
+
+
+@pytest.mark.parametrize("name", ["overlap", "patch-shape", "positions", "pretraining"])
+def test_the_papers_tables_take_words_of_a_second(name, spoken, run_folder):
+    recipe = RECIPES["from_scratch"].given(corpus="table", epochs=2)
+    if name == "positions":
+        recipe = recipe.given(init_from=str(run_folder), preset="tiny224")
+    if name == "pretraining":
+        recipe = recipe.given(preset="tiny224", patch=(128, 4), stride=(128, 4), pooling="patches")
+    table = TABLES[name].with_checkpoints(
+        {"ssast": str(run_folder), "mae": "elsewhere"} if name == "pretraining" else {}
+    )
+    rows = [row.name for row in table.rows if row.changes.get("init_from") != "imagenet"]
+    recipes = choose_rows(table.select(rows, None).recipes(recipe), open_corpus("table", spoken))
+    for each in recipes.values():
+        patch, stride, frames = each.patch[1], each.stride[1], each.num_frames
+        assert each.preset == "tiny224" and (frames - patch) % stride == 0  # whole patches
+        assert 98 <= frames < 98 + stride
+        assert each.model_config(2).num_tokens > 2
+
+
+def test_a_table_from_named_models_with_few_labels_is_judged_by_speaker(
+    spoken, run_folder, run_command, tmp_path
+):
+    out = tmp_path / "out"
+    for name in ("none", "digits"):
+        write_json(out / name / "cost.json", asdict(COST))
+    words = [
+        "ablate", "pretraining", "demo", "--corpus", "table", "--data", spoken, "--out", out,
+        "--checkpoint", f"digits={run_folder / 'last'}", f"other={run_folder}", "--rows", "none",
+        "digits", "--clips-per-class", "2", "--depth", "1", "--num-frames", "64", "--epochs", "1",
+        "--frequency-mask", "8", "--time-mask", "16", "--device", "cpu", "--precision", "fp32",
+        "--no-use-cache", "--seeds", "0", "1",
+    ]  # fmt: skip
+    code, output, error = run_command(*words)
+    assert code == 0, error
+    assert "4 training clips, 12 validation" in output
+    assert "- digits against none: " in output
+    assert (out / "groups.csv").read_text().count("speaker") == 24
+    assert read_run(out / "digits/seed1/run").recipe.init_from == str(run_folder / "last")
+    (out / "groups.csv").unlink()
+    code, output, error = run_command(*words, "--report")
+    assert code == 0 and (out / "groups.csv").is_file() and "2 groups" in output
 
 
 def test_two_processes_share_a_table(words, corpus_folder, tmp_path, caplog):
