@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from ast_model.pretraining import PretrainingConfig
 from train.recipe import (
     BaseRecipe,
     Encoder,
@@ -15,9 +16,6 @@ from train.recipe import (
     Recordings,
     Steps,
 )
-
-if TYPE_CHECKING:
-    from ast_model.pretraining import PretrainingConfig
 
 SCORES = ("loss", "contrastive", "reconstruction", "accuracy")  # as `PretextLosses` has them
 UNTRAINED = ("untrained",)  # the class of an encoder's head, which pretraining does not train
@@ -68,7 +66,6 @@ class PretrainingRecipe(Pretext, BaseRecipe):
 
     # What the loop asks of every recipe, and pretraining does not vary.
     clips_per_class: ClassVar = 0
-    clips_per_class: ClassVar = 0
     model: ClassVar = "ast"
     placement: ClassVar = "start"
     time_mask: ClassVar = 0
@@ -88,7 +85,10 @@ class PretrainingRecipe(Pretext, BaseRecipe):
         for name in DECODER:
             self._require(name, (getattr(self, name) > 0) == is_mae, expected)
         super()._require_configs()
-        self.pretraining_config()
+        try:
+            self.pretraining_config()
+        except ValueError as error:
+            raise ValueError(str(error).replace("clusters False", "--no-clusters")) from None
 
     @property
     def stride(self) -> tuple[int, int]:
@@ -118,8 +118,6 @@ class PretrainingRecipe(Pretext, BaseRecipe):
 
     def pretraining_config(self) -> PretrainingConfig:
         """The encoder and what is trained around it."""
-        from ast_model.pretraining import PretrainingConfig
-
         decoder = {name: getattr(self, name) for name in DECODER if self.method == "mae"}
         return PretrainingConfig(
             method=self.method,

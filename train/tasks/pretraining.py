@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ast_model import ASTConfig, AudioClassifier
+from ast_model.pretraining import PretrainingConfig, pretraining_model
 from data import Clips
 from data.cache import ClipCache
 from data.dataset import Batch, ClipDataset, load_batches
@@ -24,8 +25,6 @@ from train.pretraining.recipe import UNTRAINED
 from train.run.folder import Row
 
 if TYPE_CHECKING:
-    from ast_model.pretraining import PretrainingConfig
-
     from train.loop import TrainState
     from train.run.log import Run
     from train.tasks import Evaluate
@@ -53,8 +52,6 @@ class Pretraining:
 
     def empty_model(self, config: dict[str, Any]) -> nn.Module:
         """A model of a configuration that `asdict` wrote, to be filled with stored parameters."""
-        from ast_model.pretraining import PretrainingConfig
-
         encoder = ASTConfig(**config["encoder"])
         return _without_head(PretrainingConfig(**{**config, "encoder": encoder}))
 
@@ -183,8 +180,6 @@ class Pretraining:
 
 def _without_head(config: PretrainingConfig) -> nn.Module:
     """A random model; its encoder's head, which no pretext trains, takes no gradient."""
-    from ast_model.pretraining import pretraining_model
-
     model = pretraining_model(config)
     for layer in (model.encoder.head_norm, model.encoder.head):
         layer.requires_grad_(False)

@@ -97,8 +97,10 @@ def test_embeddings_need_no_head(pretrained, recordings, tmp_path, run_command):
         (["--stride", "10", "10"], "no option --stride"),
         (["--data", "nowhere"], "no folder nowhere: expected a folder of recordings"),
         (["--fold", "2"], "has no folds"),
-        (["--num-frames", "16", "--mask-share", "0.01"], "--mask-share"),
-        (["--num-frames", "32", "--clusters"], "--clusters"),
+        (["--num-frames", "16", "--mask-share", "0.01"], "--mask-share 0.01 of 8 patches hides 0:"),
+        (["--num-frames", "16", "--mask-share", "0.99"], "--mask-share 0.99 of 8 patches hides 8:"),
+        (["--num-frames", "32", "--clusters"], "smaller than a cluster of 5 x 5: use longer clips"),
+        (["--num-frames", "32", "--clusters"], "or --no-clusters for single patches"),
     ],
 )
 def test_bad_input_is_one_line(recordings, tmp_path, run_command, change, message):
