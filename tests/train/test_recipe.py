@@ -54,6 +54,13 @@ def test_every_recipe_survives_json(name):
         ({"time_mask": 513}, "--time-mask is 513, must be between 0 and 512"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd', must be .'adam', 'adamw'."),
         ({"preset": "huge"}, "preset 'huge' is unknown; use one of tiny224"),
+        ({"sample_rate": 96_000}, "^--sample-rate 96000 is not an integer from 8,000 to 48,000$"),
+        ({"sample_rate": 7_999}, "^--sample-rate 7999 is not an integer"),
+        ({"high_freq": 8_001.0}, "^--low-freq 20 and --high-freq 8001 Hz do not fit --sample-rate"),
+        ({"sample_rate": 8_000, "high_freq": 4_001.0}, "use --low-freq < --high-freq <= 4000 Hz"),
+        ({"low_freq": 500.0, "high_freq": 500.0}, "--low-freq 500 and --high-freq 500 Hz do not"),
+        ({"low_freq": 8_000.0}, "--low-freq 8000 and --high-freq 8000 Hz do not fit"),
+        ({"low_freq": -1.0}, r"^--low-freq -1.0 is not a number in \[0, 48000\]$"),
         ({"num_frames": 8, "time_mask": 0}, "--num-frames 8 is smaller than one patch"),
         ({"positions": "cubic"}, "positions is 'cubic', must be .'bilinear'"),
     ],
@@ -88,6 +95,22 @@ def test_a_recipe_file_with_any_value_is_sound_or_refused_by_file_and_field(valu
         else:
             numbers = [each for each in vars(recipe).values() if isinstance(each, float)]
             assert all(map(math.isfinite, numbers))
+
+
+def test_a_recipe_of_an_earlier_version_hears_as_it_did():
+    content = ESC50.to_json()
+    for name in ("sample_rate", "low_freq", "high_freq"):
+        del content[name]
+    recipe = Recipe.from_json(content, Path("recipe.json"))
+    assert recipe == ESC50
+    config = recipe.frontend_config()
+    assert (config.sample_rate, config.band) == (16_000, (20, 8_000))
+
+
+def test_rate_and_band_of_a_recipe_are_those_of_its_front_end():
+    recipe = replace(ESC50, sample_rate=32_000, low_freq=50.0, high_freq=14e3)
+    config = Recipe.from_json(recipe.to_json(), Path("recipe.json")).frontend_config()
+    assert (config.sample_rate, config.band) == (32_000, (50, 14_000))
 
 
 def test_every_field_belongs_to_one_subject():

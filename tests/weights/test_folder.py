@@ -122,7 +122,8 @@ def test_transformers_own_folder_loads(tmp_path):
     theirs.save_pretrained(tmp_path)
     transformers.ASTFeatureExtractor(max_length=64).save_pretrained(tmp_path)
     ours = weights.load(tmp_path)
-    assert ours.frontend.config.window == "hanning"
+    config = ours.frontend.config
+    assert (config.window, config.sample_rate, config.band) == ("hanning", 16_000, (20, 8_000))
     fbank = torch.randn(2, 64, 128)
     with torch.no_grad():
         assert torch.allclose(ours.model(fbank), theirs(fbank).logits, rtol=1e-5, atol=1e-6)

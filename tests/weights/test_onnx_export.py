@@ -21,7 +21,7 @@ FRAMES = 64
 WHOLE = 400 + 63 * 160  # samples of 64 frames
 
 
-def tiny(multi_label=False, **changes):
+def tiny(multi_label=False, hearing=None, **changes):
     """A classifier whose norms and biases are random too; they start out all alike."""
     sizes = {"num_classes": 3, "num_frames": FRAMES, "width": 24, "heads": 3, "depth": 2}
     model = AST(ASTConfig(**sizes | changes))
@@ -29,7 +29,7 @@ def tiny(multi_label=False, **changes):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0.0, 0.3, generator=generator)
-    frontend = Frontend(FrontendConfig(num_frames=FRAMES, mean=-5.0, std=3.0))
+    frontend = Frontend(FrontendConfig(num_frames=FRAMES, mean=-5.0, std=3.0, **hearing or {}))
     return AudioClassifier(model, frontend, CLASSES, multi_label).eval()
 
 
@@ -86,6 +86,26 @@ def test_patches_merge_in_the_file_too(tmp_path):
 def test_silence_and_full_scale_score_as_in_pytorch(classifier, file):
     for waveform in (torch.zeros(2, 8_000), noise(2, 8_000).sign(), torch.ones(2, 8_000)):
         assert relative_error(run(file, waveform=waveform), classifier(waveform)) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "hearing",
+    [
+        {"sample_rate": 32_000, "low_freq": 50.0, "high_freq": 14e3},
+        {"sample_rate": 8_000, "padding": "silence"},
+    ],
+)
+@torch.no_grad()
+def test_any_rate_and_band_scores_as_in_pytorch(tmp_path, hearing):
+    classifier = tiny(hearing=hearing)
+    export_onnx(classifier, tmp_path / "model.onnx")
+    for batch, seconds in ((1, 0.3), (3, 1.0)):
+        waveform = 0.1 * noise(batch, int(seconds * hearing["sample_rate"]))
+        found = run(tmp_path / "model.onnx", waveform=waveform)
+        assert relative_error(found, classifier(waveform)) < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert hearing == {name: json.loads(metadata[name]) for name in hearing}
 
 
 @torch.no_grad()

@@ -26,14 +26,14 @@ DEPTH = 2
 KINDS = ("qkv", "projection", "expand", "contract")
 
 
-def tiny():
+def tiny(**hearing):
     sizes = {"num_classes": 3, "num_frames": FRAMES, "width": 24, "heads": 3, "depth": DEPTH}
     model = AST(ASTConfig(**sizes))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0.0, 0.2, generator=generator)
-    frontend = Frontend(FrontendConfig(num_frames=FRAMES, mean=-5.0, std=3.0))
+    frontend = Frontend(FrontendConfig(num_frames=FRAMES, mean=-5.0, std=3.0, **hearing))
     return AudioClassifier(model, frontend, CLASSES).eval()
 
 
@@ -98,6 +98,14 @@ def test_batches_and_clips_of_any_size_score_nearly_as_in_pytorch(classifier, fi
     found = probabilities(file, waveform=waveform)
     assert found.shape == (batch, 3)
     assert (found - classifier.probabilities(waveform)).abs().max() < 0.05
+
+
+def test_a_model_of_another_rate_and_band_is_quantised_too(clips, tmp_path):
+    classifier, file = tiny(sample_rate=32_000, low_freq=50.0, high_freq=14e3), tmp_path / "a.onnx"
+    agreement = export_int8_onnx(classifier, file, clips)
+    assert agreement.layers == 4 * DEPTH and 0 < agreement.mean < 0.01
+    metadata = session(file).get_modelmeta().custom_metadata_map
+    assert (metadata["sample_rate"], metadata["high_freq"]) == ("32000", "14000.0")
 
 
 def test_a_clip_scores_the_same_whatever_else_is_in_the_batch(file):

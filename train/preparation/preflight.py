@@ -119,7 +119,7 @@ def rate_fit(recipe: BaseRecipe, rates: np.ndarray) -> str | None:
             f"no training clip holds anything above {rate // 2} Hz, where the spectrogram goes up "
             f"to {highest:g} Hz: {remedy} leaves none of it empty"
         )
-    if rates.min() / 2 > highest:
+    if rates.min() >= 2 * recipe.sample_rate and not recipe.high_freq:
         return (
             f"every training clip is recorded at {rates.min()} Hz or more, and the model hears up "
             f"to {highest:g} Hz: if the classes differ above, use a higher --sample-rate"

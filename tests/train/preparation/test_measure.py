@@ -9,7 +9,14 @@ import torch
 
 from ast_model import Frontend
 from data import Clip, Clips, load_audio
-from train.preparation.measure import clip_frames, evenly, measure_statistics, seconds_of
+from data.cache import ClipCache
+from train.preparation.measure import (
+    clip_frames,
+    evenly,
+    measure_statistics,
+    sampled_statistics,
+    seconds_of,
+)
 
 
 @pytest.fixture
@@ -46,6 +53,18 @@ def test_mean_and_std_do_not_depend_on_the_padding(clips, recipe):
     assert measured[0][:2] == pytest.approx(measured[1][:2], abs=1e-9)
     assert measured[0].padding == pytest.approx(1 - (98 + 48 + 8) / (3 * 98))
     assert measured[1].padding == pytest.approx(1 - (98 + 48 + 8) / (3 * 400))
+
+
+def test_they_are_those_of_the_recipes_rate_and_band_whatever_was_kept(clips, recipe, tmp_path):
+    cache = ClipCache(tmp_path / "cache")
+    recipes = [
+        replace(recipe, sample_rate=rate, high_freq=high)
+        for rate, high in ((16_000, 0.0), (16_000, 4e3), (8_000, 0.0))
+    ]
+    kept = [sampled_statistics(each, clips, cache) for each in recipes]
+    assert [sampled_statistics(each, clips, cache) for each in recipes] == kept
+    assert [measure_statistics(each, clips) for each in recipes] == kept
+    assert len({round(each.mean, 2) for each in kept}) == 3
 
 
 def test_with_padding_they_are_those_of_the_whole_input(clips, recipe):
