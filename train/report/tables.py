@@ -35,8 +35,10 @@ class TablePage:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def is_crossval(self) -> bool:
-        return False
+    def scores(self) -> list[str]:
+        """Each row's name and score, for those who do not see the plot."""
+        columns = [number for number, name in enumerate(self.header) if name.endswith(" (%)")]
+        return [", ".join([row[0], *(row[n] + " %" for n in columns)]) for row in self.rows]
 
 
 def is_table(folder: Path) -> bool:

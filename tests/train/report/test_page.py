@@ -4,8 +4,8 @@ import base64
 import hashlib
 import io
 import json
-import re
 import shutil
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -13,11 +13,13 @@ from PIL import Image
 
 from data import load_audio
 from tests.train.report.conftest import decoded
-from train.experiments.table import Row, Table
+from train.experiments import tables
 from train.pretraining.recipe import PretrainingRecipe
 from train.report import write_report
 from train.report.mistakes import mp3
+from train.report.tables import _parse
 
+RESULTS = Path(tables.__file__).parent / "results"
 SECTIONS = ["curves", "scores", "confusions", "classes", "calibration", "mistakes", "repeat"]
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -204,7 +206,7 @@ def ablation(tmp_path, recipe, scored_run):
     for name in ("one", "two"):
         write_json(folder / name / "row.json", {"recipe": recipe.to_json(), "fold": None})
         scored_run(folder / name / "seed0" / "fold1", ["a", "b"], [["1.wav", "a", 1, 0]])
-    text = ["### Sizes: demo, esc50", "", "| row | score |", "| --- | --- |", "| one | 50.00 |"]
+    text = ["### Sizes: demo, esc50", "", "| row | mAP (%) |", "| --- | --- |", "| one | 50.00 |"]
     text += ["| two | 40.00 |", "", "- two against one: lower.", "", "Intervals: 95 %. GFLOPs.", ""]
     (folder / "table.md").write_text("\n".join(text))
     Image.new("RGB", (8, 8)).save(folder / "table.png")
@@ -220,6 +222,7 @@ def test_an_ablation_shows_its_table_plot_and_runs(ablation, tmp_path, read_page
     assert "GFLOPs." in page.text
     (plot,) = page.all("img")
     assert decoded(plot["src"], "image/png").startswith(b"\x89PNG")
+    assert plot["alt"].endswith(": one, 50.00 %; two, 40.00 %")
     names = [attrs["download"] for attrs in page.all("a") if "download" in attrs]
     assert names == ["one.json", "two.json"]
     (ablation / "table.png").write_bytes(b"<svg onload=alert(1)>")
@@ -274,26 +277,12 @@ def test_sounds_of_any_rate_become_mp3(sounds, rate):
     assert len(samples) / found == pytest.approx(10_000 / 16_000, abs=0.15)
 
 
-def test_an_ablation_of_the_program_is_read(tmp_path, recipe, ablation, monkeypatch):
-    """The table is read as `table_report` writes it."""
-    from train.experiments import table_report
-    from train.experiments.statistics import RunScore
-    from train.experiments.table_text import words_for
-    from train.report.tables import _parse
-
-    table = Table("t", "Depth | and more", [Row("one", {}), Row("two", {"depth": 2})], "one")
-    runs = {name: table_report._runs(ablation / name, recipe) for name in ("one", "two")}
-    assert all(runs.values())
-    cost = table_report.Cost(
-        **dict.fromkeys(table_report.Cost.__dataclass_fields__, 1) | {"device": "CPU"}
-    )
-    score = {(1, 0): RunScore(0.5)}
-    results = [table_report.RowResult(row, cost, score, 0) for row in table.rows]
-    differences, words = table_report._differences(table, results), words_for(runs["one"], False)
-    text = table_report.markdown(table, results, differences, runs["one"], [], words)
-    (tmp_path / "table.md").write_text(text)
-    title, cells, verdicts, reading = _parse(tmp_path / "table.md")
-    assert title.startswith("Depth | and more")
-    assert [row[0] for row in cells] == ["row", "one", "two"]
-    assert len(verdicts) == 1
-    assert re.search("Score: .*GFLOPs", reading)
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.md")), ids=lambda file: file.stem)
+def test_tables_of_the_program_are_read_whole(file):
+    title, cells, verdicts, reading = _parse(file)
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith(f"### {title}\n")
+    assert cells[0][0] == "row"
+    assert len(cells) == text.count("\n| ") - 1
+    assert len(verdicts) == text.count("\n- ") == len(cells) - 2  # but for the reference
+    assert reading.startswith("Score: ")
