@@ -202,6 +202,34 @@ def test_onnx_files_and_pytorch_are_raced_and_scored(module, model, tmp_path):
     ]
 
 
+def test_a_profile_shares_out_all_time_of_every_case(module, run_script, monkeypatch):
+    monkeypatch.setattr(module("bench_profile"), "CASES", (("tiny224", 64, 2, 1),))
+    monkeypatch.setattr(module("measuring"), "WIDTH", 64)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    rows = run_script("bench_profile", "--rounds", 1, "--threads", 1)["rows"]
+    assert [row["work"] for row in rows] == [
+        f"{kind}, tiny224, 64 frames, {clips} clips, {precision}"
+        for kind, clips in (("inference", 2), ("training", 1))
+        for precision in ("fp32", "bf16")
+    ]
+    for row in rows:
+        share = {kind: row[kind] for kind in module("bench_profile").COLUMNS}
+        assert sum(share.values()) == pytest.approx(100)
+        everywhere = ("products", "bias", "attention", "copies, layout", "GELU", "norms")
+        assert all(share[kind] > 0 for kind in everywhere)
+        assert (share["optimiser"] > 0) == row["work"].startswith("training")
+        assert share["casts"] > 0 or row["work"].endswith("fp32")
+        assert row["reached, %"] > 0 and row["alone, %"] > 0
+
+
+def test_a_profile_counts_the_products_of_the_network(module):
+    networks = module("networks")
+    work = networks.our_inference("tiny224", 64, 2, "cpu", "fp32")
+    with module("bench_profile").Products() as products:
+        work()
+    assert products.total_flops() == 2 * networks.flops(networks.ours, "tiny224", 64)
+
+
 def test_whoever_is_compared_with_is_not_set_up_as_the_program_is():
     """Importing what the benchmarks share sets nothing of the process."""
     code = f"import os, sys; sys.path.insert(0, {str(FOLDER)!r}); import measuring; "

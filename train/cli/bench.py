@@ -25,6 +25,7 @@ Benchmark = Literal[
     "manifest",
     "growth",
     "process",
+    "profile",
     "gpu",
 ]
 
@@ -40,7 +41,7 @@ class BenchOptions:
     names: Positional[tuple[Benchmark, ...]] = ("frontend", "inference", "training", "files")
     """Which benchmarks; onnx is 8-bit integers beside float32, manifest the memory of 2,000,000
     clips, growth the time and memory against clips, hours and processes, process the settings of
-    threads and memory; gpu needs one."""
+    threads and memory, profile what the time goes to; gpu needs one."""
     data: Annotated[Path | None, unless_given("none: its recordings are left out", "PATH")] = None
     """Folder of ESC-10 or ESC-50, for the benchmarks `files` and `finetuning`."""
     rounds: Annotated[int | None, unless_given("the benchmark's own", "INT")] = None
@@ -82,6 +83,6 @@ def _arguments(name: str, options: BenchOptions) -> list[str]:
         words += ["--data", str(options.data)]
     if options.rounds:
         words += ["--rounds", str(options.rounds)]
-    if not options.compiled:
+    if not options.compiled and name != "profile":
         words += ["--no-compiled"]
     return [*words, "--threads", str(options.threads)]
