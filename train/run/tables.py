@@ -69,6 +69,12 @@ def has_pyarrow() -> bool:
     return True
 
 
+def require_pyarrow(path: Path) -> None:
+    """ValueError where pyarrow is missing to write this file."""
+    if not has_pyarrow():
+        raise ValueError(f"{path}: writing Parquet needs pyarrow; {INSTALL}")
+
+
 def write_parquet(path: Path, tables: Iterable[Mapping[str, Any]]) -> None:
     """Write tables of equal columns one after the other, one in memory at a time.
 
@@ -76,10 +82,9 @@ def write_parquet(path: Path, tables: Iterable[Mapping[str, Any]]) -> None:
         tables: column name to a list, or to an array (rows, …) that becomes nested lists.
 
     Raises:
-        ValueError: pyarrow is missing; nothing is written.
+        ValueError: pyarrow is missing, or a text is not UTF-8; nothing is written.
     """
-    if not has_pyarrow():
-        raise ValueError(f"{path}: writing Parquet needs pyarrow; {INSTALL}")
+    require_pyarrow(path)
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -90,6 +95,11 @@ def write_parquet(path: Path, tables: Iterable[Mapping[str, Any]]) -> None:
                 table = pa.table({name: _column(values) for name, values in columns.items()})
                 writer = writer or ParquetWriter(file, table.schema)
                 writer.write_table(table)
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{path}: Parquet holds text in UTF-8, and {error.object!r:.200} is none: rename "
+                "the file"
+            ) from error
         finally:
             if writer:
                 writer.close()
