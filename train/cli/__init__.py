@@ -42,13 +42,13 @@ COMMANDS = {
     "predict": "name the classes of recordings, and when they are heard",
     "embed": "write vectors that describe recordings",
     "attention": "draw what a model looks at over a recording's spectrogram",
-    "convert": "write any model as a Hugging Face folder or an ONNX file",
+    "convert": "write any model as a Hugging Face folder, or an ONNX or .pth file",
 }
 """Each is the `run` of a module of its own name in this package."""
 
 # Those that run in several processes that torchrun starts, and that go on without a reader.
-DISTRIBUTED = ("train", "pretrain", "crossval")
-RESUMABLE = ("download", "prepare", "train", "pretrain", "crossval", "ablate")
+DISTRIBUTED = ("train", "pretrain", "crossval", "predict", "embed")
+RESUMABLE = ("download", "prepare", "train", "pretrain", "crossval", "ablate", "embed")
 
 LISTED = "\n".join(f"  {name:{max(map(len, COMMANDS))}}  {text}" for name, text in COMMANDS.items())
 HELP = f"""usage: {PROGRAM} COMMAND [OPTIONS]
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         # What `--json` prints is for a program: progress goes elsewhere.
-        shown, resumable = _is_rank_0(), bool(words) and words[0] in RESUMABLE
+        shown, resumable = _is_rank_0(), _is_resumable(words)
         with logging_to_terminal(shown, "--json" in words, goes_on_unread=resumable):
             code = _dispatch(words)
         sys.stdout.flush()
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(describe(error))
     except KeyboardInterrupt:
         if _is_rank_0():
-            resumes = "; the same command goes on from here" if words[0] in RESUMABLE else ""
+            resumes = "; the same command goes on from here" if _is_resumable(words) else ""
             print(f"\n{PROGRAM}: interrupted{resumes}", file=sys.stderr)
         return 130
 
@@ -111,7 +111,7 @@ def _dispatch(words: list[str]) -> int:
         command = words[0] if words else PROGRAM
         return _fail(
             f"{command} runs in one process, but torchrun started {processes}; start it without "
-            f"torchrun, which is for {' and '.join(DISTRIBUTED)}"
+            f"torchrun, which is for {', '.join(DISTRIBUTED[:-1])} and {DISTRIBUTED[-1]}"
         )
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -132,6 +132,12 @@ def _dispatch(words: list[str]) -> int:
     except SystemExit as stop:  # `--help` is all that was asked for, or another rank failed
         return int(stop.code or 0)
     return 0
+
+
+def _is_resumable(words: Sequence[str]) -> bool:
+    """Whether the command goes on where it was interrupted; `predict` if it writes tables."""
+    writes_tables = any(word.startswith("--format") for word in words)
+    return bool(words) and (words[0] in RESUMABLE or (words[0] == "predict" and writes_tables))
 
 
 def _is_rank_0() -> bool:

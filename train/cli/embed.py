@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,12 +15,12 @@ from train.cli.options import (
     KeepTokens,
     Model,
     PositiveInt,
+    ShardOfAll,
     SkipUnreadable,
     parse,
     unless_given,
 )
-from train.inference import embed
-from train.inference.embed import Embedding, embeddings_writer, write_npz
+from train.inference.season.vectors import write_embeddings
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class EmbedOptions:
     files: Files
     out: Annotated[Path, TO_FILE]
     """File to write: .npz (arrays paths, starts, ends, vectors) or .parquet (columns path, start,
-    end, vector; needs pyarrow; written part by part, so of any size)."""
+    end, vector; needs pyarrow; written part by part, so of any size). A journal beside it lets the
+    same command go on after a crash."""
     level: Literal["clip", "frame", "patch"] = "clip"
     """clip: (width,); frame: (time, width), means over frequency; patch: (frequency, time,
     width)."""
@@ -52,35 +53,26 @@ class EmbedOptions:
     precision: InferencePrecision = "fp32"
     keep_tokens: KeepTokens = 1.0
     device: Device = "auto"
+    shard: ShardOfAll = None
 
 
 def run(words: Sequence[str]) -> None:
     options = parse(EmbedOptions, words, "embed")
-    write = embeddings_writer(options.out)
-    if not options.pad and options.level != "clip" and write is write_npz:
-        raise ValueError(
-            f"without padding, vectors at {options.level} level are of each recording's length, "
-            "which .npz cannot hold: give --out a name that ends in .parquet, or --level clip"
-        )
-    recordings = rows = 0
-
-    def counted(embeddings: Iterable[Embedding]) -> Iterator[Embedding]:
-        nonlocal recordings, rows
-        for embedding in embeddings:
-            recordings, rows = recordings + 1, rows + len(embedding.starts)
-            yield embedding
-
-    embeddings = embed(
+    written = write_embeddings(
         options.model,
         options.files,
+        options.out,
         level=options.level,
         hop=options.hop,
         pad=options.pad,
+        shard=options.shard,
         skip_unreadable=options.skip_unreadable,
         batch_size=options.batch_size,
         precision=options.precision,
         keep_tokens=options.keep_tokens,
         device=options.device,
     )
-    write(options.out, counted(embeddings))
-    print(f"wrote {options.out}: {rows} rows at {options.level} level, of {recordings} recordings")
+    print(
+        f"wrote {written.path}: {written.rows} rows at {options.level} level, of "
+        f"{written.recordings} recordings"
+    )

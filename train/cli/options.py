@@ -39,6 +39,7 @@ from train.recipe import (
 )
 from train.recipes import RECIPES
 from train.run.folder import read_recipe
+from train.shards import Shard, read_shard
 
 OF_ONE_FOLD = ("train", "pretrain", "audit", "stats")  # commands that take a recipe and --fold
 
@@ -77,7 +78,8 @@ def _share(word: str) -> float:
     return share
 
 
-def _folder(word: str) -> Path:
+def folder_to_write(word: str) -> Path:
+    """The path; ValueError where it cannot be a folder."""
     path = Path(word)
     existing = next(each for each in (path, *path.absolute().parents) if each.exists())
     if not existing.is_dir():
@@ -89,7 +91,7 @@ def _file(word: str) -> Path:
     path = Path(word)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give a file")
-    _folder(str(path.parent))
+    folder_to_write(str(path.parent))
     return path
 
 
@@ -99,7 +101,7 @@ def _device(word: str) -> str:
 
 
 PositiveInt = Annotated[int, at_least(1)]
-TO_FOLDER = one_word(_folder, "PATH")  # to write to; what cannot be one is refused at once
+TO_FOLDER = one_word(folder_to_write, "PATH")  # to write to; what cannot be one is refused at once
 TO_FILE = one_word(_file, "PATH")
 MODEL_HELP = (
     "Run folder (its last epoch is taken), RUN/best, model folder, hub id, AST or SSAST .pth, or "
@@ -159,6 +161,15 @@ KeepTokens = Annotated[
 SkipUnreadable = Annotated[
     bool,
     arg(help="Leave out files that cannot be read, counted and listed, instead of stopping."),
+]
+ShardOfAll = Annotated[
+    Shard | None,
+    one_word(read_shard, "K/N"),
+    arg(
+        help="Hear only the K-th of N shares of the recordings, for an array of jobs; the command "
+        "without this option then writes what all found.",
+        help_behavior_hint="(default: all)",
+    ),
 ]
 SkipAsInRun = Annotated[
     DisallowNone[bool | None],

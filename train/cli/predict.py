@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tqdm import tqdm
 
@@ -16,7 +16,6 @@ from ast_model.timeline import Timeline, likeliest
 from data.files import write_json
 from train.cli.options import (
     TO_FILE,
-    TO_FOLDER,
     Compile,
     Device,
     Files,
@@ -24,12 +23,19 @@ from train.cli.options import (
     KeepTokens,
     Model,
     PositiveInt,
+    ShardOfAll,
     SkipUnreadable,
+    folder_to_write,
+    one_of,
     parse,
     unless_given,
 )
-from train.inference import predict
-from train.inference.predict import Prediction
+from train.cli.parsing import one_word
+from train.distributed import world_size
+from train.inference.detections import Choice, choose, detect, read_thresholds
+from train.inference.detections.formats import CSV as TIMELINE_COLUMNS
+from train.inference.predict import Prediction, open_predictor
+from train.inference.progress import counted
 from train.inference.recordings import find_recordings
 from train.inference.spectrogram import timeline_figure
 from train.run.plots import save_figure
@@ -37,7 +43,14 @@ from train.run.tables import write_csv
 
 Row = tuple[Any, ...]  # (class, probability) or, of a timeline, (start, end, class, probability)
 CLIP_COLUMNS = ("class", "probability")
-TIMELINE_COLUMNS = ("start", "end", *CLIP_COLUMNS)
+Form = Literal["raven", "audacity", "kaleidoscope", "csv", "parquet", "json"]
+
+
+def _threshold(word: str) -> float | Path:
+    try:
+        return float(word)
+    except ValueError:
+        return Path(word)
 
 
 @dataclass(frozen=True)
@@ -53,8 +66,13 @@ class PredictOptions:
     files: Files
     top_k: PositiveInt = 5
     """Classes a recording, or a window of a timeline; --threshold replaces it."""
-    threshold: Annotated[float | None, unless_given("none", "FLOAT")] = None
-    """Show the classes that reach this probability, however many."""
+    threshold: Annotated[
+        float | Path | None, one_word(_threshold, "FLOAT|CSV"), unless_given("none")
+    ] = None
+    """Show the classes that reach this probability, however many. Or a CSV file with the columns
+    class and threshold: one for each class."""
+    classes: Annotated[tuple[str, ...], unless_given("all")] = ()
+    """The classes to keep."""
     timeline: bool = False
     """Say when: start, end, class and probability for each window, or with --threshold for each
     stretch in which a class is heard."""
@@ -64,8 +82,18 @@ class PredictOptions:
     """Pad recordings shorter than the model's input. With --no-pad they run at their own length,
     and it is said what that saves: faster, but the model may have learnt from the padding, so
     measure the accuracy."""
-    out: Annotated[Path | None, TO_FOLDER, unless_given("printed")] = None
-    """With --timeline: a folder that gets a CSV (with --json a JSON) and a PNG a recording."""
+    merge_gap: Annotated[float | None, unless_given("0 with --timeline, else none", "FLOAT")] = None
+    """With --threshold: join windows of one class that are up to so many seconds apart."""
+    format: Annotated[Form | None, one_of(Form), unless_given("none")] = None
+    """Write tables of detections (start, end, class, probability) for Raven, Audacity, Kaleidoscope
+    or scripts. A journal beside them lets the same command go on after a crash."""
+    out: Annotated[Path | None, unless_given("printed", "PATH")] = None
+    """With --format: a folder that gets a table a recording, or a file (.txt, .csv, .parquet, .json
+    as the format's) for one of all. With --timeline alone: a folder that gets a CSV (with --json a
+    JSON) and a PNG a recording."""
+    shard: ShardOfAll = None
+    """With --format: hear only the K-th of N shares of the recordings, for an array of jobs; the
+    command without this option then writes the table of all."""
     csv: Annotated[Path | None, TO_FILE, unless_given("printed")] = None
     """Write one CSV file instead of printing a table."""
     json: bool = False
@@ -82,23 +110,43 @@ class PredictOptions:
 def run(words: Sequence[str]) -> None:
     options = parse(PredictOptions, words, "predict")
     _check(options)
+    threshold = options.threshold
+    chosen = {
+        "threshold": read_thresholds(threshold) if isinstance(threshold, Path) else threshold,
+        "classes": options.classes or None,
+        "top_k": options.top_k,
+        "merge_gap": options.merge_gap,
+    }
+    how = {
+        "hop": options.hop,
+        "pad": options.pad,
+        "skip_unreadable": options.skip_unreadable,
+        "batch_size": options.batch_size,
+        "precision": options.precision,
+        "device": options.device,
+        "compile": options.compile,
+        "keep_tokens": options.keep_tokens,
+    }
+    if options.format:
+        written = detect(
+            *(options.model, options.files, options.out, options.format),
+            shard=options.shard,
+            **chosen,
+            **how,
+        )
+        print(f"wrote {written.path}: {written.rows:,} detections in {counted(written.recordings)}")
+        return
     files = find_recordings(options.files)
     stems = _stems(files, options.out) if options.out else {}
-    predictions = predict(
+    predictor = open_predictor(
         options.model,
         files,
         timeline=options.timeline,
-        hop=options.hop,
-        pad=options.pad,
         spectrograms=options.out is not None,
-        skip_unreadable=options.skip_unreadable,
-        batch_size=options.batch_size,
-        precision=options.precision,
-        device=options.device,
-        compile=options.compile,
-        keep_tokens=options.keep_tokens,
+        **how,
     )
-    results = _results(predictions, stems, options)
+    choice = choose(predictor.classifier.classes, **chosen)
+    results = _results(predictor.predictions(), choice, stems, options)
     if options.csv:
         count = _write_table(results, options)
     elif options.out:
@@ -118,42 +166,75 @@ def run(words: Sequence[str]) -> None:
 
 
 def _check(options: PredictOptions) -> None:
-    if options.threshold is not None and not 0 <= options.threshold <= 1:
-        raise ValueError(f"--threshold {options.threshold} is not a probability in [0, 1]")
+    threshold, gap = options.threshold, options.merge_gap
+    if isinstance(threshold, float) and not 0 <= threshold <= 1:
+        raise ValueError(f"--threshold {threshold} is not a probability in [0, 1]")
+    if gap is not None and gap < 0:
+        raise ValueError(f"--merge-gap {gap} is not a length of time; use 0 or more seconds")
+    if gap is not None and threshold is None:
+        raise ValueError("--merge-gap joins where a class reaches a threshold; add --threshold")
+    if options.format:
+        _check_tables(options)
+        return
+    if world_size() > 1:
+        raise ValueError("torchrun's processes share recordings with --format; add it, with --out")
+    if options.shard:
+        raise ValueError("--shard is for tables of a season; add --format and --out")
+    if gap is not None and not options.timeline:
+        raise ValueError("--merge-gap is for timelines; add --timeline, or --format and --out")
     if options.out and not options.timeline:
-        raise ValueError("--out is for timelines; add --timeline, or use --csv for one table")
+        raise ValueError(
+            "--out is for timelines; add --format or --timeline, or use --csv for one table"
+        )
+    if options.out:
+        folder_to_write(str(options.out))
     if options.csv and options.json:
         raise ValueError("--csv and --json are two forms of one table; give one of them")
 
 
+def _check_tables(options: PredictOptions) -> None:
+    if options.out is None:
+        raise ValueError(
+            f"--format {options.format} needs --out: a folder for a table a recording, or a file"
+        )
+    if options.csv or options.json:
+        other = "--csv" if options.csv else "--json"
+        raise ValueError(f"--format says the form of the tables in --out; leave out {other}")
+    folder_to_write(str(options.out.parent))
+
+
 def _results(
-    predictions: Iterable[Prediction], stems: Mapping[Path, Path], options: PredictOptions
+    predictions: Iterable[Prediction],
+    choice: Choice,
+    stems: Mapping[Path, Path],
+    options: PredictOptions,
 ) -> Iterator[tuple[Path, list[Row]]]:
     """The rows of each recording as it is heard, which are written below --out if that is given."""
     for prediction in predictions:
-        rows = chosen_rows(prediction.timeline, options)
+        rows = chosen_rows(prediction.timeline, choice, options.timeline)
         if options.out:
             _write_timeline(stems[prediction.path], prediction, rows, options.json)
         yield prediction.path, rows
 
 
-def chosen_rows(timeline: Timeline, options: PredictOptions) -> list[Row]:
+def chosen_rows(timeline: Timeline, choice: Choice, as_timeline: bool) -> list[Row]:
     """(class, probability), or (start, end, class, probability) of a timeline.
 
-    With a threshold, what reaches it, windows of a timeline joined; else the `top_k` likeliest.
+    With thresholds, what reaches them, windows of a timeline joined; else the `top_k` likeliest.
     """
-    threshold = options.threshold
-    if not options.timeline:
-        count = options.top_k if threshold is None else len(timeline.classes)
-        best = timeline.top(count)
-        return best if threshold is None else [row for row in best if row[1] >= threshold]
-    if threshold is not None:
-        return timeline.segments(threshold)
+    timeline, thresholds = choice.kept(timeline), choice.thresholds
+    if not as_timeline:
+        if thresholds is None:
+            return timeline.top(choice.top_k)
+        least = dict(zip(choice.classes, thresholds, strict=True))
+        return [(name, p) for name, p in timeline.top(len(least)) if p >= least[name]]
+    if thresholds is not None:
+        return timeline.segments(thresholds, choice.merge_gap or 0.0)
     spans = zip(timeline.starts.tolist(), timeline.ends.tolist(), strict=True)
     return [
         (*span, *best)
         for span, row in zip(spans, timeline.probabilities, strict=True)
-        for best in likeliest(row, timeline.classes, options.top_k)
+        for best in likeliest(row, timeline.classes, choice.top_k)
     ]
 
 
@@ -205,4 +286,6 @@ def _as_text(path: Path, rows: Iterable[Row], options: PredictOptions) -> str:
     for *span, name, probability in rows:
         times = f"{span[0]:8.2f} - {span[1]:7.2f} s  " if span else ""
         lines.append(f"  {times}{probability:6.1%}  {name}")
-    return "\n".join([str(path), *(lines or [f"  no class reaches {options.threshold:g}"])])
+    least = options.threshold
+    missed = f"{least:g}" if isinstance(least, float) else "its threshold"
+    return "\n".join([str(path), *(lines or [f"  no class reaches {missed}"])])

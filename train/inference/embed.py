@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,17 +17,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ast_model import AudioClassifier
 from ast_model.timeline import windows
-from data.files import atomic_file
 from train.buckets import Frames, buckets, own_frames
 from train.device import autocast
 from train.inference.background import in_background
 from train.inference.models import load_model
 from train.inference.progress import Progress
 from train.inference.recordings import Recordings, find_recordings
-from train.run.tables import write_parquet
 
 BATCHES_SORTED = 8  # into buckets at a time, without padding; in memory, so not all recordings
-TABLE_BYTES = 64 * 2**20  # of vectors that a Parquet file takes at a time
 
 
 @dataclass(frozen=True)
@@ -216,54 +213,3 @@ class Embedder:
                 some = self.classifier.embed(padded, lengths=samples, level=self.level, pad=pad)
             found |= zip(batch, some.float().cpu(), strict=True)
         return [found[index] for index in range(len(rows))]
-
-
-def embeddings_writer(path: Path) -> Callable[[Path, Iterable[Embedding]], None]:
-    """The function that writes embeddings into a file of this name.
-
-    Raises:
-        ValueError: the name ends neither in .npz nor in .parquet.
-    """
-    writers = {".npz": write_npz, ".parquet": write_embeddings_parquet}
-    if path.suffix.lower() not in writers:
-        raise ValueError(f"{path} is to end in .npz or .parquet; give such a name")
-    return writers[path.suffix.lower()]
-
-
-def write_npz(path: Path, embeddings: Iterable[Embedding]) -> None:
-    """Arrays paths, starts, ends and vectors, all of them a row a window."""
-    columns: dict[str, list[Any]] = {"paths": [], "starts": [], "ends": [], "vectors": []}
-    for each in embeddings:
-        columns["paths"].append([str(each.path)] * len(each.starts))
-        for name in ("starts", "ends", "vectors"):
-            columns[name].append(getattr(each, name))
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{name: np.concatenate(values) for name, values in columns.items()})
-
-
-def write_embeddings_parquet(path: Path, embeddings: Iterable[Embedding]) -> None:
-    """Columns path, start, end and vector; of any size, since a part is in memory at a time."""
-    write_parquet(path, _tables(embeddings))
-
-
-def _tables(embeddings: Iterable[Embedding]) -> Iterator[Mapping[str, Any]]:
-    held: list[Embedding] = []
-    size = 0
-    for each in embeddings:
-        of_other_length = held and held[0].vectors.shape[1:] != each.vectors.shape[1:]
-        if of_other_length or size >= TABLE_BYTES:
-            yield _table(held)
-            held, size = [], 0
-        held.append(each)
-        size += each.vectors.nbytes
-    if held:
-        yield _table(held)
-
-
-def _table(embeddings: Sequence[Embedding]) -> Mapping[str, Any]:
-    return {
-        "path": [str(each.path) for each in embeddings for _ in each.starts],
-        "start": np.concatenate([each.starts for each in embeddings]),
-        "end": np.concatenate([each.ends for each in embeddings]),
-        "vector": np.concatenate([each.vectors for each in embeddings]),
-    }

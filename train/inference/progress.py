@@ -89,6 +89,8 @@ class Progress:
     def finish(self) -> None:
         """Take the bar away and say how many recordings were heard, how fast."""
         self.bar.close()
+        if not self.recordings:
+            return  # all were heard before
         took, heard = time.perf_counter() - self.began, self.samples / self.sample_rate
         logger.info(
             f"{counted(self.recordings)}, {duration(heard)} of sound in {duration(took)}: "

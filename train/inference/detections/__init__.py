@@ -1,6 +1,16 @@
 """Detections in recordings: which there are, and the tables that people's programs read."""
 
 from train.inference.detections.choice import DETECTION, Choice, choose, read_thresholds
+from train.inference.detections.detect import detect
 from train.inference.detections.formats import FORMATS, Heard, Table
 
-__all__ = ["DETECTION", "FORMATS", "Choice", "Heard", "Table", "choose", "read_thresholds"]
+__all__ = [
+    "DETECTION",
+    "FORMATS",
+    "Choice",
+    "Heard",
+    "Table",
+    "choose",
+    "detect",
+    "read_thresholds",
+]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.files import atomic_file, is_one_line
+from train.inference.season import absolute
 from train.run.tables import write_csv, write_parquet
 
 ROWS_AT_ONCE = 2**16  # a row group of a Parquet file
@@ -67,9 +68,15 @@ Write = Callable[[Path, Iterable[Heard], Table], None]
 class Format(NamedTuple):
     """A form of tables."""
 
-    suffix: str  # of the table beside a recording; how it ends tells whether a file is meant
+    suffix: str  # of the table of one recording
     write: Write
     several: bool = True  # whether its rows can tell which recording they are of
+    one_line: bool = False  # whether the name of a recording has to be text in one line for that
+
+    @property
+    def ending(self) -> str:
+        """How the name of a combined table ends."""
+        return f".{self.suffix.rpartition('.')[2]}"
 
 
 def write_raven(path: Path, recordings: Iterable[Heard], table: Table) -> None:
@@ -87,7 +94,7 @@ def write_raven(path: Path, recordings: Iterable[Heard], table: Table) -> None:
                 number += 1
                 times = before + start, before + end
                 row = (number, "Spectrogram 1", 1, *times, *band, name, probability)
-                yield (*row, heard.path.absolute(), start) if table.combined else row
+                yield (*row, absolute(heard.path), start) if table.combined else row
             before += heard.seconds if table.combined else 0.0
 
     header = (*RAVEN, *(RAVEN_OF_SEVERAL if table.combined else ()))
@@ -104,7 +111,7 @@ def write_kaleidoscope(path: Path, recordings: Iterable[Heard], table: Table) ->
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for heard in recordings:
-            whole = heard.path.absolute()
+            whole = absolute(heard.path)
             below = whole.parent.relative_to(table.folder)
             place = (table.folder, "" if below == Path() else below, whole.name)
             for start, end, name, probability in table.rows(heard):
@@ -186,11 +193,11 @@ def _write_tabbed(path: Path, rows: Iterable[Iterable[Any]]) -> None:
 
 
 FORMATS = {
-    "raven": Format(".selections.txt", write_raven),
+    "raven": Format(".selections.txt", write_raven, one_line=True),
     "audacity": Format(".txt", write_audacity, several=False),
     "kaleidoscope": Format(".kaleidoscope.csv", write_kaleidoscope),
     "csv": Format(".csv", write_detections_csv),
-    "parquet": Format(".parquet", write_detections_parquet),
+    "parquet": Format(".parquet", write_detections_parquet, one_line=True),
     "json": Format(".json", write_detections_json),
 }
 
