@@ -26,6 +26,8 @@ from train.cli import main
 from train.device import choose_device
 from train.evaluation import default_workers
 from train.loop import step_seed, train
+from train.pretraining.clips import unlabelled
+from train.recipes.pretraining import SSAST
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -116,7 +118,10 @@ def runs(recipe, manifest, several, tmp_path_factory):
     balanced = replace(balanced, epochs=1, optimizer="adam", weight_decay=1.0, max_grad_norm=0.0)
     wild = replace(recipe, learning_rate=1e9, max_grad_norm=0.0)
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    pretext = replace(SSAST, depth=1, num_frames=64, batch_size=31, clusters=False)
+    pretext = replace(pretext, epochs=2, precision="fp32", weight_decay=1.0)  # as for balanced
     cases = [
+        ("pretrain", None, pretext, unlabelled(manifest, 0)),
         ("uneven", None, uneven, manifest),
         ("parts", None, parts, several),
         ("balanced", None, balanced, manifest),
@@ -154,9 +159,10 @@ def assert_same_run(one, two, models=("last", "best")):
         assert tables[0][name] == pytest.approx(tables[1][name], abs=1e-4), name
 
 
-@pytest.mark.parametrize("name", ["uneven", "parts", "balanced"])
+@pytest.mark.parametrize("name", ["uneven", "parts", "balanced", "pretrain"])
 def test_two_processes_end_as_one(runs, name):
-    """Uneven and idle parts of a batch; accumulation and unreadable files; balanced sampling."""
+    """Uneven and idle parts of a batch, also without labels; accumulation and unreadable files;
+    balanced sampling."""
     one, two, _ = runs
     models = {"last", "best", "averaged"} & {path.name for path in (one / name).iterdir()}
     assert_same_run(one / name, two / name, models)
@@ -168,7 +174,7 @@ def test_a_run_is_resumed_by_another_number_of_processes(runs, name):
     assert_same_run(one / "uneven", two / name)
 
 
-@pytest.mark.parametrize("name", ["uneven", "parts", "balanced"])
+@pytest.mark.parametrize("name", ["uneven", "parts", "balanced", "pretrain"])
 def test_all_processes_have_the_same_rows(runs, name):
     _, two, _ = runs
     ends = [torch.load(two / f"{name}.end{rank}") for rank in (0, 1)]
@@ -185,9 +191,9 @@ def test_a_loss_that_is_not_finite_stops_all_at_the_same_step(runs):
 def test_one_process_logs_and_writes(runs):
     one, two, result = runs
     assert (
-        result.stdout.count("32 training clips, 8 validation (fold 1)") == 5
+        result.stdout.count("32 training clips, 8 validation (fold 1)") == 6
     )  # the runs with folds
-    assert result.stdout.count("epoch   2/2") == 3  # uneven, parts, grown
+    assert result.stdout.count("epoch   2/2") == 4  # pretrain, uneven, parts, grown
     for folder in ("uneven", "parts"):
         files = {path.relative_to(one) for path in (one / folder).rglob("*")}
         theirs = {path.relative_to(two) for path in (two / folder).rglob("*")}
@@ -258,7 +264,7 @@ def test_other_commands_refuse_several_processes_before_any_work(monkeypatch, ca
     assert main(["evaluate", "no such model"]) == 2
     assert capsys.readouterr().err == (
         "ast-audio: evaluate runs in one process, but torchrun started 2; start it without "
-        "torchrun, which is for train and crossval\n"
+        "torchrun, which is for train, pretrain, crossval, predict and embed\n"
     )
     monkeypatch.setenv("RANK", "1")
     assert main(["evaluate", "no such model"]) == 0

@@ -13,7 +13,6 @@ from ast_model import AudioClassifier
 from data import Clips
 from data.cache import ClipCache
 from data.dataset import Batch, ClipDataset
-from train.pretraining.recipe import PretrainingRecipe
 from train.recipe import BaseRecipe
 from train.run.folder import Row
 from train.tasks.classification import Classification
@@ -99,9 +98,9 @@ class Task(Protocol):
         """
 
 
-TASKS: dict[type[BaseRecipe], Task] = {PretrainingRecipe: Pretraining()}
+TASKS: dict[str, Task] = {"training": Classification(), "pretraining": Pretraining()}
 
 
 def task_of(recipe: BaseRecipe) -> Task:
     """What a recipe trains."""
-    return TASKS.get(type(recipe), Classification())
+    return TASKS[recipe.kind]

@@ -123,10 +123,11 @@ class Pretraining:
             dataset, batch_sampler=order, workers=workers, pin_memory=device.type == "cuda"
         )
         found, quiet = [torch.zeros(0, len(names))], None if is_main_process() else True
-        with tqdm(total=len(own), desc="evaluate", unit="clip", leave=False, disable=quiet) as bar:
+        bar = tqdm(total=len(own), desc="evaluate", unit="clip", leave=False, disable=quiet)
+        # Around all batches: under no_grad, autocast casts weights once.
+        with bar, autocast(device, state.precision):
             for batch in batches:
-                with autocast(device, state.precision):
-                    losses = model(*self.network_input(state, batch))
+                losses = model(*self.network_input(state, batch))
                 found.append(torch.stack([getattr(losses, each) for each in names], 1).cpu())
                 bar.update(len(batch.lengths))
         outputs = torch.cat(gather(torch.cat(found)))
@@ -173,9 +174,12 @@ class Pretraining:
         """The scores of the last and the best epoch, and the learning curves."""
         if not is_main_process():
             return
-        run.draw_learning_curves(state, None)
+        chance = {}
+        if run.recipe.metric == "accuracy":
+            chance = {"chance": 1 / run.recipe.pretraining_config().num_masked}
+        run.draw_learning_curves(state, chance.get("chance"))
         models = {"last": state.rows[-1], "best": state.rows[state.best_epoch - 1]}
-        run.write_results({"clips": {"validation": len(outputs)}, "validation": models})
+        run.write_results({"clips": {"validation": len(outputs)}, **chance, "validation": models})
 
 
 def _without_head(config: PretrainingConfig) -> nn.Module:
