@@ -106,7 +106,7 @@ def run(words: Sequence[str]) -> None:
     if options.data is None and not options.report:
         raise ValueError("training needs --data FOLDER; without it, there is --report")
     manifest = open_or_make_corpus(recipe, options.data) if options.data else None
-    if options.report and manifest:
+    if options.report and manifest and out.is_dir():
         write_groups(out, manifest)
     if not options.report:
         recipes = choose_rows(recipes, manifest, options.reading.clip_cache())

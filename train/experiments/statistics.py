@@ -58,9 +58,10 @@ class Spread:
         return self.between_runs / self.runs + self.of_clips
 
     @property
-    def share_of_runs(self) -> float:
-        """Of the variance, what more runs would lower."""
-        return self.between_runs / self.runs / self.variance
+    def parts(self) -> tuple[float, float, float]:
+        """The variance: what more runs alone would lower, more clips alone, and either of them."""
+        both = self.interaction / self.runs
+        return self.between_runs / self.runs - both, self.of_clips, both
 
     @property
     def degrees(self) -> float:
@@ -214,9 +215,9 @@ def _sources(spread: Spread, runs: str, clips: str) -> str:
     """Which chance the variance is of, the larger one first."""
     if not spread.groups:
         return f"its variance is of the {runs} alone, as that of the {clips} is not known"
-    share = spread.share_of_runs
-    parts = sorted([(share, runs), (1 - share, clips)], reverse=True)
-    return f"of its variance {' and '.join(f'{part:.0%} is of the {of}' for part, of in parts)}"
+    named = zip(spread.parts, (f"the {runs}", f"the {clips}", "both together"), strict=True)
+    shares = [f"{part / spread.variance:.0%} of {of}" for part, of in sorted(named, reverse=True)]
+    return f"its variance is {', '.join(shares)}"
 
 
 def differences(rows: Mapping[str, Scores], reference: Scores) -> dict[str, Difference]:

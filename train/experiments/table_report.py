@@ -125,8 +125,9 @@ def _csv_row(result: RowResult, differences: Mapping[str, Difference]) -> dict[s
         "corrected_high": corrected_high,
         "corrected_p": versus and versus.corrected_p,
         "groups_of_clips": int(gap.spread.groups) if known else None,
-        "variance_of_runs": gap.spread.between_runs / gap.count if known else None,
-        "variance_of_clips": gap.spread.of_clips if known else None,
+        "variance_of_runs": gap.spread.parts[0] if known else None,
+        "variance_of_clips": gap.spread.parts[1] if known else None,
+        "variance_of_both": gap.spread.parts[2] if known else None,
         "paper_balanced_mAP": result.row.balanced,
         "paper_full_mAP": result.row.full,
     }

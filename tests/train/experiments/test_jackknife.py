@@ -1,5 +1,6 @@
 """What a run's clips add to its score: as scored without them, whichever way they are read."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from data import Clip, Manifest
+from data.files import write_json
 from train.experiments import jackknife as module
 from train.experiments.jackknife import (
     average_precision_without,
@@ -90,6 +92,19 @@ def test_many_clips_are_left_out_in_blocks(run, monkeypatch):
 def test_a_run_of_an_older_version_has_its_score_alone(run):
     (run.folder / "predictions.csv").unlink()
     assert run_score(run, {}).changes == {}
+
+
+def test_of_a_test_split_its_own_clips_are_left_out(run):
+    results = json.loads((run.folder / "results.json").read_text())
+    write_json(run.folder / "results.json", results | {"test": {"best": {**QUOTED, "epoch": 1}}})
+    rows = "clip,target,a,b\n1.wav,a,1,0\n2.wav,b,1,0\n"
+    (run.folder / "test_predictions.csv").write_text(rows)
+    found = run_score(run, {})
+    assert found.score == 0.5
+    assert sorted(found.changes.values()) == [-0.5, 0.5]
+
+
+QUOTED = {"accuracy": 0.5, "mAP": 0.75}
 
 
 def test_several_classes_and_none_are_read(run):

@@ -70,7 +70,7 @@ def test_where_the_clips_vary_alone_the_interval_is_students_over_their_groups()
     assert found.interval() == pytest.approx(
         stats.t.interval(0.95, 3, np.mean(means), stats.sem(means))
     )
-    assert found.spread.share_of_runs == 0
+    assert found.spread.parts == pytest.approx((0, found.spread.variance, 0))
 
 
 SCORES = {
@@ -206,17 +206,20 @@ def test_the_verdict_claims_no_more_than_the_interval(row, verdict):
 
 def test_the_verdict_names_the_larger_chance_and_what_would_decide():
     of_seeds = Difference(Estimate(3, 0.02, 0.02, Spread(3, 6, 4e-4, 1e-6)))
-    assert "99 % is of the seeds and 1 % is of the speakers" in said(of_seeds)
+    assert "; its variance is 99 % of the seeds, 1 % of the speakers, 0 % of both" in said(of_seeds)
     number = np.ceil(3 * of_seeds.times_needed(runs=True))
     assert of_seeds.times_needed(clips=True) is None
     assert f"; about {number:.0f} seeds instead of 3 would show one as large" in said(of_seeds)
     of_clips = Difference(Estimate(3, 0.02, 0.001, Spread(3, 6, 1e-6, 4e-4)))
-    assert "100 % is of the speakers and 0 % is of the seeds" in said(of_clips)
+    assert "is 100 % of the speakers, 0 % of the seeds, 0 % of both together" in said(of_clips)
     times = of_clips.times_needed(clips=True)
     assert of_clips.times_needed(runs=True) is None
     assert f"; about {times:.1f} times the speakers would show" in said(of_clips)
     of_both = Difference(Estimate(3, 0.02, 0.03, Spread(3, 6, 9e-4, 3e-4)))
     assert "times both the seeds and the speakers, neither alone, would show" in said(of_both)
+    of_each_pair = Difference(Estimate(3, 0.02, 0.02, Spread(3, 6, 4e-4, 1e-6, 3.9e-4)))
+    assert "its variance is 97 % of both together, 2 % of the seeds, 1 % of" in said(of_each_pair)
+    assert of_each_pair.times_needed(clips=True)  # either lowers it
     tiny = Difference(Estimate(3, 1e-6, 0.02, Spread(3, 6, 4e-4, 4e-4)))
     assert "; 100 times as many would not show one as small as this" in said(tiny)
 

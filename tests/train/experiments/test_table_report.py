@@ -133,7 +133,7 @@ def test_the_clips_scored_are_a_chance_of_their_own(recipes, predicted):
     of_speakers = {n: replace(recipe, group_column="speaker") for n, recipe in recipes.items()}
     text = write_report(table, of_speakers, predicted)
     assert "chance of the seeds and of the 6 speakers scored (jackknife over the speakers" in text
-    assert "of its variance 100% is of the speakers and 0% is of the seeds; about " in text
+    assert "; its variance is 100% of the speakers, 0% of " in text
     assert "times the speakers would show one as large as this in 4 of 5 tables." in text
     with (predicted / "table.csv").open() as file:
         _, high = csv.DictReader(file)
