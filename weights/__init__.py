@@ -1,5 +1,6 @@
 """Models in and out: our folders, Hugging Face, the authors' files, timm, ONNX."""
 
+from weights.authors_export import save_authors
 from weights.card import Score, model_card
 from weights.deit import from_timm, is_timm_name, timm_config
 from weights.folder import save
@@ -18,6 +19,7 @@ __all__ = [
     "load",
     "model_card",
     "save",
+    "save_authors",
     "timm_config",
     "verify",
 ]

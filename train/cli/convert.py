@@ -31,7 +31,8 @@ class ConvertOptions:
     """Run folder (its last epoch is taken), RUN/best, model folder, hub id, AST or SSAST .pth, the
     name of a published one (audioset_10_10_0.4593), or of a DeiT or ViT of timm."""
     destination: Annotated[Positional[Path], positional("DESTINATION")]
-    """New folder, or a file name that ends in .onnx."""
+    """New folder, or a file name that ends in .onnx, or in .pth for the layout of the authors' code
+    (of a pretraining run: the encoder alone)."""
     num_classes: Annotated[int | None, unless_given("the source's", "INT")] = None
     """Classes of a new head; an SSAST .pth and an image model have no head of use, so need it."""
     num_frames: Annotated[int | None, unless_given("the source's", "INT")] = None
@@ -91,7 +92,7 @@ def run(words: Sequence[str]) -> None:
         f"wrote {options.destination} ({megabytes(converted.size)}): {parameters:,} parameters, "
         f"{len(classes)} classes, {model.config.num_frames} frames"
     )
-    if converted.path.is_file():
+    if converted.path.suffix.lower() == ".onnx":
         line += f"; {'waveform' if options.frontend else 'fbank'} in, logits out"
     print(line)
     if (int8 := converted.int8) is not None:

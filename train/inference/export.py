@@ -1,4 +1,4 @@
-"""A model from anywhere, as a Hugging Face folder or an ONNX file."""
+"""A model from anywhere, as a Hugging Face folder, an ONNX file, or a file of the authors' code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 class Converted:
     """What was written."""
 
-    path: Path  # a folder, or an ONNX file
+    path: Path  # a folder, or a file
     classifier: AudioClassifier
     agreement: Agreement | None = None  # with transformers, where that was compared
     reference: Path | None = None  # the folder that transformers read for it
@@ -63,11 +63,12 @@ def convert(
     int8: bool = False,
     calibrate: Sequence[str | Path] = (),
 ) -> Converted:
-    """Write any model as a folder in the Hugging Face layout, model card included, or as ONNX.
+    """Write any model as a folder in the Hugging Face layout, model card included, or as a file.
 
     Args:
         source: what `weights.load` takes, or a DeiT or ViT of timm.
-        destination: a new folder, or that of an older model; or a file name that ends in .onnx.
+        destination: a new folder, or that of an older model; or a file name that ends in .onnx, or
+            in .pth for the layout of the authors' code.
         num_classes: of a new head; an SSAST .pth and an image model have none of use, so need it.
         num_frames, stride, num_mel_bins, pooling, positions, heads: as `weights.load`.
         rgb_kernel, file: of a model of timm, as `weights.from_timm`.
@@ -84,7 +85,8 @@ def convert(
     """
     destination = Path(destination).resolve()
     to_onnx = destination.suffix.lower() == ".onnx"
-    _require_fitting(destination, to_onnx, verify_with, frontend)
+    to_authors = destination.suffix.lower() == ".pth"
+    _require_fitting(destination, to_onnx, to_authors, verify_with, frontend)
     _require_calibration(to_onnx, int8, calibrate)
     asked = {
         "num_classes": num_classes,
@@ -105,7 +107,11 @@ def convert(
         raise ValueError(f"--file and --rgb-kernel are for models of timm; {path} is none")
     else:
         classifier, epoch = _load(path, run, {**requests, "heads": heads, "classes": classes})
-    if classifier.classes == UNTRAINED:
+    pretrained = classifier.classes == UNTRAINED
+    if to_authors:
+        weights.save_authors(destination, classifier, pretrained)
+        return Converted(destination, classifier)
+    if pretrained:
         logger.warning(f"{source} {WITHOUT_HEAD}")
     if int8:
         clips = calibration_clips(calibrate, classifier)
@@ -161,10 +167,12 @@ def _from_image_model(
 
 
 def _require_fitting(
-    destination: Path, to_onnx: bool, verify_with: Path | None, frontend: bool
+    destination: Path, to_onnx: bool, to_authors: bool, verify_with: Path | None, frontend: bool
 ) -> None:
-    if to_onnx and destination.is_dir():
+    if (to_onnx or to_authors) and destination.is_dir():
         raise ValueError(f"{destination} is a folder; give the name of a file")
+    if to_authors and verify_with:
+        raise ValueError("--verify compares a folder with transformers; leave it out with a .pth")
     if to_onnx and verify_with:
         raise ValueError(
             "--verify compares a folder with transformers; leave it out: an ONNX file is always "

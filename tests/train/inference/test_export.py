@@ -135,6 +135,16 @@ def same_weights(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_model_is_written_for_the_authors_code(tmp_path, theirs, capsys):
+    out = tmp_path / "model.pth"
+    assert main(["convert", str(theirs), str(out)]) == 0
+    assert f"wrote {out}" in capsys.readouterr().out
+    stored = torch.load(out, weights_only=True)
+    assert stored["module.mlp_head.1.weight"].shape == (3, WIDTH)
+    assert main(["convert", str(theirs), str(out), "--verify", "a.wav"]) == 2
+    assert "leave it out with a .pth" in capsys.readouterr().err
+
+
 def test_a_folder_of_transformers_is_converted_and_verified(theirs, tmp_path, clip, capsys):
     convert(theirs, tmp_path / "new", "--verify", clip)
     assert sorted(content(tmp_path / "new")) == FILES
