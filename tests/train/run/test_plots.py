@@ -31,6 +31,15 @@ def legend_texts(axes) -> list[str]:
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
+def test_an_error_is_drawn_as_it_is_and_a_joint_loss_has_no_unit():
+    errors = [{**row, "reconstruction": 3.0 / row["epoch"]} for row in rows(3)]
+    losses, error = plots.learning_curves_figure({"run": errors}, "reconstruction").axes
+    assert lines(error)["validation"].tolist() == [[1, 3.0], [2, 1.5], [3, 1.0]]
+    assert error.get_ylabel() == "reconstruction (mean squared error)"
+    assert error.get_ylim()[0] == 0
+    assert losses.get_ylabel() == "loss"
+
+
 def test_learning_curves_of_one_run_hold_its_columns():
     losses, accuracy = plots.learning_curves_figure({"fold 1": rows(7)}).axes
     drawn = lines(losses)
@@ -223,6 +232,12 @@ def test_score_against_cost_has_rows_at_their_cost_with_bars_and_names():
     assert not bars["large"].has_yerr
     assert legend_texts(axes) == list(POINTS)
     assert axes.get_ylabel() == "accuracy (%)" and "GFLOPs" in axes.get_xlabel()
+
+
+def test_score_against_cost_has_the_reference_as_a_line():
+    (axes,) = plots.score_against_cost_figure(POINTS, "sizes", "accuracy", reference=63.0).axes
+    (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert set(line.get_ydata()) == {63.0}
 
 
 def test_rows_of_one_cost_stand_side_by_side_around_it():
