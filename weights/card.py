@@ -28,6 +28,12 @@ INTRODUCTION = """\
 An Audio Spectrogram Transformer (AST; Gong, Chung and Glass, Interspeech 2021, arXiv 2104.01778):
 a transformer that classifies sounds from patches of their log-mel spectrogram."""
 
+UNTRAINED = ("untrained",)  # the class of an encoder's head, which no pretraining trains
+PRETRAINED_INTRODUCTION = """\
+The encoder of an Audio Spectrogram Transformer (AST; Gong, Chung and Glass, Interspeech 2021, arXiv
+2104.01778), pretrained without labels. Its head is not trained and knows no classes: it has to be
+fine-tuned before it classifies sounds."""
+
 BASELINE_INTRODUCTION = """\
 An image model of timm, {name}, that classifies sounds from their log-mel spectrogram: a baseline
 for the Audio Spectrogram Transformer."""
@@ -39,6 +45,16 @@ OUR_USE = """\
 from ast_model import AudioClassifier
 classifier = AudioClassifier.from_pretrained("FOLDER")
 classifier.classify("clip.wav", top_k=5)  # [(class, probability), ...]
+```"""
+
+PRETRAINED_USE = """\
+`FOLDER` is the folder of this file. With the package `ast-audio`, fine-tuning starts from it:
+`ast-audio train RECIPE --data DATA --init-from FOLDER`. As it is, it gives vectors:
+
+```python
+from ast_model import AudioClassifier
+classifier = AudioClassifier.from_pretrained("FOLDER")
+classifier.embed("clip.wav")  # ({width},)
 ```"""
 
 THEIR_USE = """\
@@ -119,6 +135,8 @@ def model_card(
     introduction = INTRODUCTION
     if isinstance(classifier.model, Baseline):
         introduction = BASELINE_INTRODUCTION.format(name=_text(classifier.model.config.name))
+    elif classifier.classes == UNTRAINED:
+        introduction = PRETRAINED_INTRODUCTION
     parts = [
         _front_matter(classifier, name, score),
         f"# {_text(name)}",
@@ -139,6 +157,7 @@ def _front_matter(classifier: AudioClassifier, name: str, score: Score | None) -
     from huggingface_hub import EvalResult, ModelCardData
 
     theirs = runs_in_transformers(classifier.model.config)
+    untrained = classifier.classes == UNTRAINED
     results = [
         EvalResult(
             task_type="audio-classification",
@@ -152,7 +171,7 @@ def _front_matter(classifier: AudioClassifier, name: str, score: Score | None) -
     ]
     header = ModelCardData(
         library_name="transformers" if theirs else "ast-audio",
-        pipeline_tag="audio-classification",
+        pipeline_tag="feature-extraction" if untrained else "audio-classification",
         tags=[BASELINE_TYPE if isinstance(classifier.model, Baseline) else MODEL_TYPE],
         model_name=_line(name) if results else None,
         eval_results=results or None,
@@ -162,9 +181,6 @@ def _front_matter(classifier: AudioClassifier, name: str, score: Score | None) -
 
 def _architecture(classifier: AudioClassifier) -> str:
     config, frontend = classifier.model.config, classifier.frontend.config
-    kind = "several a clip" if classifier.multi_label else "one a clip"
-    classes = "; ".join(classifier.classes[:SHOWN_CLASSES])
-    more = "; …" if len(classifier.classes) > SHOWN_CLASSES else ""
     facts = {
         "parameters": f"{sum(tensor.numel() for tensor in classifier.model.parameters()):,}",
         **({} if isinstance(classifier.model, Baseline) else _patches(config)),
@@ -175,9 +191,18 @@ def _architecture(classifier: AudioClassifier) -> str:
         "window": frontend.window,
         "after short clips": "silence" if frontend.padding == "silence" else "zeros (log-mel)",
         "mean, std": f"{frontend.mean}, {frontend.std}",
-        "classes": f"{len(classifier.classes)}, {kind}: {classes}{more}",
+        "classes": _classes(classifier),
     }
     return _table("property", facts)
+
+
+def _classes(classifier: AudioClassifier) -> str:
+    if classifier.classes == UNTRAINED:
+        return "none: the head is not trained"
+    kind = "several a clip" if classifier.multi_label else "one a clip"
+    classes = "; ".join(classifier.classes[:SHOWN_CLASSES])
+    more = "; …" if len(classifier.classes) > SHOWN_CLASSES else ""
+    return f"{len(classifier.classes)}, {kind}: {classes}{more}"
 
 
 def _patches(config: ASTConfig) -> dict[str, str]:
@@ -232,6 +257,8 @@ def _measurement(score: Score | None) -> list[str]:
 
 
 def _use(classifier: AudioClassifier) -> list[str]:
+    if classifier.classes == UNTRAINED:
+        return [PRETRAINED_USE.format(width=classifier.model.config.width)]
     frontend = classifier.frontend.config
     unknown, missing = (
         unknown_to_transformers(classifier.model.config),

@@ -26,6 +26,7 @@ def contrastive_loss(predicted: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]
 
     InfoNCE within a clip, as the authors' code has it: of a hidden patch, the scores against all
     predictions are its products with them, and its own prediction is the right one.
+    The accuracy is of these scores, where the authors' ranks the patches of each prediction.
 
     Args:
         predicted: (B, n, V).

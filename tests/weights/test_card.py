@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from ast_model.baseline import Baseline, BaselineConfig
-from weights.card import Score, model_card
+from train.pretraining import recipe as pretraining_recipe
+from weights.card import UNTRAINED, Score, model_card
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install ast-audio[hf]")
 
@@ -82,6 +83,24 @@ def test_the_text_tells_architecture_recipe_and_score(classifier):
     assert "esc50, fold 2 (validation split), 400 clips. Last epoch." in card
     assert "Trained on esc50, starting from scratch." in card
     assert json.loads(re.search(r"```json\n(.*?)\n```", card, re.DOTALL)[1]) == RECIPE
+
+
+def test_an_encoder_that_was_pretrained_without_labels_is_no_classifier(classifier, tmp_path):
+    encoder = classifier(UNTRAINED, num_classes=1)
+    card = model_card(encoder, "mine", recipe=RECIPE | {"method": "mae"}, score=SCORE)
+    assert metadata(card, tmp_path)["pipeline_tag"] == "feature-extraction"
+    assert "pretrained without labels. Its head is not trained" in " ".join(card.split())
+    assert "| classes | none: the head is not trained |" in card
+    assert "--init-from FOLDER" in card
+    assert "classify(" not in card
+    assert "logits" not in card
+    waveform = torch.randn(16_000)
+    assert f"({len(encoder.embed(waveform))},)" in card
+
+
+def test_the_card_knows_what_pretraining_saves(classifier):
+    assert UNTRAINED == pretraining_recipe.UNTRAINED
+    assert "pretrained without labels" not in model_card(classifier(("a",), num_classes=1), "mine")
 
 
 def test_a_published_size_is_named_and_many_classes_are_cut(classifier):
