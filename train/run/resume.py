@@ -65,7 +65,7 @@ def _require_config(config: Mapping[str, Any], expected: Mapping[str, Any], file
         if isinstance(given, dict) and isinstance(value, dict):  # of an encoder
             _require_config(given, value, file)
         elif not _equal(given, value):
-            differing.append(f"{name} {given!r:.60}, the recipe's is {value!r}")
+            differing.append(f"{name} {given!r:.60}, the recipe's is {value!r:.60}")
     _require(not differing, file, f"of another model ({'; '.join(sorted(differing))})")
 
 
