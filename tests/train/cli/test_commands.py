@@ -249,8 +249,12 @@ def test_predict_names_classes_of_any_file(run_folder, tmp_path, run_command):
     lines = out.splitlines()
     assert lines[0].startswith(f"model {run_folder / 'last'}: ")
     assert "epoch 1 of 1, the last; CPU, fp32" in lines[0]
-    assert [len(lines), lines[1], lines[2]] == [7, "1 recording, 0.45 s of sound", str(file)]
-    assert lines[-1].startswith("1 recording, 0.45 s of sound in ")
+    assert [len(lines), lines[1], lines[2]] == [8, "1 recording, 0.45 s of sound", str(file)]
+    assert lines[-2].startswith("1 recording, 0.45 s of sound in ")
+    assert lines[-1] == (
+        "1 of 1 recordings are at other rates (44100 Hz) than the model, and resampled to its "
+        "16000 Hz"
+    )
     (result,) = json.loads(run_command(*words, "--json")[1])
     probabilities = [entry["probability"] for entry in result["classes"]]
     assert probabilities == sorted(probabilities, reverse=True)
