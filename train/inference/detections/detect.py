@@ -142,7 +142,7 @@ def _hear(
             seconds, heard = recordings.seconds[path], prediction.timeline.ends[-1].item()
             seconds = seconds if abs(seconds - heard) < CLOSE else heard
             detections = choice.detections(prediction.timeline)
-            if not output.combined:
+            if not output.combined and season.stamps[path] not in journal:
                 one = Heard(path, seconds, recordings.rates[path], detections)
                 output.form.write(output.beside(path, season.folder), [one], table)
             yield path, seconds, detections

