@@ -59,6 +59,14 @@ def test_sound_data_have_facts_only(splits):
     found.require_sound()
 
 
+def test_without_labels_there_is_no_word_on_classes(splits):
+    training, evaluation = ([replace(c, targets=()) for c in clips] for clips in splits)
+    manifest = Manifest("farm", (*training, *evaluation), (), multi_label=True)
+    found = audit(manifest, split(training, evaluation))
+    assert found.facts[0] == "farm: 24 training and 4 validation clips, without labels"
+    assert not any("class" in line for line in found.lines())
+
+
 @pytest.mark.parametrize(
     ("validation", "test", "name", "expected"),
     [

@@ -88,6 +88,13 @@ def test_none_goes_without_a_column_or_a_separator(tmp_path):
     assert (manifest.folds, manifest.classes) == ((1, 2), ("x;y", "z"))
 
 
+def test_labels_are_not_read_where_none_are_wanted(tmp_path):
+    write(tmp_path, "path,label,split\na.wav,,train\nb.wav,[odd],val\n")
+    manifest = table(tmp_path / "clips.csv", label_column="none")
+    assert (targets(manifest), manifest.classes) == ([(), ()], ())
+    assert manifest.splits == ("train", "validation")
+
+
 def test_a_missing_column_is_refused_with_the_columns_there_are(tmp_path):
     path = write(tmp_path, "sound,label\na.wav,x\n")
     assert "give --path-column, one of 'sound', 'label'" in refusal(path)

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import weights
 from data.files import write_json
@@ -46,6 +47,13 @@ def test_a_folder_without_labels_gives_an_encoder(pretrained, recordings, run_co
     assert "nothing is left to train" in err + out
     statistics = weights.load(pretrained).frontend.config
     assert statistics.mean != SSAST.mean and abs(statistics.mean) < 20
+
+
+def test_the_authors_layout_holds_the_same_encoder(pretrained, tmp_path, run_command):
+    assert run_command("convert", pretrained, tmp_path / "ssast.pth")[0] == 0
+    ours = weights.load(pretrained).model.state_dict()
+    theirs = weights.load(tmp_path / "ssast.pth", num_classes=1, heads=3).model.state_dict()
+    assert all(torch.equal(theirs[n], ours[n]) for n in ours if not n.startswith("head"))
 
 
 def test_training_starts_from_the_run(pretrained, corpus_folder, tiny, tmp_path, run_command):

@@ -1,5 +1,6 @@
 """Pretraining by the loop: what a run leaves, and that an interruption changes nothing."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from train import loop
 from train.loop import train
 from train.pretraining.recipe import UNTRAINED
 from train.recipes.pretraining import MAE
-from train.run.folder import load_state, read_metrics, read_results, read_run
+from train.run.folder import load_state, read_metrics, read_results, read_run, save_state
 from train.tasks import task_of
 from train.tasks.pretraining import Pretraining
 
@@ -171,3 +172,24 @@ def test_a_run_of_other_recipe_is_not_gone_on_with(
         run(replace(pretraining_recipe, mask_share=0.6), unlabelled_manifest, straight)
     with pytest.raises(ValueError, match=r"a different recipe \(pretraining -> training"):
         run(recipe, manifest, straight)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config["encoder"].update(depth=2), r"another model \(depth 2, the recipe"),
+        (lambda config: config.update(clusters=True), r"another model \(clusters True, the recipe"),
+        (lambda config: config["encoder"].update(colour=1), r"does not know \('colour'\)"),
+        (lambda config: config.update(encoder=3), r"another model \(encoder 3, the recipe"),
+    ],
+)
+def test_a_state_of_another_model_is_refused(
+    pretraining_recipe, unlabelled_manifest, straight, tmp_path, change, message
+):
+    folder = tmp_path / "run"
+    shutil.copytree(straight, folder)
+    state = load_state(folder)
+    change(state["config"])
+    save_state(folder, state)
+    with pytest.raises(ValueError, match=message):
+        run(pretraining_recipe, unlabelled_manifest, folder)
