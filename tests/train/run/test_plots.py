@@ -234,6 +234,12 @@ def test_score_against_cost_has_rows_at_their_cost_with_bars_and_names():
     assert axes.get_ylabel() == "accuracy (%)" and "GFLOPs" in axes.get_xlabel()
 
 
+def test_score_against_cost_has_the_reference_as_a_line():
+    (axes,) = plots.score_against_cost_figure(POINTS, "sizes", "accuracy", reference=63.0).axes
+    (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert set(line.get_ydata()) == {63.0}
+
+
 def test_rows_of_one_cost_stand_side_by_side_around_it():
     places = plots._apart([9.01, 1.0, 9.0])
     assert places[1] == 1.0
