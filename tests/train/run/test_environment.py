@@ -1,7 +1,5 @@
 """What a run records of the machine: an entry for each start, and none lost to a damaged file."""
 
-import json
-
 import pytest
 import torch
 
@@ -30,6 +28,12 @@ def test_a_damaged_file_is_named_and_written_anew(tmp_path, content, caplog):
     assert "written anew" in caplog.text
 
 
-def test_a_run_has_one_entry_of_its_start_and_a_finished_one_gets_no_more(run_folder):
-    content = json.loads((run_folder / "environment.json").read_text())
-    assert len(content["starts"]) == 1
+def test_a_run_has_one_entry_of_its_start_and_a_finished_one_gets_no_more(
+    run_command, run_folder, corpus_folder, tiny
+):
+    (start,) = read_starts(run_folder)
+    assert start["precision"] == "fp32"
+    words = ("--data", corpus_folder, "--fold", "2", "--out", run_folder, *tiny)
+    code, out, err = run_command("train", "demo", *words)
+    assert (code, "finished before" in out) == (0, True), err
+    assert read_starts(run_folder) == [start]
