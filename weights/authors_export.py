@@ -32,11 +32,17 @@ def save_authors(path: str | Path, classifier: AudioClassifier, pretrained: bool
 
     Raises:
         OSError: the file cannot be written; `path` is as it was.
-        ValueError: the model is no AST.
+        ValueError: the model is no AST; its patches overlap, which those of the file may not that
+            pretraining leaves.
     """
     if not isinstance(classifier.model, AST):
         raise ValueError("the authors' code has no such model: only an AST is written as .pth")
     config, frontend = classifier.model.config, classifier.frontend.config
+    if pretrained and config.stride != config.patch:
+        raise ValueError(
+            f"stride {config.stride} differs from patch {config.patch}: a pretrained SSAST of the "
+            "authors' has patches that do not overlap; leave out --stride"
+        )
     state = {}
     for name, tensor in classifier.model.state_dict().items():
         if not (pretrained and is_head(name)):
