@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 import weights
+from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from weights.names import authors_names
 
 BLOCK = {
@@ -335,3 +336,42 @@ def test_a_lone_model_safetensors_is_sent_to_its_folder(tmp_path, classifier):
     weights.save(tmp_path, classifier)
     with pytest.raises(ValueError, match=r"give the folder, with config.json"):
         weights.load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_what_is_written_for_the_authors_code_is_read_back(tmp_path, pretrained, caplog):
+    torch.manual_seed(0)
+    config = ASTConfig(num_classes=3, num_frames=128, width=64, depth=2, heads=1, stride=(16, 16))
+    frontend = Frontend(FrontendConfig(128, mean=-5.0, std=4.0))
+    classifier = AudioClassifier(AST(config), frontend, ("a", "b", "c"))
+    file = tmp_path / "model.pth"
+    weights.save_authors(file, classifier, pretrained)
+    assert "mean -5, std 4, classes a, b, c" in caplog.text
+    stored = torch.load(file, weights_only=True)
+    sizes = {"module.p_input_tdim": 128, "module.p_input_fdim": 128} if pretrained else {}
+    assert {n: int(t) for n, t in stored.items() if "p_input" in n} == sizes
+    assert ("module.mlp_head.1.weight" in stored) != pretrained
+    given = {"num_classes": 3} if pretrained else {"num_frames": 128, "stride": (16, 16)}
+    found = weights.load(file, **given).model.state_dict()
+    for name, tensor in classifier.model.state_dict().items():
+        if not (pretrained and name.startswith("head")):
+            assert torch.equal(found[name], tensor), name
+
+
+def test_a_pretrained_encoder_of_overlapping_patches_is_no_file_of_theirs(tmp_path, classifier):
+    with pytest.raises(ValueError, match="do not overlap; leave out --stride"):
+        weights.save_authors(tmp_path / "model.pth", classifier, pretrained=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, classifier, monkeypatch):
+    file = tmp_path / "model.pth"
+    file.write_bytes(b"old")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match=r"model.pth: No space left"):
+        weights.save_authors(file, classifier)
+    assert file.read_bytes() == b"old"
