@@ -83,6 +83,7 @@ def embed(
         FileNotFoundError, ValueError: the model or a recording cannot be read, the model is no
             AST, or an argument is out of range.
     """
+    require_mergeable(level, keep_tokens)
     return open_embedder(
         model,
         find_recordings(files),  # before a model is fetched
@@ -95,6 +96,15 @@ def embed(
         device=device,
         keep_tokens=keep_tokens,
     ).embeddings()
+
+
+def require_mergeable(level: str, keep_tokens: float) -> None:
+    """ValueError where tokens are to merge of which single ones are wanted."""
+    if keep_tokens < 1 and level != "clip":
+        raise ValueError(
+            f"vectors at {level} level are of single patches, which do not merge: keep all tokens, "
+            "or use the level clip"
+        )
 
 
 def open_embedder(
@@ -113,11 +123,6 @@ def open_embedder(
     """The model with the recordings that it is to hear; arguments and errors are `embed`'s."""
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
-    if keep_tokens < 1 and level != "clip":
-        raise ValueError(
-            f"vectors at {level} level are of single patches, which do not merge: keep all tokens, "
-            "or use the level clip"
-        )
     classifier, precision = load_model(
         model, device, precision, keep_tokens=keep_tokens, needs_head=False
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from data.files import atomic_file
 from train.distributed import barrier, is_main_process
-from train.inference.embed import Embedding, open_embedder
+from train.inference.embed import Embedding, open_embedder, require_mergeable
 from train.inference.recordings import find_recordings
 from train.inference.season.journal import Entry, Journal, open_journal
 from train.inference.season.season import (
@@ -59,6 +59,7 @@ def write_embeddings(
             options, or the file's name ends otherwise.
     """
     write = embeddings_writer(out)
+    require_mergeable(level, keep_tokens)
     if not pad and level != "clip" and write is write_npz:
         raise ValueError(
             f"without padding, vectors at {level} level are of each recording's length, "

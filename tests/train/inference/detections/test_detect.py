@@ -370,3 +370,22 @@ def test_the_command_has_thresholds_a_class_in_every_mode(
     table.write_text("class,threshold\ndgo,0.3\n")
     code, _, err = run_command("predict", model_folder, one, *words)
     assert (code, "the model has no class 'dgo'" in err) == (2, True)
+
+
+@pytest.mark.parametrize("with_tables", [True, False])
+def test_an_interruption_says_whether_it_goes_on(
+    run_command, model_folder, season, tmp_path, monkeypatch, with_tables
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "_batch", interrupted)
+    words = ["--format", "csv", "--out", tmp_path / "all.csv"] if with_tables else []
+    code, _, err = run_command("predict", model_folder, season, "--device", "cpu", *words)
+    assert (code, "the same command goes on from here" in err) == (130, with_tables)
+
+
+def test_torchrun_without_tables_is_refused(run_command, model_folder, season, monkeypatch):
+    monkeypatch.setattr("train.cli.predict.world_size", lambda: 2)
+    code, _, err = run_command("predict", model_folder, season, "--device", "cpu")
+    assert (code, "torchrun's processes share recordings with --format" in err) == (2, True)
