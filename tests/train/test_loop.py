@@ -69,8 +69,8 @@ def test_a_run_leaves_what_the_design_says(recipe, manifest, tmp_path, with_plot
     rows = run(recipe, manifest, tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
-        "recipe.json", "metrics.csv", "results.json", "predictions.csv", "best", "last", "state",
-        "plots", "tensorboard",
+        "recipe.json", "environment.json", "metrics.csv", "results.json", "predictions.csv", "best",
+        "last", "state", "plots", "tensorboard",
     }  # fmt: skip
     assert {path.name for path in (tmp_path / "run/plots").iterdir()} == {
         "learning_curves.png", "confusion.png",
