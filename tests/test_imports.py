@@ -1,6 +1,7 @@
 """Imports go one way: train -> weights -> ast_model, train -> data, weights -> data's files.
 
-Within train: cli -> report -> inference, experiments -> the rest. `inference` never meets the loop.
+Within train: cli -> report, serve -> inference, experiments -> the rest. `inference` never meets
+the loop.
 """
 
 import ast
@@ -23,19 +24,34 @@ MAY_IMPORT = {
     "train.inference": ("ast_model", "data", "weights", "train"),
     "train.experiments": ("ast_model", "data", "weights", "train"),
     "train.report": ("ast_model", "data", "weights", "train"),
+    "train.serve": ("ast_model", "data", "weights", "train"),
     "train.cli": ("ast_model", "data", "weights", "train"),
 }
 NEVER = {
-    "train": ("train.inference", "train.experiments", "train.report", "train.cli"),
+    "train": (
+        "train.inference",
+        "train.experiments",
+        "train.report",
+        "train.serve",
+        "train.cli",
+    ),
     "train.inference": (
+        "train.loop",
+        "train.crossval",
+        "train.experiments",
+        "train.report",
+        "train.serve",
+        "train.cli",
+    ),
+    "train.experiments": ("train.inference", "train.report", "train.serve", "train.cli"),
+    "train.report": ("train.serve", "train.cli"),
+    "train.serve": (
         "train.loop",
         "train.crossval",
         "train.experiments",
         "train.report",
         "train.cli",
     ),
-    "train.experiments": ("train.inference", "train.report", "train.cli"),
-    "train.report": ("train.cli",),
 }
 # What a classifier brings with it when a method needs it, and the public names of a package.
 LATER = {

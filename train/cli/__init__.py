@@ -40,8 +40,10 @@ COMMANDS = {
     "evaluate": "score a trained model on a data set",
     "ensemble": "score the mean of several models' probabilities",
     "predict": "name the classes of recordings, and when they are heard",
+    "segments": "cut detections out of their recordings, for a person to hear",
     "embed": "write vectors that describe recordings",
     "attention": "draw what a model looks at over a recording's spectrogram",
+    "serve": "open a page to see and hear what a model finds in recordings",
     "convert": "write any model as a Hugging Face folder, or an ONNX or .pth file",
 }
 """Each is the `run` of a module of its own name in this package."""

@@ -1,0 +1,397 @@
+"""What the page and programs can ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import torch
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ast_model.timeline import Timeline, likeliest
+from data import load_audio
+from train.inference.detections import FORMATS, Heard, Table, choose
+from train.inference.season import absolute
+from train.serve.audio import LONGEST_WAV, Recording, Wav
+from train.serve.jobs import ENDED, Worker
+from train.serve.library import MOST_RECORDINGS, UPLOAD_BYTES, Library
+from train.serve.security import Guard, body_of
+from train.serve.tiles import COLUMNS, Tiles
+
+STATIC = Path(__file__).parent / "static"
+CLIP_BYTES = 64 * 2**20  # of a clip that a program sends
+MOST_WAITING = 256  # requests that wait for a thread; more are refused
+UPLOADS_AT_ONCE = 8
+STREAMS = 32  # pages that follow what happens
+AUDIO_BYTES = 2**20  # of an answer; a player asks for more
+POLL = 0.1  # seconds between two looks at the jobs
+HEARTBEAT = 15.0  # seconds
+LEAST, MOST_CLASSES = 0.01, 40  # probability and number of the classes that a window's event has
+
+Result = TypeVar("Result")
+
+
+class Server:
+    """A model, the recordings that are open, and the threads that read and draw them."""
+
+    def __init__(self, worker: Worker, model: str, folder: Path | None, temporary: Path) -> None:
+        self.worker = worker
+        self.model = model
+        self.library = Library(worker, temporary, folder)
+        self.tiles = Tiles(worker.classifier.frontend.fbank)
+        self.opening = ThreadPoolExecutor(1, "open")
+        self.reading = ThreadPoolExecutor(2, "read")
+        self.waiting = self.uploads = self.streams = 0
+
+    def close(self) -> None:
+        for recording in self.library.recordings.values():
+            recording.job.cancelled = True
+        self.worker.close()
+        for pool in (self.opening, self.reading):
+            pool.shutdown(cancel_futures=True)
+
+    async def run(self, pool: ThreadPoolExecutor, function: Callable[[], Result]) -> Result:
+        """What a function returns that runs in a thread; HTTPException where too many wait."""
+        if self.waiting >= MOST_WAITING:
+            raise HTTPException(503, "too many requests wait; try again", {"Retry-After": "1"})
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, function)
+        except (ValueError, OSError) as error:
+            raise HTTPException(422, " ".join(str(error).split())) from error
+        finally:
+            self.waiting -= 1
+
+    # The page
+
+    async def page(self, request: Request) -> Response:
+        return FileResponse(STATIC / "index.html")
+
+    async def about(self, request: Request) -> Response:
+        """What the page has to know of the model and the server."""
+        classifier = self.worker.classifier
+        return JSONResponse(
+            {
+                "model": self.model,
+                "classes": classifier.classes,
+                "multi_label": classifier.multi_label,
+                "window": classifier.window_size / classifier.frontend.config.sample_rate,
+                "step": self.tiles.step,
+                "columns": COLUMNS,
+                "rows": self.tiles.fbank.mel.shape[1],
+                "ticks": self.tiles.ticks(),
+                "longest_wav": LONGEST_WAV,
+                "formats": [f for f in FORMATS if f != "parquet" or find_spec("pyarrow")],
+                "folder": self.library.folder is not None,
+                "upload_bytes": UPLOAD_BYTES,
+                "most_recordings": MOST_RECORDINGS,
+            }
+        )
+
+    async def listing(self, request: Request) -> Response:
+        below = request.query_params.get("path", "")
+        return JSONResponse(await self.run(self.reading, lambda: self.library.listing(below)))
+
+    # Recordings
+
+    async def upload(self, request: Request) -> Response:
+        """The body is the file, `name` in the query what it is called."""
+        if self.uploads >= UPLOADS_AT_ONCE:
+            raise HTTPException(503, "too many uploads at a time; try again", {"Retry-After": "1"})
+        name = request.query_params.get("name", "recording")
+        self.uploads += 1
+        try:
+            path = await self.library.receive(body_of(request, UPLOAD_BYTES), name)
+        finally:
+            self.uploads -= 1
+        try:
+            opened = await self.run(self.opening, lambda: self.library.add(path, name, True))
+        except BaseException:
+            self.library.discard(path)
+            raise
+        return JSONResponse(summary(opened), 201)
+
+    async def open(self, request: Request) -> Response:
+        """Open a recording of the folder: `path` in the query."""
+        below = request.query_params.get("path", "")
+        opened = await self.run(self.opening, lambda: self.library.open(below))
+        return JSONResponse(summary(opened))
+
+    async def cancel(self, request: Request) -> Response:
+        recording = self.library[request.path_params["id"]]
+        recording.job.cancelled = True
+        return JSONResponse(summary(recording))
+
+    async def close_recording(self, request: Request) -> Response:
+        self.library.close(request.path_params["id"])
+        return Response(status_code=204)
+
+    async def events(self, request: Request) -> Response:
+        """What happens, as server-sent events: the open recordings, and the windows of `shown`."""
+        if self.streams >= STREAMS:
+            raise HTTPException(503, "too many pages are open; close some")
+        stream = self._events(request, request.query_params.get("shown"))
+        return StreamingResponse(stream, media_type="text/event-stream")
+
+    async def _events(self, request: Request, shown: str | None) -> AsyncIterator[str]:
+        self.streams += 1
+        try:
+            said, pieces, quiet = "", 0, 0.0
+            while not await request.is_disconnected():
+                recordings = list(self.library.recordings.values())
+                state = json.dumps([summary(each) for each in recordings])
+                quiet += POLL
+                if state != said:
+                    said, quiet = state, 0.0
+                    yield f"event: recordings\ndata: {state}\n\n"
+                heard = next((each.job.pieces for each in recordings if each.id == shown), [])
+                for piece in heard[pieces:]:
+                    yield f"event: windows\ndata: {json.dumps(windows_of(piece))}\n\n"
+                    pieces += 1
+                if quiet > HEARTBEAT:
+                    quiet = 0.0
+                    yield ": still here\n\n"
+                await asyncio.sleep(POLL)
+        finally:
+            self.streams -= 1
+
+    # Of one recording
+
+    async def tile(self, request: Request) -> Response:
+        recording = self.library[request.path_params["id"]]
+        level, number = request.path_params["level"], request.path_params["number"]
+        png = await self.run(self.reading, lambda: self.tiles.png(recording, level, number))
+        return Response(
+            png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"}
+        )
+
+    async def audio(self, request: Request) -> Response:
+        """From `start` to `end` seconds as a WAV, in byte ranges."""
+        recording = self.library[request.path_params["id"]]
+        start, end = span_of(request, recording)
+        wav = Wav(recording, start, end)
+        headers = {"Accept-Ranges": "bytes"}
+        asked = re.fullmatch(r"bytes=(\d{0,15})-(\d{0,15})", request.headers.get("range", ""))
+        if not asked or not any(asked.groups()):
+            headers["Content-Length"] = str(wav.size)
+            pieces = self._pieces(wav)
+            return StreamingResponse(pieces, media_type="audio/wav", headers=headers)
+        first, last = asked.groups()
+        begin = int(first) if first else max(0, wav.size - int(last))
+        stop = min(int(last) + 1, wav.size) if first and last else wav.size
+        if begin >= stop:
+            raise HTTPException(416, "beyond the end", {"Content-Range": f"bytes */{wav.size}"})
+        stop = min(stop, begin + AUDIO_BYTES)
+        content = await self.run(self.reading, lambda: wav.read(begin, stop))
+        headers["Content-Range"] = f"bytes {begin}-{stop - 1}/{wav.size}"
+        return Response(content, 206, headers, "audio/wav")
+
+    async def _pieces(self, wav: Wav) -> AsyncIterator[bytes]:
+        for start in range(0, wav.size, AUDIO_BYTES):
+            stop = min(start + AUDIO_BYTES, wav.size)
+            yield await self.run(self.reading, lambda start=start, stop=stop: wav.read(start, stop))
+
+    async def attention(self, request: Request) -> Response:
+        """How much each patch counts in the window that begins at `start` seconds."""
+        recording = self.library[request.path_params["id"]]
+        start = number_of(request, "start", 0.0)
+        classifier, rate = self.worker.classifier, self.tiles.fbank.sample_rate
+        seconds = classifier.window_size / rate
+        if not 0 <= start < recording.seconds:
+            raise HTTPException(422, "there is nothing at that time")
+
+        def read() -> torch.Tensor:
+            return recording.waveform(start, seconds, rate)[: classifier.window_size]
+
+        waveform = await self.run(self.reading, read)
+        if self.worker.waiting() >= MOST_WAITING:
+            raise HTTPException(503, "too many requests wait; try again", {"Retry-After": "1"})
+        call = self.worker.call(lambda: classifier.attention_map(waveform[None])[0].cpu())
+        try:
+            patches = await asyncio.wrap_future(call)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+        values = (patches / patches.max() * 255).round().int()
+        return JSONResponse({"start": start, "end": start + seconds, "values": values.tolist()})
+
+    async def detections(self, request: Request) -> Response:
+        """A table of what reaches `threshold`, in any format of `predict`."""
+        recording = self.library[request.path_params["id"]]
+        form = request.query_params.get("format", "csv")
+        if form not in FORMATS:
+            raise HTTPException(422, f"format {form!r:.60} is unknown: {', '.join(FORMATS)}")
+        threshold = number_of(request, "threshold", 0.5)
+        return await self.run(self.reading, lambda: self._table(recording, form, threshold))
+
+    def _table(self, recording: Recording, form: str, threshold: float) -> Response:
+        timeline = recording.job.timeline()
+        if timeline is None:
+            raise ValueError("nothing was heard yet; wait for the first result")
+        choice = choose(timeline.classes, threshold, merge_gap=0.0)
+        path = Path(recording.name) if recording.uploaded else recording.path
+        heard = Heard(
+            path, recording.seconds, recording.header.sample_rate, choice.detections(timeline)
+        )
+        table = Table(choice.classes, self.tiles.fbank.band, absolute(path).parent)
+        with TemporaryDirectory(dir=self.library.temporary) as folder:
+            file = Path(folder) / "table"
+            FORMATS[form].write(file, [heard], table)
+            content = file.read_bytes()
+        name = f"{recording.name}{FORMATS[form].suffix}"
+        return Response(content, headers={"Content-Disposition": attachment(name)})
+
+    # For programs
+
+    async def predict(self, request: Request) -> Response:
+        """The body is a clip up to the model's length; the classes, the likeliest first.
+
+        Clips that come together run through the model in one batch.
+        """
+        if self.waiting + self.worker.waiting() >= MOST_WAITING:
+            raise HTTPException(503, "too many requests wait; try again", {"Retry-After": "1"})
+        top_k = number_of(request, "top_k", 5)
+        if not 1 <= top_k < 2**31:
+            raise HTTPException(422, f"top_k {top_k} is not positive; ask for at least one class")
+        path = await self.library.receive(body_of(request, CLIP_BYTES), "clip")
+        try:
+            waveform = await self.run(self.reading, lambda: self._clip(path))
+        except HTTPException as error:
+            reason = error.detail.replace(str(path), "the clip")
+            raise HTTPException(error.status_code, reason, error.headers) from error
+        finally:
+            self.library.discard(path)
+        row = await asyncio.wrap_future(self.worker.probabilities(waveform))
+        best = likeliest(row, self.worker.classifier.classes, int(top_k))
+        return JSONResponse({"classes": [{"class": c, "probability": p} for c, p in best]})
+
+    def _clip(self, path: Path) -> torch.Tensor:
+        classifier, rate = self.worker.classifier, self.tiles.fbank.sample_rate
+        waveform = load_audio(path, rate, max_seconds=classifier.longest_clip / rate)
+        if len(waveform) < self.tiles.fbank.window_size:
+            raise ValueError("the clip is too short; a model needs at least 25 ms")
+        return waveform
+
+    def routes(self) -> list[Route | Mount]:
+        one = "/api/recordings/{id}"
+        return [
+            Route("/", self.page),
+            Mount("/static", StaticFiles(directory=STATIC)),
+            Route("/api/about", self.about),
+            Route("/api/folder", self.listing),
+            Route("/api/events", self.events),
+            Route("/api/predict", self.predict, methods=["POST"]),
+            Route("/api/recordings", self.upload, methods=["POST"]),
+            Route("/api/recordings/open", self.open, methods=["POST"]),
+            Route(one, self.close_recording, methods=["DELETE"]),
+            Route(f"{one}/cancel", self.cancel, methods=["POST"]),
+            Route(f"{one}/tiles/{{level:int}}/{{number:int}}.png", self.tile),
+            Route(f"{one}/audio.wav", self.audio),
+            Route(f"{one}/attention", self.attention),
+            Route(f"{one}/detections", self.detections),
+        ]
+
+
+def create_app(
+    worker: Worker,
+    model: str,
+    folder: Path | None = None,
+    hosts: set[str] | None = None,
+    token: str | None = None,
+) -> Starlette:
+    """The application; uploads lie in a temporary folder that goes when it shuts down.
+
+    Args:
+        worker: with the model; it is closed with the application.
+        model: what the page calls the model.
+        folder: of recordings that may be browsed.
+        hosts, token: as in `Guard`.
+    """
+    temporary = TemporaryDirectory(prefix="ast-audio-serve-")
+    server = Server(worker, model, folder, Path(temporary.name))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            server.close()
+            temporary.cleanup()
+
+    return Starlette(
+        routes=server.routes(),
+        middleware=[Middleware(Guard, hosts=hosts, token=token)],
+        exception_handlers={HTTPException: _refused},
+        lifespan=lifespan,
+    )
+
+
+async def _refused(request: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def summary(recording: Recording) -> dict[str, Any]:
+    """A recording as the list of the page shows it."""
+    job = recording.job
+    best = []
+    if job.state in ENDED and (timeline := job.timeline()):
+        best = [[name, round(p, 4)] for name, p in timeline.top(3)]
+    return {
+        "id": recording.id,
+        "name": recording.name,
+        "seconds": recording.seconds,
+        "sample_rate": recording.header.sample_rate,
+        "state": job.state,
+        "heard": round(job.heard, 3),
+        "error": job.error.replace(str(recording.path), recording.name),
+        "best": best,
+    }
+
+
+def windows_of(piece: Timeline) -> list[list[Any]]:
+    """[start, end, [[class number, probability], …]] of each window, without unlikely classes."""
+    values, numbers = piece.probabilities.topk(min(MOST_CLASSES, len(piece.classes)), dim=1)
+    rows = zip(
+        piece.starts.tolist(), piece.ends.tolist(), numbers.tolist(), values.tolist(), strict=True
+    )
+    return [
+        [start, end, [[n, round(p, 4)] for n, p in zip(*best, strict=True) if p >= LEAST]]
+        for start, end, *best in rows
+    ]
+
+
+def number_of(request: Request, name: str, default: float) -> float:
+    """A finite number of the query; HTTPException (422) where it is none."""
+    word = request.query_params.get(name, str(default))
+    if not re.fullmatch(r"\d{1,12}(\.\d{0,20})?", word):
+        raise HTTPException(422, f"{name} {word!r:.40} is not a number")
+    return float(word)
+
+
+def span_of(request: Request, recording: Recording) -> tuple[float, float]:
+    """`start` and `end` of the query, within the recording."""
+    start = number_of(request, "start", 0.0)
+    end = min(number_of(request, "end", start + LONGEST_WAV), recording.seconds)
+    if not 0 <= start < end or end - start > LONGEST_WAV + 1:
+        raise HTTPException(422, f"{start:g} to {end:g} s is no span of up to {LONGEST_WAV:g} s")
+    return start, end
+
+
+def attachment(name: str) -> str:
+    """The header that has a browser save an answer under a name (RFC 6266)."""
+    from urllib.parse import quote
+
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
