@@ -5,7 +5,8 @@
 Many files of 1 s: decoding alone, the model alone, both by turns, and `predict`, which decodes
 while the model runs. Clips of 0.2 to 10 s, their lengths spread evenly, or evenly in their
 logarithm (as many from 0.2 to 0.4 s as from 5 to 10 s): padded, and without padding in buckets of
-similar length. The models' weights are random.
+similar length. A season in files of a minute, and the same length in one file, with tables and
+journal. The models' weights are random.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data import Clip, load_audio
 from train.evaluation import predict_logits
 from train.inference import embed, predict
+from train.inference.detections import detect
 from weights.folder import write_folder
 
 BATCH = 8
@@ -134,10 +136,32 @@ def mixed_lengths(model: Path, paths: Sequence[Path], spread: str) -> Case:
     return Case(name, len(paths), [*contestants, single])
 
 
+def detected(model: Path, paths: Sequence[Path], out: str) -> Work:
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            detect(model, paths, Path(folder, out), batch_size=BATCH, device="cpu")
+
+    return work
+
+
+def season(model: Path, paths: Sequence[Path], whole: Sequence[Path]) -> Case:
+    one, files = "one file", {"model": model, "paths": paths}
+    return Case(
+        f"{len(paths)} minutes of sound, in files of a minute and in one",
+        len(paths),
+        [
+            Contestant(one, detected, {"model": model, "paths": whole, "out": "all.csv"}),
+            Contestant("files, one table", detected, {**files, "out": "all.csv"}, (one,)),
+            Contestant("files, a table each", detected, {**files, "out": "tables"}, (one,)),
+        ],
+    )
+
+
 def main() -> None:
     parser = options(__doc__, rounds=3)
     parser.add_argument("--preset", default="tiny224", help="size of the model (%(default)s)")
     parser.add_argument("--files", type=int, default=400, help="of 1 s (%(default)s)")
+    parser.add_argument("--minutes", type=int, default=20, help="of a season (%(default)s)")
     parser.add_argument("--clips", type=int, default=100, help="of mixed length (%(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -148,6 +172,9 @@ def main() -> None:
         for spread in ("evenly", "evenly in their logarithm"):
             paths = write_recordings(folder / spread, lengths(spread, arguments.clips))
             cases.append(mixed_lengths(long, paths, spread))
+        minutes = write_recordings(folder / "minutes", [60.0] * arguments.minutes)
+        whole = write_recordings(folder / "whole", [60.0 * arguments.minutes])
+        cases.append(season(long, minutes, whole))
         run("recordings", cases, arguments)
 
 

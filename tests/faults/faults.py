@@ -237,7 +237,8 @@ class Trials:
             if in_the_end and not name.startswith(".") and not (self.folder / name).exists():
                 return f"{name} is missing"
         for name, digest in digests(self.folder).items():
-            if any(part.startswith(".") or part.endswith(".part") for part in Path(name).parts):
+            unfinished = (".part", ".journal")  # what the next run goes on from
+            if any(part.startswith(".") or part.endswith(unfinished) for part in Path(name).parts):
                 continue
             known = (self.before.get(name), self.after.get(name))
             if self.command.has_stages or name not in {*self.before, *self.after}:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from data.files import alone, json_field, read_json, sync, sync_folder, write_json
+from data.files import alone, could_not_write, json_field, read_json, sync, sync_folder, write_json
 from train.shards import Shard
 
 RUN = "run.json"
@@ -103,12 +103,16 @@ class Journal:
                 place = self._end, len(view), zlib.crc32(view)
                 of_file = stamp.size, stamp.mtime_ns, seconds, sample_rate
                 entries.append(Entry(name, *of_file, len(array), *place))
-                file.write(view)
+                with _writing(self._arrays):
+                    file.write(view)
+                    file.flush()
                 self._end += len(view)
-        sync(self._arrays)
-        with self._lines.open("ab") as file:
-            file.write("".join(f"{json.dumps(asdict(entry))}\n" for entry in entries).encode())
-        sync(self._lines)
+        lines = "".join(f"{json.dumps(asdict(entry))}\n" for entry in entries)
+        with _writing(self.folder):
+            sync(self._arrays)
+            with self._lines.open("ab") as file:
+                file.write(lines.encode())
+            sync(self._lines)
         self._found |= {(entry.name, entry.stamp): (entry, self._arrays) for entry in entries}
 
     def entry(self, name: str, stamp: Stamp | None) -> Entry | None:
@@ -142,6 +146,15 @@ class Journal:
         self._end = max(ends, default=0)
         os.truncate(self._arrays, self._end)
         sync_folder(self.folder)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """An OSError inside names the path, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise could_not_write(error, path) from error
 
 
 @contextmanager
