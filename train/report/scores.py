@@ -13,7 +13,7 @@ from train.report.predictions import Predictions
 LEVEL = 0.95  # of all intervals
 RESAMPLES = 1000  # of the bootstrap, of few clips
 FEWEST_RESAMPLES = 100
-MOST_DRAWN = 2_000_000_000  # clips of all classes in all resamples: a minute
+MOST_DRAWN = 500_000_000  # clips of all classes in all resamples
 FEW_CLASSES = 40  # fewer leave the resamples no longer, which are held in memory
 BINS = 10  # of the reliability diagram, of equal width
 
