@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import torch
 from starlette.applications import Starlette
@@ -72,7 +73,8 @@ class Server:
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, function)
         except (ValueError, OSError) as error:
-            raise HTTPException(422, " ".join(str(error).split())) from error
+            reason = " ".join(str(error).split()).replace(f"{self.library.temporary}/", "")
+            raise HTTPException(422, reason) from error
         finally:
             self.waiting -= 1
 
@@ -270,7 +272,7 @@ class Server:
         try:
             waveform = await self.run(self.reading, lambda: self._clip(path))
         except HTTPException as error:
-            reason = error.detail.replace(str(path), "the clip")
+            reason = error.detail.replace(path.name, "the clip")
             raise HTTPException(error.status_code, reason, error.headers) from error
         finally:
             self.library.discard(path)
@@ -392,6 +394,4 @@ def span_of(request: Request, recording: Recording) -> tuple[float, float]:
 
 def attachment(name: str) -> str:
     """The header that has a browser save an answer under a name (RFC 6266)."""
-    from urllib.parse import quote
-
     return f"attachment; filename*=UTF-8''{quote(name, safe='')}"

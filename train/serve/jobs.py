@@ -94,7 +94,7 @@ class Worker:
         return future
 
     def call(self, function: Callable[[], Result]) -> Future[Result]:
-        """Run a function that uses the model."""
+        """Run a function that uses the model, in the worker's precision."""
         future: Future[Result] = Future()
         self._put(self._calls, (function, future))
         return future
@@ -129,7 +129,8 @@ class Worker:
             if clips:
                 self._hear(clips)
             if call:
-                _settle(call[1], call[0])
+                with self._autocast():
+                    _settle(call[1], call[0])
             if job and self._step(job):
                 self._put(self._jobs, job)
 

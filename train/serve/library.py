@@ -107,7 +107,7 @@ class Library:
     def open(self, below: str) -> Recording:
         """A recording of the folder by its path below it; the one that is open, if it is."""
         path = self._inside(below)
-        for recording in self.recordings.values():
+        for recording in list(self.recordings.values()):
             if recording.path == path:
                 return recording
         if not path.is_file():

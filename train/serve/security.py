@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SILENCE = 20.0  # seconds without a byte of a body, after which the client is dropped
 SLOWEST = 10_000  # bytes a second that a body has to come at, once it has taken `SILENCE`
-COOKIE = "ast_audio_token"
+COOKIE = "ast_audio_{port}"  # browsers send cookies of a host to all its ports
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -61,6 +61,7 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request = Request(scope)
+        cookie = COOKIE.format(port=scope["server"][1])
         by_address = self._brings(request.query_params.get("token")) and scope["path"] == "/"
 
         async def send_guarded(message: Message) -> None:
@@ -69,15 +70,18 @@ class Guard:
                 headers.update(HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
                 if by_address:
-                    cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
-                    headers.append("Set-Cookie", cookie)
+                    headers.append(
+                        "Set-Cookie", f"{cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+                    )
             await send(message)
 
-        refused = self._refusal(request, by_address)
+        refused = self._refusal(request, by_address, request.cookies.get(cookie))
         await (refused or self.app)(scope, receive, send_guarded)
         return None
 
-    def _refusal(self, request: Request, by_address: bool) -> PlainTextResponse | None:
+    def _refusal(
+        self, request: Request, by_address: bool, cookie: str | None
+    ) -> PlainTextResponse | None:
         host = request.headers.get("host", "")
         if not self._is_this_machine(host):
             return PlainTextResponse(f"{host!r:.100} is no name of this server\n", 403)
@@ -89,7 +93,7 @@ class Guard:
         if site not in ("none", "same-origin") and not (is_link and request.method == "GET"):
             return PlainTextResponse("requests of other sites are refused\n", 403)
         kind, _, bearer = request.headers.get("authorization", "").partition(" ")
-        brought = bearer if kind.lower() == "bearer" else request.cookies.get(COOKIE)
+        brought = bearer if kind.lower() == "bearer" else cookie
         if self.token is None or by_address or self._brings(brought):
             return None
         return PlainTextResponse("open the address that the server printed, with its token\n", 401)

@@ -18,8 +18,10 @@ from train.serve.audio import Recording
 
 COLUMNS = 256  # of a tile
 WHOLE_LEVELS = 5  # up to 2^5 frames a column are all read; of more, a few in their middle
+WHOLE_SAMPLES = 2**24  # of the file, that are read for a tile
 SAMPLED = 8  # frames
 HIGHEST_LEVEL = 24  # 2^24 frames of 10 ms are two days a column
+MOST_TILES = 2**32  # of a level
 CACHE_BYTES = 64 * 2**20
 EXCERPTS = 24  # of a recording, for the range of its colours
 PALETTE = (colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes()
@@ -28,8 +30,8 @@ PALETTE = (colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8).tob
 class Tiles:
     """PNG tiles of recordings: a column is 2^level frames, a tile 256 columns.
 
-    Where a column is longer than 32 frames it shows eight of them, so that a tile of hours costs no
-    more than 256 short reads. Tiles are kept up to 64 MiB.
+    Where a column is longer than 32 frames (fewer above 200 kHz) it shows eight of them, so that a
+    tile of hours costs no more than 256 short reads. Tiles are kept up to 64 MiB.
     """
 
     def __init__(self, fbank: KaldiFbank) -> None:
@@ -55,7 +57,7 @@ class Tiles:
         Raises:
             ValueError: it lies beyond the recording, or the file cannot be read.
         """
-        if not 0 <= level <= HIGHEST_LEVEL or number < 0:
+        if not 0 <= level <= HIGHEST_LEVEL or not 0 <= number < MOST_TILES:
             raise ValueError(f"there is no tile {number} of level {level}")
         key = recording.id, level, number
         with self._lock:
@@ -77,7 +79,8 @@ class Tiles:
         count = min(COLUMNS, int(np.ceil((recording.seconds - start) / column)))
         if count <= 0:
             raise ValueError(f"{recording.name} ends before tile {number} of level {level}")
-        if level <= WHOLE_LEVELS:
+        samples = count * column * recording.header.sample_rate
+        if level <= WHOLE_LEVELS and samples <= WHOLE_SAMPLES:
             columns = self._whole(recording, start, count, 2**level)
         else:
             columns = self._sampled(recording, start + column / 2 + column * np.arange(count))
