@@ -21,7 +21,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from data.files import alone, could_not_write, json_field, read_json, sync, sync_folder, write_json
+from data.files import (
+    alone,
+    atomic_file,
+    could_not_write,
+    json_field,
+    read_json,
+    sync,
+    sync_folder,
+    write_json,
+)
 from train.shards import Shard
 
 RUN = "run.json"
@@ -107,7 +116,7 @@ class Journal:
                     file.write(view)
                     file.flush()
                 self._end += len(view)
-        lines = "".join(f"{json.dumps(asdict(entry))}\n" for entry in entries)
+        lines = "".join(map(_line, entries))
         with _writing(self.folder):
             sync(self._arrays)
             with self._lines.open("ab") as file:
@@ -141,9 +150,12 @@ class Journal:
         """Take away what a crash left unfinished of this shard's files."""
         self._lines.touch()
         self._arrays.touch()
-        os.truncate(self._lines, self._lines.read_bytes().rfind(b"\n") + 1)
-        ends = (entry.begins + entry.length for entry in _read_lines(self._lines, self._arrays))
-        self._end = max(ends, default=0)
+        entries = list(_read_lines(self._lines, self._arrays))
+        lines = "".join(map(_line, entries)).encode()
+        if lines != self._lines.read_bytes():
+            with atomic_file(self._lines) as temporary:
+                temporary.write_bytes(lines)
+        self._end = max((entry.begins + entry.length for entry in entries), default=0)
         os.truncate(self._arrays, self._end)
         sync_folder(self.folder)
 
@@ -216,6 +228,10 @@ def _read_lines(path: Path, arrays: Path) -> Iterator[Entry]:
                 raise _damaged(path, f"line {number}") from error
             if entry.begins + entry.length <= available:
                 yield entry
+
+
+def _line(entry: Entry) -> str:
+    return f"{json.dumps(asdict(entry))}\n"
 
 
 def _entry(content: Any) -> Entry:

@@ -75,6 +75,9 @@ def test_a_line_whose_array_is_not_on_the_disk_counts_for_nothing(folder):
     content = arrays.read_bytes()
     arrays.write_bytes(content[: len(content) * 2 // 3 - 1])
     assert [*known(folder)] == ["a"]
+    with open_journal(folder, RUN, WHOLE) as journal:
+        journal.add(heard("dddd", "ccc"))
+    assert known(folder) == {"a": 21.0, "ccc": 33.0, "dddd": 39.0}
 
 
 def test_shards_see_what_others_wrote_but_write_their_own(folder):
