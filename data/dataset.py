@@ -146,11 +146,13 @@ class ClipDataset(Dataset[Item]):
                 raise
             skipped.append(str(path))
             return torch.empty(0)
+        generator = np.random.default_rng(seed)
+        if self.augmenter and self.placement:
+            waveform = self.placement.excerpt(waveform, generator)
         if self.augmenter:
             waveform = self.augmenter(waveform, seed)
         if self.placement is None:
             return waveform
-        generator = np.random.default_rng(seed)
         if is_background:
             return self.placement.background(waveform, generator)
         return self.placement.place(waveform, generator)

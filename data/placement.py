@@ -14,6 +14,7 @@ import torch
 from scipy.fft import irfft, next_fast_len
 from torch import Tensor
 
+EXCERPT = 2  # inputs: as much of a long recording is augmented
 OVERHANG = 0.2  # of a clip, at most, that lies outside the input
 SLIVER = 0.2  # of a clip, at most, in an example of background
 SILENT = 0.3  # probability of digital silence around a clip, instead of noise
@@ -38,6 +39,17 @@ class Placement:
     samples: int
     background_rate: float
     background_target: float
+
+    def excerpt(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
+        """A random part of a waveform that is longer than `EXCERPT` inputs; a shorter one whole.
+
+        What is cut away would be augmented for nothing, which takes long in long recordings.
+        """
+        size = EXCERPT * self.samples
+        if len(waveform) <= size:
+            return waveform
+        start = int(generator.integers(len(waveform) - size + 1))
+        return waveform[start : start + size]
 
     def place(self, waveform: Tensor, generator: np.random.Generator) -> Tensor:
         """A clip (samples,) anywhere in the input (self.samples,), noise around and under it.

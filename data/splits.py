@@ -67,6 +67,33 @@ def stratified_folds(manifest: Manifest, folds: int = 5, seed: int = 0) -> Manif
     return replace(manifest, clips=clips)
 
 
+def hold_out(manifest: Manifest, validation: float, seed: int = 0) -> list[str]:
+    """For every clip "train" or "validation", stratified by class, groups kept together.
+
+    As `stratified_split`, but rare classes are allowed: every class has training clips, and one
+    with a single clip or group has no others.
+
+    Args:
+        validation: fraction of the clips, above 0 and below 1.
+
+    Raises:
+        ValueError: each clip or group is the only one of a class.
+    """
+    units = _units(manifest)
+    indices, _ = _assign(units, _shuffled(units, seed), [1 - validation, validation])
+    validates = np.array(indices, bool)
+    owners = np.repeat(np.arange(len(units.sizes)), np.diff(units.offsets))
+    for label in np.unique(units.labels):
+        members = owners[units.labels == label]
+        validates[members[:1]] &= not validates[members].all()
+    if not validates.any():
+        raise ValueError(
+            f"{manifest.name} has no clip or group to validate on, since each is the only one of a "
+            "class: expected two of some class; add recordings"
+        )
+    return [("train", "validation")[index] for index in validates[units.of_clip].tolist()]
+
+
 class _Units(NamedTuple):
     """What stays together: the clips of a group, or one without a group."""
 
@@ -84,8 +111,7 @@ def _stratify(manifest: Manifest, shares: Sequence[float], seed: int, what: str)
             f"{manifest.name} has splits or folds of its own: expected clips without; use those"
         )
     units = _units(manifest)
-    order = np.random.default_rng(seed).permutation(len(units.sizes))
-    order = order[np.argsort(-units.sizes[order], kind="stable")]  # large ones while there is room
+    order = _shuffled(units, seed)
     spread = np.bincount(units.labels, minlength=len(manifest.classes))
     spread = spread[: len(manifest.classes)]  # clips of no class need not be everywhere
     if len(short := np.flatnonzero((spread > 0) & (spread < len(shares)))):
@@ -123,6 +149,12 @@ def _units(manifest: Manifest) -> _Units:
     owners, labels = np.divmod(keys, num_labels)
     offsets = np.searchsorted(owners, np.arange(1 + len(sizes)))
     return _Units(of_clip, sizes, offsets, labels, counts)
+
+
+def _shuffled(units: _Units, seed: int) -> np.ndarray:
+    """(units,) in the order in which they are assigned: large ones while there is room."""
+    order = np.random.default_rng(seed).permutation(len(units.sizes))
+    return order[np.argsort(-units.sizes[order], kind="stable")]
 
 
 def _assign(

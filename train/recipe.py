@@ -23,6 +23,7 @@ Corpus = Literal[
     "speech_commands",
     "audioset_balanced",
     "audioset_full",
+    "birdclef",
     "folder",
     "table",
     "hugging_face",

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from data.corpora.audioset import audioset
+from data.corpora.birdclef import birdclef
 from data.corpora.esc50 import esc50
 from data.corpora.folder import folder
 from data.corpora.hugging_face import hugging_face
@@ -21,6 +22,7 @@ CORPORA: dict[str, Callable[..., Manifest]] = {
     "speech_commands": speech_commands,
     "audioset_balanced": partial(audioset, subset="balanced"),
     "audioset_full": partial(audioset, subset="full"),
+    "birdclef": birdclef,
     "folder": folder,
     "table": table,
     "hugging_face": hugging_face,

@@ -67,3 +67,17 @@ def test_the_generator_decides_and_the_clip_stays_as_it_is(method):
     first, again, other = (method(clip, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(clip, before)
+
+
+def test_of_a_long_recording_a_random_part_is_augmented():
+    placement = Placement(100, 0.0, 0.0)
+    ramp = torch.arange(1_000.0)
+    starts = set()
+    for seed in range(50):
+        part = placement.excerpt(ramp, np.random.default_rng(seed))
+        assert torch.equal(part, ramp[int(part[0]) :][:200])
+        starts.add(int(part[0]))
+    assert min(starts) < 100
+    assert max(starts) > 700
+    generator = np.random.default_rng(0)
+    assert torch.equal(placement.excerpt(ramp[:200], generator), ramp[:200])

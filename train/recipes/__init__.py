@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from train.recipe import Recipe
 from train.recipes.audioset import AUDIOSET_BALANCED, AUDIOSET_FULL
+from train.recipes.birdclef import BIRDCLEF, BIRDCLEF_CNN
 from train.recipes.demo import DEMO
 from train.recipes.esc10 import ESC10_SCRATCH
 from train.recipes.esc50 import ESC50, ESC50_IMAGENET, ESC50_SCRATCH
@@ -22,6 +23,8 @@ RECIPES: dict[str, Recipe] = {
         SPEECH_COMMANDS_SCRATCH,
         AUDIOSET_BALANCED,
         AUDIOSET_FULL,
+        BIRDCLEF,
+        BIRDCLEF_CNN,
         FINETUNE,
         FROM_SCRATCH,
     )

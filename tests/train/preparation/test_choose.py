@@ -26,6 +26,8 @@ def values(choice, recipe, frames=WORDS, num_clips=100):
 
 def test_published_recipes_leave_nothing_to_the_data():
     assert {name for name, recipe in RECIPES.items() if recipe.from_data} == {
+        "birdclef",
+        "birdclef_cnn",
         "finetune",
         "from_scratch",
     }
