@@ -31,6 +31,7 @@ SSAST = PretrainingRecipe(
     preset="tiny224",
     patch=(16, 16),
     pooling="patches",
+    mask_share=0.78125,  # 400 of 512 patches
     window="hanning",
     num_frames=1024,
     mean=-4.2677393,
