@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from data.files import text_lines
+from data.files import csv_rows, require_as_header, text_lines
+
+logger = logging.getLogger(__name__)
 
 SEGMENT_COLUMNS = (
     *("path", "label", "score", "recording", "start", "end", "segment_start"),
@@ -19,6 +23,26 @@ CLASSES = "classes.txt"
 def is_table_of_segments(columns: Collection[str]) -> bool:
     """Whether a table has all the columns that `ast-audio segments` writes."""
     return set(SEGMENT_COLUMNS) <= set(columns)
+
+
+def segment_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows with their lines, also where a spreadsheet has saved them with other separators.
+
+    Raises:
+        ValueError: a column is missing, or it is no CSV.
+    """
+    separator = max((",", ";", "\t"), key=next(text_lines(path), "").count)
+    rows = csv_rows(path, separator)
+    _, header = next(rows, (1, []))
+    lacking = [column for column in SEGMENT_COLUMNS if column not in header]
+    if lacking:
+        raise ValueError(
+            f"{path} lacks the columns {', '.join(lacking)}: expected those that `ast-audio "
+            "segments` writes; give its segments.csv"
+        )
+    for line, cells in rows:
+        require_as_header(path, line, cells, header)
+        yield line, dict(zip(header, cells, strict=True))
 
 
 def known_classes(path: Path, labels: Sequence[str]) -> frozenset[str]:
@@ -46,22 +70,31 @@ def parse_verdict(cell: object, line: str, classes: Collection[str]) -> str:
 
 
 def reviewed_labels(
-    path: Path, labels: Sequence[str], verdicts: Sequence[object], lines: Sequence[str]
+    path: Path, labels: Sequence[object], verdicts: Sequence[object], lines: Sequence[str]
 ) -> dict[int, str]:
-    """The class of each row that has one by its verdict: the label's, or the one that it names.
+    """The class of each row whose verdict gives one: yes that of its label, a class's name that.
+
+    The others are counted in a log.
 
     Raises:
         ValueError: a verdict is unknown, or none gives a class.
     """
-    classes = known_classes(path, labels)
-    found = {}
-    for row, (label, cell) in enumerate(zip(labels, verdicts, strict=True)):
-        verdict = parse_verdict(cell, lines[row], classes)
-        if verdict not in ("", NO, UNSURE):
-            found[row] = label if verdict == YES else verdict
+    texts = ["" if label is None else str(label).strip() for label in labels]
+    classes = known_classes(path, texts)
+    verdicts = [parse_verdict(cell, lines[row], classes) for row, cell in enumerate(verdicts)]
+    found = {
+        row: label if verdict == YES else verdict
+        for row, (label, verdict) in enumerate(zip(texts, verdicts, strict=True))
+        if verdict not in ("", NO, UNSURE)
+    }
     if not found:
         raise ValueError(
             f"{path} has no segment of a class: expected the verdict yes or a class's name in some "
             "rows; fill in the column verdict"
         )
+    count = Counter(verdicts)
+    logger.info(
+        f"{path}: {count[YES]} segments with verdict yes, {len(found) - count[YES]} with a class's "
+        f"name; left out: {count[NO]} no, {count[UNSURE]} unsure, {count['']} without a verdict"
+    )
     return found

@@ -9,6 +9,7 @@ from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Any
 
+from data.corpora.segments import is_table_of_segments, reviewed_labels
 from data.files import (
     csv_rows,
     existing_file,
@@ -60,6 +61,11 @@ def table(
     multi-label; a cell without a label is then a clip of no class. What a comma in a label means
     must be said by `label_separator`.
 
+    Of the table that `ast-audio segments` writes, known by all its columns, a clip is a segment
+    whose verdict is yes, of its label, or a class's name, of that class; the others are counted
+    and left out. Those of one recording are a group. With a `label_column` it is a table like any
+    other.
+
     Args:
         path: `.parquet` or `.pq` (needs pyarrow), else text in UTF-8 with a header line.
         root: folder that relative paths start from; None: the table's own.
@@ -101,9 +107,17 @@ def table(
             f"{columns['split_column']!r}: expected one of them; leave one out with "
             "--fold-column none or --split-column none"
         )
+    is_reviewed = label_column is None and is_table_of_segments(names)
+    if is_reviewed:
+        columns |= {"verdict": "verdict"}
+        if group_column is None:
+            columns["group_column"] = columns["group_column"] or "recording"
+        label_separator = label_separator or "none"
     cells, lines = _read(path, separator, columns)
     if not lines:
         raise ValueError(f"{path} has no rows: expected one for each clip")
+    if is_reviewed:
+        cells, lines = _reviewed(path, cells, lines)
     files = _files(path, root, lines, cells.pop("path_column"))
     cells_of_labels = cells.pop("label_column")
     labels, multi_label = [()] * len(lines), True
@@ -145,6 +159,15 @@ def _parsed(
         if cell not in known:
             known[cell] = parse(cell, lines[row])
     return [known[cell] for cell in cells]
+
+
+def _reviewed(
+    path: Path, cells: dict[str, list[Any] | None], lines: Sequence[str]
+) -> tuple[dict[str, list[Any] | None], Sequence[str]]:
+    """The rows of a table of segments that have a class by their verdict, with that as label."""
+    labels = reviewed_labels(path, cells["label_column"], cells.pop("verdict"), lines)
+    kept = {name: column and [column[row] for row in labels] for name, column in cells.items()}
+    return kept | {"label_column": [*labels.values()]}, [lines[row] for row in labels]
 
 
 def _files(path: Path, root: str | Path | None, lines: Sequence[str], names: list) -> list[str]:

@@ -41,6 +41,7 @@ COMMANDS = {
     "ensemble": "score the mean of several models' probabilities",
     "predict": "name the classes of recordings, and when they are heard",
     "segments": "cut detections out of their recordings, for a person to hear",
+    "review": "read a person's verdicts: precision and thresholds of each class",
     "embed": "write vectors that describe recordings",
     "attention": "draw what a model looks at over a recording's spectrogram",
     "serve": "open a page to see and hear what a model finds in recordings",

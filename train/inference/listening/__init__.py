@@ -1,6 +1,7 @@
 """Detections for a person to hear, and what their verdicts say of a model."""
 
 from train.inference.listening.draw import By
+from train.inference.listening.review import review
 from train.inference.listening.segments import write_segments
 
-__all__ = ["By", "write_segments"]
+__all__ = ["By", "review", "write_segments"]

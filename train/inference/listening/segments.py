@@ -13,8 +13,8 @@ import numpy as np
 import soundfile
 
 from data.audio import read_header
-from data.corpora.segments import CLASSES, SEGMENT_COLUMNS, is_table_of_segments
-from data.files import atomic_folder, csv_records, csv_rows, is_one_line
+from data.corpora.segments import CLASSES, SEGMENT_COLUMNS, segment_rows
+from data.files import atomic_folder, is_one_line
 from train.inference.listening.draw import By, Drawn, draw
 from train.inference.listening.tables import read_detections
 from train.run.tables import write_csv
@@ -103,10 +103,9 @@ def require_replaceable(out: Path) -> None:
     if not any(out.iterdir()):
         return
     table = out / TABLE
-    _, header = next(csv_rows(table), (1, [])) if table.is_file() else (1, [])
-    if not is_table_of_segments(header):
+    if not table.is_file():
         raise ValueError(f"{out} is a folder of something else; give a new one")
-    rows = [row for _, row in csv_records(table, SEGMENT_COLUMNS)]
+    rows = [row for _, row in segment_rows(table)]
     verdicts = sum(bool(row["verdict"].strip()) for row in rows)
     if verdicts:
         raise ValueError(f"{table} has verdicts on {verdicts} segments; give another --out")
