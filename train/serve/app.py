@@ -253,7 +253,7 @@ class Server:
             file = Path(folder) / "table"
             FORMATS[form].write(file, [heard], table)
             content = file.read_bytes()
-        name = f"{recording.name}{FORMATS[form].suffix}"
+        name = f"{Path(recording.name).stem}{FORMATS[form].suffix}"
         return Response(content, headers={"Content-Disposition": attachment(name)})
 
     # For programs

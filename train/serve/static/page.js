@@ -1,4 +1,5 @@
 import { Player } from "./player.js";
+import { Recorder, LONGEST } from "./recorder.js";
 import { View, clock, lanesOf, segmentsOf } from "./view.js";
 
 const ROWS = 200; // of the table at first
@@ -176,6 +177,32 @@ addEventListener("drop", (event) => {
   document.body.classList.remove("over");
   add(event.dataTransfer.files);
 });
+
+// The microphone
+
+const recorder = new Recorder((seconds) => {
+  $("hint").textContent = `recording, ${clock(seconds, 0)} of up to ${clock(LONGEST, 0)}`;
+  if (seconds >= LONGEST) endRecording();
+});
+
+async function endRecording() {
+  const file = await recorder.stop();
+  $("record").textContent = "Record";
+  $("hint").textContent = "or drop recordings anywhere";
+  if (file) add([file]);
+}
+
+$("record").hidden = !navigator.mediaDevices; // browsers offer it to this machine's own pages alone
+$("record").onclick = async () => {
+  if (recorder.running) return endRecording();
+  complain("");
+  try {
+    await recorder.start();
+    $("record").textContent = "Stop";
+  } catch (error) {
+    complain(`The microphone cannot be used: ${error.message}`);
+  }
+};
 
 // The folder
 
