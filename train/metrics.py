@@ -71,6 +71,36 @@ def confusion_matrix(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return metrics.confusion_matrix(targets.argmax(axis=1), logits.argmax(axis=1), labels=classes)
 
 
+def padded_cmap(probabilities: np.ndarray, targets: np.ndarray, padding: int = 5) -> float:
+    """Class-wise mean average precision of BirdCLEF (2023), padded for rare classes.
+
+    Every class gets `padding` more clips that have it, with probability 1, so that one with few or
+    no clips counts without deciding; the mean is over all classes. Equal to scikit-learn's
+    `average_precision_score` (macro) of the padded arrays.
+
+    probabilities: (clips, classes), in [0, 1]. targets: (clips, classes), 0 or 1.
+
+    ValueError: shapes that differ or hold nothing, a probability out of range, other targets, or
+    no padding.
+    """
+    probabilities, targets = np.asarray(probabilities, np.float64), np.asarray(targets)
+    if probabilities.ndim != 2 or probabilities.shape != targets.shape or not targets.size:
+        raise ValueError(
+            f"probabilities {probabilities.shape} and targets {targets.shape}: expected the same "
+            "shape (clips, classes), at least one of each"
+        )
+    if (
+        not ((probabilities >= 0) & (probabilities <= 1)).all()
+        or not np.isin(targets, (0, 1)).all()
+    ):
+        raise ValueError("expected probabilities from 0 to 1, and targets that are 0 or 1")
+    if padding < 1:
+        raise ValueError(f"padding {padding}: expected at least one clip a class")
+    ones = np.ones((padding, targets.shape[1]))
+    scores, present = np.concatenate([probabilities, ones]), np.concatenate([targets, ones])
+    return _mean_average_precision(scores, present.astype(bool))
+
+
 def _precision_recall_f1(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     # Counted here: scikit-learn takes a single column for a binary problem and averages over 0 / 1.
     occurs = targets.any(axis=0)

@@ -1,6 +1,7 @@
 """Scores against scikit-learn called another way, against numbers by hand, and their limits."""
 
 import json
+import math
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.special import expit, softmax
 from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 
-from train.metrics import confusion_matrix, evaluate_scores
+from train.metrics import confusion_matrix, evaluate_scores, padded_cmap
 
 
 @pytest.fixture(autouse=True)
@@ -229,3 +230,54 @@ def test_confusion_matrix_agrees_with_the_accuracy():
 def test_bad_input_is_named(logits, targets, several, message):
     with pytest.raises(ValueError, match=message):
         evaluate_scores(np.array(logits, dtype=float), np.array(targets), several)
+
+
+def plain_padded_cmap(probabilities, targets, padding):
+    """Of each class, the mean over its clips of the precision at the clip's rank."""
+    areas = []
+    for scores, present in zip(probabilities.T, targets.T, strict=True):
+        clips = [(1.0, 1)] * padding + list(zip(scores.tolist(), present.tolist(), strict=True))
+        area = sum(
+            sum(p for s, p in clips if s >= score) / sum(s >= score for s, _ in clips)
+            for score, positive in clips
+            if positive
+        )
+        areas.append(area / sum(positive for _, positive in clips))
+    return np.mean(areas)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 5), st.integers(1, 7), st.integers(0, 2**32 - 1))
+def test_padded_cmap_is_that_of_its_definition_and_of_sklearn(clips, classes, padding, seed):
+    generator = np.random.default_rng(seed)
+    probabilities = generator.integers(0, 11, (clips, classes)) / 10  # with ties, also with 1
+    targets = (generator.random((clips, classes)) < 0.3).astype(int)
+    found = padded_cmap(probabilities, targets, padding)
+    assert found == pytest.approx(plain_padded_cmap(probabilities, targets, padding))
+    ones = np.ones((padding, classes))
+    both = np.concatenate([targets, ones]), np.concatenate([probabilities, ones])
+    if classes > 1:
+        assert found == pytest.approx(sklearn_metrics.average_precision_score(*both))
+
+
+def test_padding_lets_a_class_without_clips_count_and_softens_a_missed_one():
+    targets = np.array([[1, 0], [0, 0]])
+    assert padded_cmap(np.array([[0.9, 0.2], [0.1, 0.3]]), targets) == 1
+    missed = padded_cmap(np.array([[0.1, 0.2], [0.9, 0.3]]), targets)
+    assert missed == pytest.approx((1 + (5 + 6 / 7) / 6) / 2)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "targets", "padding", "message"),
+    [
+        ([[0.5]], [[1, 0]], 5, "expected the same shape"),
+        ([[]], [[]], 5, "at least one of each"),
+        ([[1.5]], [[1]], 5, "expected probabilities from 0 to 1"),
+        ([[math.nan]], [[1]], 5, "expected probabilities from 0 to 1"),
+        ([[0.5]], [[0.5]], 5, "targets that are 0 or 1"),
+        ([[0.5]], [[1]], 0, "padding 0: expected at least one"),
+    ],
+)
+def test_padded_cmap_refuses_what_it_is_not_of(probabilities, targets, padding, message):
+    with pytest.raises(ValueError, match=message):
+        padded_cmap(np.array(probabilities), np.array(targets), padding)

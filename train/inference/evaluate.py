@@ -14,7 +14,7 @@ from data.cache import ClipCache
 from train.buckets import own_frames
 from train.evaluation import default_workers, predict_logits
 from train.inference.selection import Selection, Trained, load_trained, select
-from train.metrics import evaluate_scores, to_probabilities
+from train.metrics import evaluate_scores, padded_cmap, to_probabilities
 from train.preparation.preflight import decodable
 
 logger = logging.getLogger(__name__)
@@ -121,14 +121,19 @@ def score(
     )
     classifier.require_finite(logits)
     sigmoid = classifier.multi_label if run is None else run.recipe.loss == "bce"
+    multi_label = selection.manifest.multi_label
+    probabilities = to_probabilities(logits, classifier.multi_label)
+    scores = evaluate_scores(logits.numpy(), targets.numpy(), multi_label, sigmoid)
+    if multi_label:
+        scores["padded_cmAP"] = padded_cmap(probabilities.numpy(), targets.numpy())
     return Evaluation(
         trained.name,
         selection,
         logits,
         targets,
         sigmoid,
-        to_probabilities(logits, classifier.multi_label),
-        evaluate_scores(logits.numpy(), targets.numpy(), selection.manifest.multi_label, sigmoid),
+        probabilities,
+        scores,
         unreadable,
         classifier.require_finite(torch.stack(collected)) if collected else None,
         pad,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,24 @@ PER_CLASS = ("class", "clips", "average_precision", "precision", "recall", "f1")
 def per_class(evaluation: Evaluation) -> list[tuple[Any, ...]]:
     """Rows of `PER_CLASS`, as `evaluate_scores` averages them; None where there are no clips."""
     manifest = evaluation.selection.manifest
-    targets = evaluation.targets.numpy() > 0
     logits = evaluation.logits.double()
     scores = (logits if evaluation.sigmoid else logits.log_softmax(dim=1)).numpy()
     top = evaluation.predicted.numpy()[:, None] == np.arange(len(manifest.classes))
     predicted = logits.numpy() > 0 if manifest.multi_label else top
+    return rows_of_classes(manifest.classes, evaluation.targets.numpy() > 0, scores, predicted)
+
+
+def rows_of_classes(
+    classes: Sequence[str], targets: np.ndarray, scores: np.ndarray, predicted: np.ndarray
+) -> list[tuple[Any, ...]]:
+    """Rows of `PER_CLASS`; None where there are no clips.
+
+    Args:
+        targets, predicted: (clips, classes) bool.
+        scores: (clips, classes), by which clips are ranked.
+    """
     rows = []
-    for index, name in enumerate(manifest.classes):
+    for index, name in enumerate(classes):
         target, count = targets[:, index], int(targets[:, index].sum())
         if not count:
             rows.append((name, 0, None, None, None, None))
