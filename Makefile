@@ -1,5 +1,6 @@
 # `make demo` and `make test` need nothing but Python 3.10, 3.11 or 3.12 and make.
-# Options: PYTHON=python3.12  VENV=path  PIP_FLAGS="…"  DATA=folder  RECIPE=name  ARGS="…"
+# Options: PYTHON=python3.12  VENV=path  PIP_FLAGS="…"  DATA=folder  RECIPE=name  MACHINE=name
+# ARGS="…"
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -47,7 +48,8 @@ format: $(VENV)/.installed-dev ## rewrite the code as the formatter wants it
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev ## speed beside others', and the tables of docs/speed.md (takes long)
-	$(AST) bench --out tests/benchmarks/results $(if $(wildcard $(ESC10)),--data $(ESC10)) $(ARGS)
+	@test -n "$(MACHINE)" || { echo "name the machine's folder: make bench MACHINE=amx" >&2; exit 2; }
+	$(AST) bench --out tests/benchmarks/results/$(MACHINE) $(if $(wildcard $(ESC10)),--data $(ESC10)) $(ARGS)
 	$(BIN)/python tests/benchmarks/speed_page.py
 
 docs: $(VENV)/.installed-docs ## the documentation as a site, in build/site

@@ -1,6 +1,6 @@
 """How do time and memory grow with clips, with the length of a recording, with processes?
 
-    python tests/benchmarks/bench_growth.py --out tests/benchmarks/results/growth.json
+    python tests/benchmarks/bench_growth.py --out tests/benchmarks/results/MACHINE/growth.json
 
 Prints a table, and how each row grows: the slope of a line through the logarithms of the three
 largest sizes, in words. Beside the JSON file come the table as CSV and a plot for each question.

@@ -1,6 +1,6 @@
 """How fast is a GPU? Training, inference, front end beside transformers; memory; a fold of ESC-50.
 
-    python tests/benchmarks/gpu.py --out tests/benchmarks/results/gpu_NAME.json
+    python tests/benchmarks/gpu.py --out tests/benchmarks/results/NAME/gpu.json
 
 Base-sized, 1,024 frames, bf16, compiled and not. The share of matrix products is the model FLOP
 utilisation against this GPU's own rate, measured in the same run. ESC-50's minutes are those of

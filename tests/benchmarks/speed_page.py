@@ -19,27 +19,43 @@ COLUMNS = ("", "clips/s", "ratio", "to", "of matrix products", "peak memory")
 
 
 def rendered(text: str, results: Path = RESULTS) -> str:
-    """The page's text with the tables of `results` between the two marks.
+    """The page's text with the tables of `results` between the two marks, machine by machine.
+
+    Args:
+        results: a folder for each machine.
 
     Raises:
         ValueError: the marks are missing, or a file holds no benchmark's results.
     """
-    files = [
-        json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))
-    ]
-    tables = "\n".join(line for content in files for line in section(content))
+    lines: list[str] = []
+    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+        files = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+        if files:
+            lines.append(f"\n### {machine(files[0])}")
+        lines += [line for content in files for line in section(content)]
+    tables = "\n".join(lines)
     return put_between(text, BEGIN, END, tables)
 
 
-def section(content: Mapping[str, Any]) -> Iterator[str]:
-    """One file of results: command, date and machine, and its tables."""
+def machine(content: Mapping[str, Any]) -> str:
+    """What a file's results were measured on."""
     try:
-        machine, command, date = content["machine"], content["command"], content["date"]
-        packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
-        device, features = machine["device"], " ".join(machine["cpu_features"])
+        found = content["machine"]
+        features = f" ({' '.join(found['cpu_features'])})" if found["cpu_features"] else ""
+        return f"{found['device']}{features}"
     except (KeyError, TypeError) as error:
         raise ValueError(f"a file of results lacks {error}; run its benchmark again") from error
-    yield f"\n`{command}`, {date}: {device} ({features}); {packages}."
+
+
+def section(content: Mapping[str, Any]) -> Iterator[str]:
+    """One file of results: command, date and versions, and its tables."""
+    try:
+        command, date = content["command"], content["date"]
+        versions = content["machine"]["packages"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a file of results lacks {error}; run its benchmark again") from error
+    packages = ", ".join(f"{name} {number}" for name, number in versions.items())
+    yield f"\n`{command}`, {date}; {packages}."
     if rates := content.get("matrix_products"):
         rate = ", ".join(f"{dtype} {rate / 1e9:,.0f}" for dtype, rate in rates.items())
         yield f"Matrix products of this machine, in GFLOP/s: {rate}."

@@ -272,6 +272,7 @@ def test_a_page_without_marks_and_a_broken_result_are_told(module, tmp_path):
     page = module("speed_page")
     with pytest.raises(ValueError, match="lacks <!-- speeds: begin -->"):
         page.rendered("no marks", tmp_path)
-    (tmp_path / "a.json").write_text('{"benchmark": "x"}')
+    (tmp_path / "amx").mkdir()
+    (tmp_path / "amx" / "a.json").write_text('{"benchmark": "x"}')
     with pytest.raises(ValueError, match="lacks 'machine'; run its benchmark again"):
         page.rendered(f"{page.BEGIN}\n{page.END}", tmp_path)

@@ -35,7 +35,7 @@ class BenchOptions:
     """Measure speed and memory beside transformers, torchaudio and kaldi-native-fbank.
 
     Contestants take turns in one process, so that ratios hold on a busy machine too; the
-    repository's own results are in tests/benchmarks/results.
+    repository's own results are in tests/benchmarks/results, a folder for each machine.
     """
 
     names: Positional[tuple[Benchmark, ...]] = ("frontend", "inference", "training", "files")
