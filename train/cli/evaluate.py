@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes
 
+from data.files import write_json
 from train.cli.options import (
     TO_FOLDER,
     Compile,
@@ -27,8 +28,10 @@ from train.cli.options import (
     unless_given,
 )
 from train.inference import evaluate
+from train.inference.detections import score_rows
 from train.inference.joined import THRESHOLD, joined_scores
-from train.inference.report import summary, write_report
+from train.inference.report import PER_CLASS, summary, write_report
+from train.run.tables import write_csv
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ class EvaluateOptions:
     """Join clips to a recording of so many minutes with silence between, and score what the model
     hears in it when: the share of clips that their window names, event F1, and what it calls
     silence."""
+    row_labels: Annotated[Path | None, unless_given("none", "CSV")] = None
+    """Score soundscapes: --data is a folder of them, heard in rows of five seconds, and this table
+    says in the columns row_id and birds which classes are in which row."""
     pad: bool = True
     """Pad clips shorter than the model's input, as in training. With --no-pad they run at their own
     length: faster, but other scores, since the model may have learnt from the padding."""
@@ -68,6 +74,8 @@ class EvaluateOptions:
 
 def run(words: Sequence[str]) -> None:
     options = parse(EvaluateOptions, words, "evaluate")
+    if options.row_labels is not None:
+        return _run_rows(options)
     if options.joined is not None:
         return _run_joined(options)
     evaluation = evaluate(
@@ -94,10 +102,45 @@ def run(words: Sequence[str]) -> None:
     told += [] if options.pad else ["without padding"]
     told += [f"patches merged to {options.keep_tokens:.0%}"] if options.keep_tokens < 1 else []
     print(", ".join(told))
-    for name, value in evaluation.scores.items():
-        print(f"  {name:10} {value:.4f}")
+    _print_scores(evaluation.scores)
     if options.out:
         print(f"report {options.out}: {', '.join(sorted(p.name for p in options.out.iterdir()))}")
+
+
+def _print_scores(scores: Mapping[str, float]) -> None:
+    for name, value in scores.items():
+        print(f"  {name:10} {value:.4f}")
+
+
+def _run_rows(options: EvaluateOptions) -> None:
+    given = {
+        "--corpus": options.corpus is not None,
+        "--fold": options.fold is not None,
+        "--split": options.split is not None,
+        "--skip-unreadable": options.skip_unreadable is not None,
+        "--joined": options.joined is not None,
+        "--no-pad": not options.pad,
+    }
+    for option in (name for name, is_given in given.items() if is_given):
+        raise ValueError(f"--row-labels scores rows of soundscapes; leave out {option}")
+    found = score_rows(
+        *(options.model, options.data, options.row_labels),
+        precision=options.precision,
+        device=options.reading.device,
+        compile=options.compile,
+        keep_tokens=options.keep_tokens,
+    )
+    content = {"soundscapes": found.soundscapes, "rows": found.rows, **found.scores}
+    if options.out:
+        write_json(options.out / "scores.json", content)
+        write_csv(options.out / "per_class.csv", PER_CLASS, found.per_class)
+    if options.json:
+        print(json.dumps(content, indent=2))
+        return
+    print(f"{found.rows} rows of {found.soundscapes} soundscapes")
+    _print_scores(found.scores)
+    if options.out:
+        print(f"report {options.out}: per_class.csv, scores.json")
 
 
 def _run_joined(options: EvaluateOptions) -> None:

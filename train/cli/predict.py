@@ -32,7 +32,7 @@ from train.cli.options import (
 )
 from train.cli.parsing import one_word
 from train.distributed import world_size
-from train.inference.detections import Choice, choose, detect, read_thresholds
+from train.inference.detections import Choice, choose, detect, read_thresholds, submit
 from train.inference.detections.formats import CSV as TIMELINE_COLUMNS
 from train.inference.predict import Prediction, open_predictor
 from train.inference.progress import counted
@@ -43,7 +43,7 @@ from train.run.tables import write_csv
 
 Row = tuple[Any, ...]  # (class, probability) or, of a timeline, (start, end, class, probability)
 CLIP_COLUMNS = ("class", "probability")
-Form = Literal["raven", "audacity", "kaleidoscope", "csv", "parquet", "json"]
+Form = Literal["raven", "audacity", "kaleidoscope", "csv", "parquet", "json", "birdclef"]
 
 
 def _threshold(word: str) -> float | Path:
@@ -86,7 +86,8 @@ class PredictOptions:
     """With --threshold: join windows of one class that are up to so many seconds apart."""
     format: Annotated[Form | None, one_of(Form), unless_given("none")] = None
     """Write tables of detections (start, end, class, probability) for Raven, Audacity, Kaleidoscope
-    or scripts. A journal beside them lets the same command go on after a crash."""
+    or scripts; birdclef: a submission, every class in rows of five seconds. A journal beside them
+    lets the same command go on after a crash."""
     out: Annotated[Path | None, unless_given("printed", "PATH")] = None
     """With --format: a folder that gets a table a recording, or a file (.txt, .csv, .parquet, .json
     as the format's) for one of all. With --timeline alone: a folder that gets a CSV (with --json a
@@ -127,6 +128,9 @@ def run(words: Sequence[str]) -> None:
         "compile": options.compile,
         "keep_tokens": options.keep_tokens,
     }
+    if options.format == "birdclef":
+        _submit(options)
+        return
     if options.format:
         written = detect(
             *(options.model, options.files, options.out, options.format),
@@ -165,6 +169,21 @@ def run(words: Sequence[str]) -> None:
         print(f"wrote {options.out}: a .{kind} and a .png for {which}")
 
 
+def _submit(options: PredictOptions) -> None:
+    written = submit(
+        *(options.model, options.files, options.out),
+        classes=options.classes or None,
+        shard=options.shard,
+        skip_unreadable=options.skip_unreadable,
+        batch_size=options.batch_size,
+        precision=options.precision,
+        device=options.device,
+        compile=options.compile,
+        keep_tokens=options.keep_tokens,
+    )
+    print(f"wrote {written.path}: {written.rows:,} rows of {counted(written.recordings)}")
+
+
 def _check(options: PredictOptions) -> None:
     threshold, gap = options.threshold, options.merge_gap
     if isinstance(threshold, float) and not 0 <= threshold <= 1:
@@ -200,7 +219,23 @@ def _check_tables(options: PredictOptions) -> None:
     if options.csv or options.json:
         other = "--csv" if options.csv else "--json"
         raise ValueError(f"--format says the form of the tables in --out; leave out {other}")
+    if options.format == "birdclef":
+        _check_submission(options)
     folder_to_write(str(options.out.parent))
+
+
+def _check_submission(options: PredictOptions) -> None:
+    given = {
+        "--threshold": options.threshold is not None,
+        "--top-k": options.top_k != PredictOptions.top_k,
+        "--hop": options.hop is not None,
+        "--timeline": options.timeline,
+        "--no-pad": not options.pad,
+    }
+    for option in (name for name, is_given in given.items() if is_given):
+        raise ValueError(
+            f"--format birdclef gives every class in rows of five seconds; leave out {option}"
+        )
 
 
 def _results(

@@ -23,6 +23,7 @@ from train.inference.background import in_background
 from train.inference.models import load_model
 from train.inference.progress import Progress
 from train.inference.recordings import Recordings, find_recordings
+from train.inference.rows import row_timeline
 from train.inference.spectrogram import SpectrogramStream
 
 BATCHES_AHEAD = 2  # decoded while the model runs
@@ -143,6 +144,7 @@ class Predictor:
     precision: str = "fp32"
     parts: Sequence[Sequence[Path]] | None = None  # heard one after the other; None: all is one
     before: Collection[Path] = ()  # recordings that were heard before
+    in_rows: bool = False  # heard in rows of BirdCLEF, not in windows, also if short
     # Of recordings without padding: how many, the seconds that they took, the largest batch.
     unpadded: int = 0
     unpadded_seconds: float = 0.0
@@ -150,7 +152,9 @@ class Predictor:
 
     @property
     def longest_clip(self) -> int:
-        """Samples of the longest recording that is not heard in windows."""
+        """Samples of the longest recording that is not heard in windows or rows."""
+        if self.in_rows:
+            return 0
         classifier = self.classifier
         return classifier.window_size if self.timeline else classifier.longest_clip
 
@@ -257,6 +261,9 @@ class Predictor:
         spectrogram = self._spectrogram()
         blocks = spectrogram.through(blocks) if spectrogram else blocks
         with self._autocast():  # here: what the caller computes between two predictions is its own
+            if self.in_rows:
+                rows = row_timeline(self.classifier, path, blocks, self.batch_size)
+                return Prediction(path, rows, spectrogram)
             timeline = self.classifier.timeline(blocks, hop=self.hop, batch_size=self.batch_size)
         return Prediction(path, timeline, spectrogram)
 

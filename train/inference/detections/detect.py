@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from train.distributed import barrier, is_main_process
 from train.inference.detections.choice import Choice, choose
@@ -94,8 +95,6 @@ def detect(
         keep_tokens=keep_tokens,
     )
     choice = choose(predictor.classifier.classes, threshold, classes, top_k, merge_gap)
-    band = predictor.classifier.frontend.fbank.band
-    table = Table(choice.classes, band, season.folder, output.combined)
     run = {
         "command": "predict",
         "recordings": str(season.folder),
@@ -110,6 +109,26 @@ def detect(
         "precision": predictor.precision,
         "keep_tokens": keep_tokens,
     }
+    return hear_season(predictor, choice, season, output, run, shard)
+
+
+def hear_season(
+    predictor: Predictor,
+    choice: Choice,
+    season: Season,
+    output: Output,
+    run: Mapping[str, Any],
+    shard: Shard | None,
+) -> Written:
+    """Hear what the journal lacks of a season, and write its tables.
+
+    Args:
+        predictor: of the season's own recordings.
+        run: the model and the options that decide what is found, for the journal.
+        shard: that was asked for; None: the table is of all recordings.
+    """
+    band = predictor.classifier.frontend.fbank.band
+    table = Table(choice.classes, band, season.folder, output.combined)
     with open_journal(output.journal, run, season.shard) as journal:
         _hear(predictor, choice, season, journal, output, table)
         if not output.combined:
