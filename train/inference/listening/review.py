@@ -223,7 +223,7 @@ def _threshold(judged: Sequence[Segment], wanted: float) -> tuple[Estimate, tupl
     target = float(logit(wanted))
     if slope <= 0:
         raise _Open("no threshold: higher scores are not right more often")
-    low, high = _fieller(intercept - target, slope, covariance)
+    low, high = zero_of_line(intercept - target, slope, covariance)
     value = float(expit((target - intercept) / slope))
     if value > scores.max():
         raise _Open(
@@ -263,7 +263,7 @@ def fit(x: np.ndarray, right: np.ndarray) -> tuple[float, float, np.ndarray]:
     return intercept, slope, np.linalg.inv(design * (probability * (1 - probability)) @ design.T)
 
 
-def _fieller(intercept: float, slope: float, covariance: np.ndarray) -> tuple[float, float]:
+def zero_of_line(intercept: float, slope: float, covariance: np.ndarray) -> tuple[float, float]:
     """The interval of the x at which intercept + slope x is 0 (Fieller 1954)."""
     z2 = float(norm.isf((1 - CONFIDENCE) / 2)) ** 2
     a = slope**2 - z2 * covariance[1, 1]
