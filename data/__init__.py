@@ -2,6 +2,7 @@
 
 from data.audio import load_audio, stream_audio
 from data.corpora.audioset import audioset
+from data.corpora.birdclef import birdclef
 from data.corpora.esc50 import esc50
 from data.corpora.folder import folder
 from data.corpora.hugging_face import hugging_face
@@ -15,6 +16,7 @@ __all__ = [
     "Clips",
     "Manifest",
     "audioset",
+    "birdclef",
     "esc50",
     "folder",
     "hugging_face",
