@@ -5,10 +5,6 @@ import time
 import numpy as np
 import pytest
 import soundfile
-
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
-
 from starlette.testclient import TestClient
 
 from train.serve.app import create_app
