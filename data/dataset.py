@@ -61,7 +61,8 @@ class ClipDataset(Dataset[Item]):
         cache: where decoded clips are kept, before any augmentation; None decodes every time.
         mixup_rate: probability of mixing a clip with another one, drawn for each clip.
         seed, epoch: of the clip's random numbers.
-        augmentation: of each waveform, before mixup; None for none.
+        augmentation: of each waveform, before mixup; None for none. With a placement, of a random
+            part of recordings that are far longer than the input.
         placement: where in the input a clip lies, and how often there is none; None leaves clips
             as they are.
         skip_unreadable: a clip whose file cannot be read becomes an item without samples, and one

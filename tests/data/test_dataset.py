@@ -146,6 +146,17 @@ def test_waveforms_are_augmented_before_mixup(clips):
     assert both.waveform.mean().abs() < 1e-6
 
 
+def test_of_a_recording_far_longer_than_the_input_two_inputs_are_augmented(clips):
+    pytest.importorskip("audiomentations")
+    louder = WaveformAugmentation(gain_prob=1.0)
+    lengths = []
+    for samples, placement in ((1_000, Placement(1_000, 0.0, 0.0)), (5_000, None)):
+        dataset = ClipDataset(clips, 3, augmentation=louder, placement=placement)
+        dataset.augmenter = lambda waveform, seed: lengths.append(len(waveform)) or waveform
+        assert len(dataset[1].waveform) == samples
+    assert lengths == [2_000, 5_000]
+
+
 def test_workers_and_a_resume_give_the_same_augmented_waveforms(clips, tmp_path):
     pytest.importorskip("audiomentations")
     cache = ClipCache(tmp_path)
