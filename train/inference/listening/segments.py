@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ TABLE = "segments.csv"
 CLOSE = 0.01  # seconds that a detection may end after its recording: lengths are rounded
 HIGHEST_RATE = 655_350  # Hz, of FLAC
 MOST_CHANNELS = 8  # of FLAC
+PREROLL = 8192  # samples, more than an MP3's decoder or a block of Vorbis looks back
 LONGEST_NAME = 100  # bytes of a part of a name; file systems allow 255 in all
 FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # recordings that 16 bits would not hold
 RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(10))}
@@ -84,7 +84,7 @@ def write_segments(
     drawn, known = draw(read_detections(tables, recordings), per_class, by, seed, classes)
     cuts = _cuts(drawn, pad)
     with atomic_folder(out) as folder:
-        louder = sum(_write_of_recording(folder, each) for each in _by_recording(cuts))
+        louder = sum(_write(folder / cut.path, cut) for cut in cuts)
         write_csv(folder / TABLE, SEGMENT_COLUMNS, (_row(cut, by) for cut in cuts))
         listed = [name for name in known if is_one_line(name)]
         (folder / CLASSES).write_text("".join(f"{name}\n" for name in listed), encoding="utf-8")
@@ -167,33 +167,28 @@ def _unused(name: str, suffix: str, taken: set[str]) -> str:
     return chosen
 
 
-def _by_recording(cuts: Iterable[_Cut]) -> Iterable[list[_Cut]]:
-    """Those of one recording together, in the order of time."""
-    in_order = sorted(cuts, key=lambda cut: (cut.drawn.detection.recording, cut.first))
-    return (list(some) for _, some in groupby(in_order, lambda cut: cut.drawn.detection.recording))
+def _write(path: Path, cut: _Cut) -> bool:
+    """Write a segment; whether it was scaled to fit into a FLAC."""
+    samples, subtype = _read(cut)
+    peak = np.abs(samples).max(initial=0.0)
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, samples / max(peak, 1.0), cut.sample_rate, subtype, format="FLAC")
+    return bool(peak > 1)
 
 
-def _write_of_recording(folder: Path, cuts: Sequence[_Cut]) -> int:
-    """Write the segments of one recording; how many of them were scaled to fit into a FLAC."""
-    path, louder = cuts[0].drawn.detection.recording, 0
-    with soundfile.SoundFile(path) as file:
-        subtype = "PCM_24" if file.subtype in FINE else "PCM_16"
-        for cut in cuts:
-            samples = _read(file, path, cut)
-            peak = np.abs(samples).max(initial=0.0)
-            if peak > 1:
-                samples, louder = samples / peak, louder + 1
-            target = folder / cut.path
-            target.parent.mkdir(exist_ok=True)
-            soundfile.write(target, samples, cut.sample_rate, subtype, format="FLAC")
-    return louder
+def _read(cut: _Cut) -> tuple[np.ndarray, str]:
+    """(samples, channels) float64 of a span, and what FLAC holds them in.
 
-
-def _read(file: soundfile.SoundFile, path: Path, cut: _Cut) -> np.ndarray:
-    """(samples, channels) float64 of a span."""
+    A file is opened for one span and read from a little before it: libsndfile's samples behind a
+    seek differ from the recording's in Ogg files that were read before, and in MP3.
+    """
+    path = cut.drawn.detection.recording
+    before = min(cut.first, PREROLL)
     try:
-        file.seek(cut.first)
-        samples = file.read(cut.count, "float64", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            file.seek(cut.first - before)
+            samples = file.read(before + cut.count, "float64", always_2d=True)[before:]
+            subtype = "PCM_24" if file.subtype in FINE else "PCM_16"
     except soundfile.SoundFileError as error:
         raise ValueError(f"{path} cannot be read at sample {cut.first}: {error}") from error
     least = cut.count - round(CLOSE * cut.sample_rate)
@@ -203,7 +198,7 @@ def _read(file: soundfile.SoundFile, path: Path, cut: _Cut) -> np.ndarray:
             f"{path} is damaged: {what} from sample {cut.first}, where {cut.count} were expected; "
             "get the file anew"
         )
-    return samples
+    return samples, subtype
 
 
 def _row(cut: _Cut, by: By) -> tuple[Any, ...]:

@@ -80,6 +80,24 @@ def test_a_segment_holds_the_samples_of_the_recording(detections, tmp_path, pad)
         assert soundfile.info(file).subtype == soundfile.info(row["recording"]).subtype
 
 
+@pytest.mark.parametrize(("suffix", "kind"), [("ogg", "VORBIS"), ("mp3", "MPEG_LAYER_III")])
+def test_spans_of_compressed_recordings_are_exact(tmp_path, suffix, kind):
+    path = tmp_path / f"a.{suffix}"
+    generator = np.random.default_rng(0)
+    sound = np.sin(np.cumsum(generator.uniform(0, 0.5, 220_500))) * generator.uniform(
+        0, 0.4, 220_500
+    )
+    soundfile.write(path, sound, 44_100, kind, format=suffix.upper())
+    starts = generator.uniform(0, 4, 40)
+    rows = [(path, start, start + 0.9, "owl", 0.5) for start in starts]
+    write_segments(table(tmp_path / "a.csv", rows), tmp_path / "out", per_class=40, pad=0.05)
+    whole, rate = soundfile.read(path)
+    for row in read(tmp_path / "out"):
+        first = round(float(row["segment_start"]) * rate)
+        samples, _ = soundfile.read(tmp_path / "out" / row["path"])
+        np.testing.assert_allclose(samples, whole[first : first + len(samples)], atol=2e-5)
+
+
 def test_only_the_span_is_read(detections, tmp_path, monkeypatch):
     asked = []
     read_some = soundfile.SoundFile.read
@@ -90,7 +108,8 @@ def test_only_the_span_is_read(detections, tmp_path, monkeypatch):
 
     monkeypatch.setattr(soundfile.SoundFile, "read", count)
     write_segments(detections, tmp_path / "out", pad=0.0)
-    assert sorted(asked) == [4_000, 8_000, 8_000, 44_100, 44_100]
+    samples = [4_000, 8_000, 8_000, 44_100, 44_100]
+    assert all(0 <= n - own <= 8192 for n, own in zip(sorted(asked), samples, strict=True))
 
 
 def test_names_sort_and_stay_inside_without_taking_each_other(detections, tmp_path):
