@@ -170,19 +170,19 @@ def read_header(path: Path) -> Header:
     return Header(samples, sample_rate, path.stat().st_size)
 
 
-def read_span(path: Path, start: int, count: int) -> np.ndarray:
-    """Consecutive samples of a file at its own rate, found by seeking; channels averaged.
+def read_spans(path: Path, starts: Iterable[int], count: int) -> list[np.ndarray]:
+    """Spans of a file at its own rate, each found by seeking; channels averaged.
 
     For looking and listening: a file that is damaged elsewhere is not refused, samples that are no
-    numbers are 0, and an MP3 may be off by a frame.
+    numbers are 0, and where Ogg and MP3 are found by seeking they may be off by a frame or so.
 
     Args:
         path: the file.
-        start: first sample.
-        count: how many.
+        starts: first sample of each.
+        count: samples of each.
 
     Returns:
-        (samples,) float32; fewer than `count` where the file ends.
+        (samples,) float32 each; fewer than `count` where the file ends.
 
     Raises:
         FileNotFoundError, ValueError: the file cannot be opened or read there.
@@ -190,20 +190,22 @@ def read_span(path: Path, start: int, count: int) -> np.ndarray:
     _require_file(path)
     try:
         with soundfile.SoundFile(_checked_source(path)) as file:
-            if start >= file.frames:
-                return np.empty(0, np.float32)
-            file.seek(start)
-            count = min(count, file.frames - start)
-            samples = np.empty(count, np.float32)
-            position, at_once = 0, max(1, BLOCK_VALUES // file.channels)
-            while position < count:
-                block = file.read(min(at_once, count - position), "float32", always_2d=True)
-                if not len(block):
-                    break
-                samples[position : position + len(block)] = block.mean(axis=1)
-                position += len(block)
+            return [_span(file, start, count) for start in starts]
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a name that ends in .raw
         raise _undecodable(path, " ".join(str(error).split())) from error
+
+
+def _span(file: soundfile.SoundFile, start: int, count: int) -> np.ndarray:
+    samples = np.empty(max(0, min(count, file.frames - start)), np.float32)
+    if len(samples):
+        file.seek(start)
+    position, at_once = 0, max(1, BLOCK_VALUES // file.channels)
+    while position < len(samples):
+        block = file.read(min(at_once, len(samples) - position), "float32", always_2d=True)
+        if not len(block):
+            break
+        samples[position : position + len(block)] = block.mean(axis=1)
+        position += len(block)
     return np.nan_to_num(samples[:position], posinf=0.0, neginf=0.0)
 
 

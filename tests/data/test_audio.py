@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.audio import load_audio, read_header, stream_audio
+from data.audio import load_audio, read_header, read_spans, stream_audio
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
 RATE = 16_000
@@ -488,3 +488,20 @@ def test_a_name_that_is_not_utf8_is_read_and_told(tmp_path, form):
     assert len(load_audio(path)) == pytest.approx(24_000, abs=2_000)  # MP3 adds a frame or two
     path.write_bytes(b"no audio")
     assert_refused(path, "cannot be decoded")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_spans_found_by_seeking_are_those_of_the_whole(suffix, tmp_path):
+    path = tmp_path / f"stereo.{suffix}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (48_000, 2)), 16_000)
+    whole = load_audio(path, 16_000).numpy()
+    starts = [0, 30_000, 123, 47_900, 48_000, 99_999]  # the last two at and after the end
+    for start, span in zip(starts, read_spans(path, starts, 500), strict=True):
+        np.testing.assert_allclose(span, whole[start : start + 500], atol=1e-6)
+
+
+def test_spans_of_what_is_no_audio_name_it(tmp_path):
+    path = tmp_path / "junk.flac"
+    path.write_bytes(b"fLaCjunk")
+    with pytest.raises(ValueError, match=r"junk\.flac"):
+        read_spans(path, [0], 1)

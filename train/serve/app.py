@@ -208,7 +208,7 @@ class Server:
             yield await self.run(self.reading, lambda start=start, stop=stop: wav.read(start, stop))
 
     async def attention(self, request: Request) -> Response:
-        """How much each patch counts in the window that begins at `start` seconds."""
+        """How much each patch counts in the window that begins at `start` seconds; mean 1."""
         recording = self.library[request.path_params["id"]]
         start = number_of(request, "start", 0.0)
         classifier, rate = self.worker.classifier, self.tiles.fbank.sample_rate
@@ -217,7 +217,8 @@ class Server:
             raise HTTPException(422, "there is nothing at that time")
 
         def read() -> torch.Tensor:
-            return recording.waveform(start, seconds, rate)[: classifier.window_size]
+            (waveform,) = recording.waveforms([start], seconds, rate)
+            return waveform[: classifier.window_size]
 
         waveform = await self.run(self.reading, read)
         if self.worker.waiting() >= MOST_WAITING:
@@ -227,8 +228,8 @@ class Server:
             patches = await asyncio.wrap_future(call)
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
-        values = (patches / patches.max() * 255).round().int()
-        return JSONResponse({"start": start, "end": start + seconds, "values": values.tolist()})
+        values = [[round(v, 3) for v in row] for row in (patches * patches.numel()).tolist()]
+        return JSONResponse({"start": start, "end": start + seconds, "values": values})
 
     async def detections(self, request: Request) -> Response:
         """A table of what reaches `threshold`, in any format of `predict`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from data.audio import Header, read_span
+from data.audio import Header, read_spans
 from train.serve.jobs import Job
 
 WAV_HEADER = 44  # bytes
@@ -34,13 +35,14 @@ class Recording:
     def seconds(self) -> float:
         return self.header.seconds
 
-    def waveform(self, start: float, seconds: float, sample_rate: int) -> Tensor:
-        """Samples (samples,) from `start` s on at that rate; fewer where the recording ends."""
+    def waveforms(self, starts: Iterable[float], seconds: float, sample_rate: int) -> list[Tensor]:
+        """Samples (samples,) from each start (s) on at that rate; fewer where the file ends."""
         rate = self.header.sample_rate
-        samples = read_span(self.path, round(start * rate), round(seconds * rate))
+        begins = (round(start * rate) for start in starts)
+        spans = read_spans(self.path, begins, round(seconds * rate))
         if rate != sample_rate:
-            samples = soxr.resample(samples, rate, sample_rate)
-        return torch.from_numpy(samples)
+            spans = [soxr.resample(samples, rate, sample_rate) for samples in spans]
+        return [torch.from_numpy(samples) for samples in spans]
 
 
 class Wav:
@@ -72,7 +74,7 @@ class Wav:
         """Bytes from `start` up to `end`; silence where the file has fewer samples than it says."""
         begin = max(0, start - WAV_HEADER) // 2  # samples
         count = max(0, -(-(end - WAV_HEADER) // 2) - begin)
-        samples = read_span(self.path, self.first + begin, count) if count else np.empty(0)
+        (samples,) = read_spans(self.path, [self.first + begin], count)
         samples = np.pad(samples, (0, count - len(samples)))
         data = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
         skipped = max(0, start - WAV_HEADER) - 2 * begin

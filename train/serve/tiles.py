@@ -97,7 +97,8 @@ class Tiles:
     def _whole(self, recording: Recording, start: float, count: int, frames: int) -> Tensor:
         """(columns, mels), each the mean of its frames."""
         seconds = (count * frames * self.fbank.shift + self.fbank.window_size) / self._rate
-        fbank = self._frames(recording.waveform(start, seconds, self._rate)[None])[0]
+        (waveform,) = recording.waveforms([start], seconds, self._rate)
+        fbank = self._frames(waveform[None])[0]
         missing = count * frames - len(fbank)
         if missing > 0:  # of the last column, where the recording ends within a window
             fbank = torch.cat([fbank, fbank[-1:].expand(missing, -1)])
@@ -107,10 +108,11 @@ class Tiles:
         """(columns, mels), each the mean of a few frames from its middle on."""
         samples = self.fbank.num_samples(SAMPLED)
         excerpts = torch.zeros(len(middles), samples)
-        for excerpt, middle in zip(excerpts, middles, strict=True):
-            start = max(0.0, min(float(middle), recording.seconds - samples / self._rate))
-            waveform = recording.waveform(start, samples / self._rate, self._rate)[:samples]
-            excerpt[: len(waveform)] = waveform
+        seconds = samples / self._rate
+        starts = middles.clip(0, max(0, recording.seconds - seconds)).tolist()
+        waveforms = recording.waveforms(starts, seconds, self._rate)
+        for excerpt, waveform in zip(excerpts, waveforms, strict=True):
+            excerpt[: len(waveform)] = waveform[:samples]
         return self._frames(excerpts).mean(1)
 
     def _range(self, recording: Recording) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import { View, clock, lanesOf, segmentsOf } from "./view.js";
 
 const ROWS = 200; // of the table at first
 const UPLOADS = 2; // at a time
+const NARROW = 600; // px; there the lists would fill the screen
 const $ = (id) => document.getElementById(id);
 
 history.replaceState(null, "", location.pathname); // a token does not stay in the address
@@ -247,6 +248,7 @@ function show(id) {
     $("view").setAttribute("aria-valuemax", recording.seconds);
     view.show(recording);
     moveTo(0);
+    if (innerWidth < NARROW) $("name").scrollIntoView();
   } else view.show(null);
   follow();
   showResults();

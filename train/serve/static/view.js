@@ -148,7 +148,8 @@ export class View {
     const { start, end, values } = this.attention;
     const wide = (end - start) / values[0].length / this.scale, high = height / values.length;
     values.forEach((row, r) => row.forEach((value, c) => {
-      context.fillStyle = `rgba(86, 220, 255, ${(value / 255) * 0.75})`;
+      if (value <= 1) return; // no more than all patches have on average
+      context.fillStyle = `rgba(86, 220, 255, ${0.9 * (1 - 1 / value)})`;
       context.fillRect(this.#x(start) + c * wide, height - (r + 1) * high, wide + 0.5, high + 0.5);
     }));
     context.strokeStyle = "rgb(86, 220, 255)";
@@ -204,7 +205,7 @@ export class View {
     this.lanes.forEach((lane, row) => {
       const top = row * LANE;
       context.fillStyle = colours.text;
-      context.fillText(lane.name, GUTTER, top + 9, width);
+      context.fillText(lane.name, GUTTER + 4, top + 9, width - 4);
       context.fillStyle = colours.lane;
       context.fillRect(GUTTER, top + 17, width, 13);
       context.fillStyle = colours.accent;
