@@ -62,14 +62,14 @@ def _write_thresholds(path: Path, thresholds: dict[str, float], classes: int) ->
 def _table(classes: Sequence[ClassReview], with_thresholds: bool) -> str:
     width = max(len("class"), *(len(shown(each.label)) for each in classes))
     headings = HEADINGS if with_thresholds else HEADINGS[:5]
-    columns = [*(f"{name:>6}" for name in headings[:4]), *(f"{name:22}" for name in headings[4:])]
+    columns = [*(f"{name:>6}" for name in headings[:4]), *(f"{name:24}" for name in headings[4:])]
     lines = ["  ".join([f"{'class':{width}}", *columns]).rstrip()]
     for each in classes:
         counts = (each.right, each.wrong, each.unsure, each.open)
         values = [_percent(each.precision)]
         if with_thresholds:
             values += [_score(each.threshold), _percent(each.precision_from)]
-        cells = [*(f"{count:6}" for count in counts), *(f"{value:22}" for value in values)]
+        cells = [*(f"{count:6}" for count in counts), *(f"{value:24}" for value in values)]
         lines.append("  ".join([f"{shown(each.label):{width}}", *cells]).rstrip())
         lines += [f"  {note}" for note in each.notes]
     return "\n".join(lines)

@@ -88,9 +88,9 @@ def test_spans_of_compressed_recordings_are_exact(tmp_path, suffix, kind):
         0, 0.4, 220_500
     )
     soundfile.write(path, sound, 44_100, kind, format=suffix.upper())
-    starts = generator.uniform(0, 4, 40)
-    rows = [(path, start, start + 0.9, "owl", 0.5) for start in starts]
-    write_segments(table(tmp_path / "a.csv", rows), tmp_path / "out", per_class=40, pad=0.05)
+    starts = generator.uniform(0, 4.8, 120)
+    rows = [(path, start, start + 0.1, "owl", 0.5) for start in starts]
+    write_segments(table(tmp_path / "a.csv", rows), tmp_path / "out", per_class=120, pad=0.0)
     whole, rate = soundfile.read(path)
     for row in read(tmp_path / "out"):
         first = round(float(row["segment_start"]) * rate)
