@@ -24,12 +24,13 @@ logger = logging.getLogger(__name__)
 
 def describe_environment(device: torch.device, precision: str, processes: int = 1) -> Start:
     """This machine and what runs on it, now: names and values to be read by people."""
+    system = platform.uname()  # platform.platform() would start a process to ask for the processor
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "device": device_name(device),
         "precision": precision,
         "processes": str(processes),
-        "system": platform.platform(),
+        "system": f"{system.system} {system.release} {system.machine}",
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         "torch": torch.__version__,  # with the build, as "+cu130"

@@ -18,6 +18,14 @@ def test_every_start_has_an_entry(tmp_path):
     assert (first["processes"], "thread" in first["device"]) == ("2", True)
 
 
+def test_no_process_is_started_to_describe_the_machine(monkeypatch):
+    def started(*arguments, **options):
+        raise AssertionError(f"started {arguments}")
+
+    monkeypatch.setattr("subprocess.Popen", started)
+    assert describe_environment(CPU, "fp32")["system"]
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"starts": [1]}', '{"starts": [{"date": 1}]}'])
 def test_a_damaged_file_is_named_and_written_anew(tmp_path, content, caplog):
     (tmp_path / "environment.json").write_text(content)
