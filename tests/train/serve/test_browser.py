@@ -20,6 +20,7 @@ from train.serve.jobs import Worker
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
 expect = sync_api.expect
+expect.set_options(timeout=15_000)  # machines that test are busy
 
 PLACES = "/usr/lib/chromium/chromium", which("chromium") or ""  # Debian's; what the shell finds
 CHROMIUM = next((place for place in PLACES if Path(place).is_file()), None)

@@ -4,6 +4,7 @@ import { View, clock, lanesOf, segmentsOf } from "./view.js";
 
 const ROWS = 200; // of the table at first
 const UPLOADS = 2; // at a time
+const MANY = 2000; // windows, from which on the results are drawn once a second
 const NARROW = 600; // px; there the lists would fill the screen
 const $ = (id) => document.getElementById(id);
 
@@ -53,7 +54,7 @@ function follow() {
   };
   stream.addEventListener("recordings", (event) => {
     recordings = JSON.parse(event.data);
-    listRecordings();
+    if (!pressing) listRecordings();
   });
   stream.addEventListener("windows", (event) => {
     windows.push(...JSON.parse(event.data));
@@ -61,11 +62,22 @@ function follow() {
     stale = true; // many come at once
     setTimeout(() => {
       stale = false;
-      showResults();
-    }, 120);
+      if (!pressing) showResults();
+    }, windows.length < MANY ? 120 : 1000);
   });
 }
 let lost = false;
+
+// What is under a finger that is down is not replaced: it would not be clicked.
+let pressing = false;
+addEventListener("pointerdown", () => { pressing = true; }, true);
+for (const name of ["pointerup", "pointercancel"]) {
+  addEventListener(name, () => setTimeout(() => {
+    pressing = false;
+    listRecordings();
+    showResults();
+  }, 50), true);
+}
 
 function listRecordings() {
   $("opened").hidden = !recordings.length && !uploads.length;
@@ -271,7 +283,9 @@ function showResults() {
   const none = highest ? `No class reaches ${threshold.toFixed(2)}; the highest is ${highest.name}, ${Math.max(...maximum(highest.values)).toFixed(2)}.` : "";
   $("count").textContent = count ? `${count} ${count === 1 ? "segment" : "segments"}; click one to hear it.` : none;
   $("segments").hidden = !count;
-  $("segments").tBodies[0].replaceChildren(...view.segments.slice(0, rows).map(segmentRow));
+  const [body] = $("segments").tBodies, focused = [...body.rows].indexOf(document.activeElement?.closest("tr"));
+  body.replaceChildren(...view.segments.slice(0, rows).map(segmentRow));
+  body.rows[focused]?.querySelector("button").focus();
   $("more").hidden = count <= rows;
   $("download").href = `api/recordings/${shown}/detections?format=${$("format").value}&threshold=${threshold}`;
 }
