@@ -32,6 +32,7 @@ from weights.folder import write_folder
 BATCH = 8
 FILE_RATE = 44_100  # Hz, so that decoding resamples
 SHORTEST, LONGEST = 0.2, 10.0  # seconds
+MINUTE = 60.0
 DECODING, MODEL, IN_TURN = "decoding alone", "model alone", "decoding, then model, by turns"
 
 Work = Callable[[], object]
@@ -172,8 +173,8 @@ def main() -> None:
         for spread in ("evenly", "evenly in their logarithm"):
             paths = write_recordings(folder / spread, lengths(spread, arguments.clips))
             cases.append(mixed_lengths(long, paths, spread))
-        minutes = write_recordings(folder / "minutes", [60.0] * arguments.minutes)
-        whole = write_recordings(folder / "whole", [60.0 * arguments.minutes])
+        minutes = write_recordings(folder / "minutes", [MINUTE] * arguments.minutes)
+        whole = write_recordings(folder / "whole", [MINUTE * arguments.minutes])
         cases.append(season(long, minutes, whole))
         run("recordings", cases, arguments)
 

@@ -116,8 +116,9 @@ def test_files_are_scored(module, model, tmp_path, cached, precision):
 def test_many_files_and_mixed_lengths_run_through(module, run_script, monkeypatch):
     monkeypatch.setattr(module("measuring"), "memory", lambda *_: 0)  # no process of its own
     monkeypatch.setattr(module("bench_recordings"), "LONGEST", 1.0)
-    words = ("--files", 2, "--clips", 2, "--rounds", 1, "--threads", 1)
-    first, *rest = run_script("bench_recordings", *words)["cases"]
+    monkeypatch.setattr(module("bench_recordings"), "MINUTE", 1.0)
+    words = ("--files", 2, "--clips", 2, "--minutes", 2, "--rounds", 1, "--threads", 1)
+    first, *rest, season = run_script("bench_recordings", *words)["cases"]
     rates = {row["name"]: row for row in first["rows"]}
     assert [*rates][:2] == ["decoding alone", "model alone"]
     assert rates["predict"]["to"] == "decoding, then model, by turns"
@@ -126,6 +127,7 @@ def test_many_files_and_mixed_lengths_run_through(module, run_script, monkeypatc
     ]  # fmt: skip
     for case in rest:
         assert len([row for row in case["rows"] if row.get("to", "").endswith(", padded")]) == 4
+    assert [row.get("to") for row in season["rows"]] == [None, "one file", "one file"]
 
 
 @pytest.mark.parametrize("spread", ["evenly", "evenly in their logarithm"])

@@ -22,6 +22,7 @@ from train.device import (
 )
 from train.evaluation import predict_logits
 from train.loop import train
+from train.tasks import classification
 
 CPU = torch.device("cpu")
 
@@ -98,7 +99,7 @@ def graphs(monkeypatch):
     """A model of one narrow block is trained; the graphs that there are after each epoch."""
     config = {"width": 16, "depth": 1, "heads": 2}
     monkeypatch.setattr(
-        loop,
+        classification,
         "initial_model",
         lambda recipe, classes: AST(replace(recipe.model_config(len(classes)), **config)),
     )
