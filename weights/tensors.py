@@ -117,7 +117,8 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         tensors = load_file(file)
     except SafetensorError as error:
-        raise ValueError(f"{file} is damaged or not a safetensors file: {error!s:.200}") from error
+        shown = repr(str(error))  # it quotes the header, which may be of several lines
+        raise ValueError(f"{file} is damaged or not a safetensors file: {shown:.200}") from error
     for name, tensor in tensors.items():
         if len(name) > MOST_NAME or not name.isprintable():
             raise ValueError(f"{file} has tensors whose names are none ({name!r:.60})")

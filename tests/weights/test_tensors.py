@@ -311,3 +311,12 @@ def test_a_safetensors_file_of_more_names_than_any_model_is_refused(tmp_path):
     save_file({f"{number:0100d}": torch.zeros(0) for number in range(15_000)}, file)
     with pytest.raises(ValueError, match=r"a.safetensors is damaged .* its names would take more"):
         read_tensors(file)
+
+
+def test_a_header_of_several_lines_is_refused_in_one(tmp_path):
+    header = b'{"weight": {"dtype": "a\\nb", "shape": [1], "data_offsets": [0, 4]}}'
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(ValueError, match=r"damaged or not a safetensors file: .*a\\nb") as error:
+        read_tensors(file)
+    assert "\n" not in str(error.value)
