@@ -137,7 +137,8 @@ def device_name(device: torch.device) -> str:
     """The GPU's name, or the CPU's and how many threads compute."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    name, information = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    # platform.processor() would start a process to ask for it, where there is /proc/cpuinfo too
+    name, information = platform.machine(), Path("/proc/cpuinfo")
     if information.is_file():
         lines = information.read_text().splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
