@@ -15,9 +15,8 @@ from data.files import csv_records, read_json, text_lines
 from train.inference.calibration import calibration_clips
 from train.inference.models import WITHOUT_HEAD, find_model
 from train.inference.provenance import provenance
-from train.pretraining.recipe import UNTRAINED
 from train.run.folder import RECIPE
-from weights.card import model_card
+from weights.card import UNTRAINED, model_card
 from weights.checkpoint import numbered_classes
 from weights.folder import CONFIG, read_epoch
 from weights.onnx_export import export_onnx, require_packages

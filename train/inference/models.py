@@ -18,8 +18,8 @@ from train.device import (
     require_compiler,
     round_weights,
 )
-from train.pretraining.recipe import UNTRAINED
 from train.run.folder import RECIPE, RunRecord, read_metrics, read_run
+from weights.card import UNTRAINED
 from weights.loading import locate
 
 WITHOUT_HEAD = (

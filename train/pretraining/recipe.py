@@ -18,7 +18,6 @@ from train.recipe import (
 )
 
 SCORES = ("loss", "contrastive", "reconstruction", "accuracy")  # as `PretextLosses` has them
-UNTRAINED = ("untrained",)  # the class of an encoder's head, which pretraining does not train
 DECODER = ("decoder_width", "decoder_depth", "decoder_heads")
 
 

@@ -21,8 +21,8 @@ from train.device import autocast
 from train.distributed import gather, is_main_process, shard, world_size
 from train.init_model import initial_model
 from train.pretraining.picture import draw_reconstruction
-from train.pretraining.recipe import UNTRAINED
 from train.run.folder import Row
+from weights.card import UNTRAINED
 
 if TYPE_CHECKING:
     from train.loop import TrainState

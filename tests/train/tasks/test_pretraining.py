@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 import weights
 from train import loop
 from train.loop import train
-from train.pretraining.recipe import UNTRAINED
 from train.recipes.pretraining import MAE
 from train.run.folder import load_state, read_metrics, read_results, read_run, save_state
 from train.tasks import task_of
 from train.tasks.pretraining import Pretraining
+from weights.card import UNTRAINED
 
 
 class Interruption(BaseException):
