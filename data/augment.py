@@ -1,4 +1,5 @@
-"""Augmentation of training clips: mixup, SpecAugment, noise, time shift (AST paper, 3.1), CutMix.
+"""Augmentation of training clips: mixup, SpecAugment, noise, time shift (AST paper, 3.1), CutMix,
+and warps of the frequency and the time axis.
 
 Every function is a pure function of its arguments. The random numbers come in as uniforms in
 [0, 1), which the caller draws from `clip_generator`, so that what happens to a clip follows from
@@ -8,12 +9,15 @@ drawn as float32: a float64 just below 1 would round to 1 on its way to a float3
 Shapes: B batch, T frames, M mel bins, C classes.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+MEL_SCALE = 1127  # mel = 1127 ln(1 + f / 700 Hz), as in Kaldi
 
 
 class Uniforms(NamedTuple):
@@ -29,6 +33,8 @@ class Uniforms(NamedTuple):
     cutmix_partner: Tensor
     cutmix_length: Tensor
     cutmix_start: Tensor
+    frequency_warp: Tensor
+    time_warp: Tensor
 
 
 def clip_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -100,6 +106,63 @@ def _inside_mask(width: Tensor, start: Tensor, size: int, max_width: int) -> Ten
     first = (start[:, None] * (size - extent)).long()
     position = torch.arange(size, device=width.device)
     return (position >= first) & (position < first + extent.long())
+
+
+def warp_frequency(
+    fbank: Tensor, uniforms: Uniforms, most: float, band: tuple[float, float]
+) -> Tensor:
+    """Stretch or squeeze the frequency axis of each clip, as another vocal tract would.
+
+    Vocal tract length perturbation (Jaitly and Hinton, 2013), on the filterbank: what is at f Hz
+    comes to f times a factor, which is uniform in [1 - most, 1 + most). Values between two bins are
+    interpolated; where no bin is left to take from, the outermost one is repeated.
+
+    fbank: (B, T, M) log-mel. band: lower and upper edge of the filterbank, in Hz.
+    """
+    _check_warp("frequency_warp", most)
+    (uniform,) = _on_device(fbank, uniforms.frequency_warp)
+    factor = 1 + most * (2 * uniform[:, None] - 1)
+    low, high = (_mel(edge) for edge in band)
+    step = (high - low) / (fbank.shape[2] + 1)
+    centres = low + step * torch.arange(1, fbank.shape[2] + 1, device=fbank.device)
+    source = MEL_SCALE * torch.log1p(torch.expm1(centres / MEL_SCALE) / factor)  # (B, M)
+    return _interpolate(fbank.mT, (source - low) / step - 1).mT.contiguous()
+
+
+def _mel(frequency: float) -> float:
+    return MEL_SCALE * math.log1p(frequency / 700)
+
+
+def warp_time(fbank: Tensor, uniforms: Uniforms, most: float) -> Tensor:
+    """Make each clip slower or faster about its middle, pitch unchanged; length stays T.
+
+    The duration is multiplied by a factor which is uniform in [1 - most, 1 + most). Values between
+    two frames are interpolated; a clip made shorter repeats its outermost frames.
+
+    fbank: (B, T, M) log-mel.
+    """
+    _check_warp("time_warp", most)
+    (uniform,) = _on_device(fbank, uniforms.time_warp)
+    factor = 1 + most * (2 * uniform[:, None] - 1)
+    middle = (fbank.shape[1] - 1) / 2
+    offset = torch.arange(fbank.shape[1], device=fbank.device) - middle
+    return _interpolate(fbank, middle + offset / factor)
+
+
+def _check_warp(name: str, most: float) -> None:
+    if not 0 <= most < 1:
+        raise ValueError(f"{name} {most}: expected from 0 to less than 1")
+
+
+def _interpolate(values: Tensor, position: Tensor) -> Tensor:
+    """Values (B, N, K) at fractional positions (B, N) along their axis of N."""
+    last = values.shape[1] - 1
+    position = position.clamp(0, last)
+    below = position.long()
+    share = (position - below)[:, :, None].to(values.dtype)
+    lower = values.take_along_dim(below[:, :, None], dim=1)
+    upper = values.take_along_dim((below + 1).clamp(max=last)[:, :, None], dim=1)
+    return torch.lerp(lower, upper, share)
 
 
 def add_noise(fbank: Tensor, uniforms: Uniforms, seeds: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class Item(NamedTuple):
 
     waveform: Tensor  # (samples,) float32; without samples: the clip's file cannot be read
     target: Tensor  # (classes,) float32: 1 for each of its classes, between 0 and 1 after mixup
-    uniforms: Tensor  # (10,) float32 in [0, 1), in the order of `Uniforms`
+    uniforms: Tensor  # (12,) float32 in [0, 1), in the order of `Uniforms`
     noise_seed: int
     skipped: tuple[str, ...] = ()  # files that could not be read: the clip's, its mixup partner's
 
@@ -117,7 +117,9 @@ class ClipDataset(Dataset[Item]):
         uniforms = np.append(uniforms, generator.random(4, dtype=np.float32))  # CutMix
         seeds = generator.integers(2**32, size=2).tolist()
         placement = self.placement
-        is_background = bool(placement) and generator.random() < placement.background_rate
+        background = generator.random()
+        is_background = bool(placement) and background < placement.background_rate
+        uniforms = np.append(uniforms, generator.random(2, dtype=np.float32))  # warps
 
         skipped: list[str] = []
         index %= len(self.clips)

@@ -262,6 +262,12 @@ class Augmentation:
     cutmix_rate: float = 0.0
     """Share of clips of which a span of time is another clip's. Hurts where a class is one short
     event."""
+    frequency_warp: float = 0.0
+    """Most that frequencies are stretched or squeezed: 0.1 by a tenth, as between two voices. Helps
+    with speakers never heard; hurts where pitch is the class."""
+    time_warp: float = 0.0
+    """Most that a clip is made slower or faster, on the spectrogram. Hurts where rhythm is the
+    class."""
     frequency_mask: int = 24
     """SpecAugment: most mel bins masked; 0 for none."""
     time_mask: int = 96
@@ -439,6 +445,8 @@ class Recipe(Data, Network, Optimisation, Loss, Averaging, Augmentation, BaseRec
             self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
         for name in ("time_shift_frames", "focal_gamma", "patience", "clips_per_class"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
+        for name in ("frequency_warp", "time_warp"):
+            self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         self._require("layer_decay", 0 < self.layer_decay <= 1, "in (0, 1]")
         self._require("ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
         first, last = self.average_epochs

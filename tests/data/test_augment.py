@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ast_model.frontend import KaldiFbank
 from data import augment
 
 # The largest and smallest numbers that a float32 uniform can be, and what lies between.
@@ -105,7 +106,7 @@ def test_spec_augment_equals_torchaudio_fed_the_same_uniforms(
 
 
 @given(
-    drawn=st.lists(UNIFORM, min_size=10, max_size=10),
+    drawn=st.lists(UNIFORM, min_size=12, max_size=12),
     widths=st.tuples(st.integers(0, 16), st.integers(0, 30)),
 )
 def test_spec_augment_masks_one_stretch_per_axis_narrower_than_its_width(drawn, widths):
@@ -203,7 +204,7 @@ def test_cutmix_replaces_one_span_and_mixes_targets_by_its_share():
 
 
 @given(
-    drawn=st.lists(st.lists(UNIFORM, min_size=10, max_size=10), min_size=2, max_size=5),
+    drawn=st.lists(st.lists(UNIFORM, min_size=12, max_size=12), min_size=2, max_size=5),
     frames=st.integers(1, 40),
 )
 def test_cutmix_takes_another_clip_and_less_than_all_frames(drawn, frames):
@@ -255,7 +256,8 @@ def test_a_clip_is_augmented_alike_in_any_batch(order):
 
     def augmented(clips):
         own = chosen(drawn, clips)
-        masked = augment.spec_augment(fbank[clips], own, 8, 20)
+        warped = augment.warp_frequency(fbank[clips], own, 0.2, (20.0, 8000.0))
+        masked = augment.spec_augment(augment.warp_time(warped, own, 0.2), own, 8, 20)
         return augment.time_shift(augment.add_noise(masked, own, seeds[clips]), own)
 
     assert torch.equal(augmented(order), augmented(list(range(5)))[order])
@@ -275,11 +277,55 @@ def test_noise_does_not_depend_on_the_memory_layout():
         lambda fbank: augment.add_noise(fbank, uniforms(2), torch.zeros(1, dtype=torch.int64)),
         lambda fbank: augment.time_shift(fbank, uniforms(2, time_shift=[[0.0], [0.0]])),
         lambda fbank: augment.cutmix(fbank, torch.eye(2), uniforms(1), 1.0),
+        lambda fbank: augment.warp_frequency(fbank, uniforms(3), 0.1, (20.0, 8000.0)),
+        lambda fbank: augment.warp_time(fbank, uniforms(1), 0.1),
     ],
 )
 def test_random_numbers_for_another_batch_are_rejected(call):
     with pytest.raises(ValueError, match="one number for each clip"):
         call(torch.ones(2, 30, 16))
+
+
+def tone(frequency: float) -> torch.Tensor:
+    return torch.sin(torch.arange(8000) * (2 * torch.pi * frequency / 16_000))
+
+
+@settings(max_examples=20)
+@given(uniform=UNIFORM, frequency=st.floats(300, 4000))
+def test_a_warp_of_frequencies_makes_of_a_tone_one_higher_or_lower_by_its_factor(
+    uniform, frequency
+):
+    fbank = KaldiFbank()
+    factor = 1 + 0.2 * (2 * uniform - 1)
+    plain, expected = fbank(torch.stack([tone(frequency), tone(factor * frequency)]))[0][:, :20]
+    drawn = uniforms(1, frequency_warp=[uniform])
+    warped = augment.warp_frequency(plain[None], drawn, 0.2, fbank.band)[0]
+    assert (warped.argmax(dim=1) - expected.argmax(dim=1)).abs().max() <= 1
+
+
+@pytest.mark.parametrize(("uniform", "moved"), [(0.0, 56), (0.25, 58), (0.5, 60), (0.75, 62)])
+def test_a_warp_of_time_moves_frames_away_from_the_middle_or_towards_it(uniform, moved):
+    fbank = torch.zeros(1, 81, 3)  # the middle is frame 40
+    fbank[:, 60] = 1.0
+    warped = augment.warp_time(fbank, uniforms(1, time_warp=[uniform]), 0.2)
+    assert warped[0, :, 1].argmax() == moved
+
+
+def test_warps_of_nothing_change_nothing_and_outermost_values_are_repeated():
+    fbank, none = random(2, 30, 16), uniforms(2, frequency_warp=[0.5] * 2, time_warp=[0.5] * 2)
+    still = augment.warp_frequency(fbank, none, 0.3, (20.0, 8000.0))
+    torch.testing.assert_close(still, fbank, rtol=0, atol=1e-4)
+    assert torch.equal(augment.warp_time(fbank, none, 0.3), fbank)
+    shorter = augment.warp_time(fbank, uniforms(2, time_warp=[0.0] * 2), 0.3)
+    assert torch.equal(shorter[:, 0], fbank[:, 0]) and torch.equal(shorter[:, -1], fbank[:, -1])
+
+
+@pytest.mark.parametrize("most", [-0.1, 1.0])
+def test_warps_reject_what_is_no_share(most):
+    with pytest.raises(ValueError, match="frequency_warp"):
+        augment.warp_frequency(torch.ones(2, 30, 16), uniforms(2), most, (20.0, 8000.0))
+    with pytest.raises(ValueError, match="time_warp"):
+        augment.warp_time(torch.ones(2, 30, 16), uniforms(2), most)
 
 
 @pytest.mark.gpu

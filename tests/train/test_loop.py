@@ -450,6 +450,8 @@ def test_every_precision_trains_on_the_gpu(recipe, manifest, tmp_path, precision
     "change",
     [
         {"cutmix_rate": 1.0},
+        {"frequency_warp": 0.2},
+        {"time_warp": 0.2},
         {"balanced_sampling": True},
         {"patchout": (0, 1)},
         {"gaussian_snr_prob": 1.0},

@@ -51,6 +51,7 @@ def test_every_recipe_survives_json(name):
         ({"stride": (10,)}, r"stride is \(10,\), must be \(int, int\)"),
         ({"mixup_rate": 1.5}, r"--mixup-rate is 1.5, must be in \[0, 1\]"),
         ({"clips_per_class": -1}, "--clips-per-class is -1, must be 0 or more"),
+        ({"frequency_warp": 1.0}, r"--frequency-warp is 1.0, must be in \[0, 1\)"),
         ({"time_mask": 513}, "--time-mask is 513, must be between 0 and 512"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd', must be .'adam', 'adamw'."),
         ({"preset": "huge"}, "preset 'huge' is unknown; use one of tiny224"),

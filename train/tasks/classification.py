@@ -15,7 +15,14 @@ import weights
 from ast_model import AST, ASTConfig, AudioClassifier
 from ast_model.baseline import Baseline, BaselineConfig
 from data import Clips
-from data.augment import add_noise, cutmix, spec_augment, time_shift
+from data.augment import (
+    add_noise,
+    cutmix,
+    spec_augment,
+    time_shift,
+    warp_frequency,
+    warp_time,
+)
 from data.cache import ClipCache
 from data.dataset import Batch, ClipDataset
 from data.files import naming
@@ -93,6 +100,11 @@ class Classification:
         fbank = frontend.filterbank(batch.waveforms.to(device, non_blocking=True), batch.lengths)
         if recipe.cutmix_rate:
             fbank, targets = cutmix(fbank, targets, uniforms, recipe.cutmix_rate)
+        if recipe.frequency_warp:
+            band = frontend.fbank.band
+            fbank = warp_frequency(fbank, uniforms, recipe.frequency_warp, band)
+        if recipe.time_warp:
+            fbank = warp_time(fbank, uniforms, recipe.time_warp)
         fbank = spec_augment(fbank, uniforms, recipe.frequency_mask, recipe.time_mask)
         fbank = frontend.normalise(fbank)
         if recipe.noise:
