@@ -291,7 +291,7 @@ def tone(frequency: float) -> torch.Tensor:
 
 
 @settings(max_examples=20)
-@given(uniform=UNIFORM, frequency=st.floats(300, 4000))
+@given(uniform=UNIFORM, frequency=st.floats(1500, 4000))
 def test_a_warp_of_frequencies_makes_of_a_tone_one_higher_or_lower_by_its_factor(
     uniform, frequency
 ):
