@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from train.crossval import cross_validate
-    from train.inference.evaluate import evaluate
+    from train.inference.scoring.evaluate import evaluate
     from train.loop import train
     from train.recipe import Recipe
     from train.recipes import RECIPES
@@ -18,7 +18,7 @@ MODULES = {
     "RECIPES": "train.recipes",
     "Recipe": "train.recipe",
     "cross_validate": "train.crossval",
-    "evaluate": "train.inference.evaluate",
+    "evaluate": "train.inference.scoring.evaluate",
     "train": "train.loop",
 }
 

@@ -26,7 +26,7 @@ from ast_model.quantise import quantise
 from data import Clip
 from data.dataset import ClipDataset
 from train.inference.calibration import calibration_clips
-from train.inference.selection import load_trained, select
+from train.inference.scoring.selection import load_trained, select
 from weights.onnx_export import export_onnx
 from weights.onnx_quantise import export_int8_onnx
 

@@ -20,8 +20,8 @@ from networks import ours
 from ast_model import AST
 from data.cache import ClipCache
 from train.device import autocast, round_weights
-from train.inference.evaluate import score
-from train.inference.selection import load_trained, select
+from train.inference.scoring.evaluate import score
+from train.inference.scoring.selection import load_trained, select
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 

@@ -29,8 +29,8 @@ from train.cli.options import (
 )
 from train.inference import evaluate
 from train.inference.detections import score_rows
-from train.inference.joined import THRESHOLD, joined_scores
-from train.inference.report import PER_CLASS, summary, write_report
+from train.inference.scoring.joined import THRESHOLD, joined_scores
+from train.inference.scoring.report import PER_CLASS, summary, write_report
 from train.run.tables import write_csv
 
 

@@ -2,9 +2,9 @@
 
 from train.inference.attention import attention
 from train.inference.embed import embed
-from train.inference.ensemble import ensemble
-from train.inference.evaluate import evaluate
 from train.inference.export import convert
 from train.inference.predict import predict
+from train.inference.scoring.ensemble import ensemble
+from train.inference.scoring.evaluate import evaluate
 
 __all__ = ["attention", "convert", "embed", "ensemble", "evaluate", "predict"]

@@ -11,8 +11,8 @@ import weights
 from ast_model import AudioClassifier
 from ast_model.baseline import Baseline, BaselineConfig
 from train.inference import embed, ensemble, evaluate, predict
-from train.inference.joined import joined_scores
 from train.inference.models import load_model
+from train.inference.scoring.joined import joined_scores
 
 KEEP = 0.3
 

@@ -13,8 +13,8 @@ import numpy as np
 from data.files import csv_records
 from train.inference.predict import Predictor, open_predictor
 from train.inference.recordings import find_recordings
-from train.inference.report import rows_of_classes
 from train.inference.rows import ROW_SECONDS, require_own_stems, require_rows, row_id
+from train.inference.scoring.report import rows_of_classes
 from train.metrics import evaluate_scores, padded_cmap
 
 NO_BIRD = "nocall"

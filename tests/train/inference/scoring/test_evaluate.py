@@ -13,8 +13,8 @@ from ast_model.quantise import Int8Linear
 from data import load_audio
 from data.files import read_json, write_json
 from train import evaluate
-from train.inference.evaluate import score
-from train.inference.selection import Trained, select
+from train.inference.scoring.evaluate import score
+from train.inference.scoring.selection import Trained, select
 from train.metrics import evaluate_scores
 from train.run.folder import read_metrics, read_run
 

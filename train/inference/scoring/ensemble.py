@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from data.cache import ClipCache
-from train.inference.evaluate import score
-from train.inference.selection import Selection, load_trained, select
+from train.inference.scoring.evaluate import score
+from train.inference.scoring.selection import Selection, load_trained, select
 from train.metrics import evaluate_scores, to_probabilities
 
 

@@ -10,7 +10,7 @@ import soundfile
 from ast_model import AudioClassifier
 from data import folder as folder_corpus
 from data.splits import split_clips
-from train.inference.selection import Trained, load_trained, select
+from train.inference.scoring.selection import Trained, load_trained, select
 from train.run.folder import RunRecord, fingerprint
 
 

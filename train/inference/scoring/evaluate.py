@@ -13,7 +13,7 @@ from ast_model import AST
 from data.cache import ClipCache
 from train.buckets import own_frames
 from train.evaluation import default_workers, predict_logits
-from train.inference.selection import Selection, Trained, load_trained, select
+from train.inference.scoring.selection import Selection, Trained, load_trained, select
 from train.metrics import evaluate_scores, padded_cmap, to_probabilities
 from train.preparation.preflight import decodable
 

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from data.files import write_json
-from train.inference.evaluate import Evaluation
+from train.inference.scoring.evaluate import Evaluation
 from train.metrics import confusion_matrix
 from train.run.folder import write_predictions
 from train.run.plots import confusion

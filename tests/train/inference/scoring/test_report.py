@@ -10,9 +10,9 @@ import torch
 
 from data import Clip, Manifest
 from train.inference import evaluate
-from train.inference.evaluate import Evaluation
-from train.inference.report import per_class, summary, worst, write_report
-from train.inference.selection import Selection
+from train.inference.scoring.evaluate import Evaluation
+from train.inference.scoring.report import per_class, summary, worst, write_report
+from train.inference.scoring.selection import Selection
 from train.metrics import evaluate_scores, to_probabilities
 
 
@@ -124,7 +124,7 @@ def test_parquet_holds_paths_probabilities_and_vectors(report, scored):
 
 
 def test_without_pyarrow_the_rest_is_written_with_a_note(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("train.inference.report.has_pyarrow", lambda: False)
+    monkeypatch.setattr("train.inference.scoring.report.has_pyarrow", lambda: False)
     write_report(evaluation(False, False), tmp_path)
     assert "needs pyarrow; install it with `pip install pyarrow`" in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == [

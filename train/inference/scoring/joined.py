@@ -20,7 +20,7 @@ from data import Clips, load_audio
 from data.cache import ClipCache
 from data.placement import is_background
 from train.device import autocast
-from train.inference.selection import Selection, load_trained, select
+from train.inference.scoring.selection import Selection, load_trained, select
 
 GAPS = (1.0, 3.0)  # silence between two clips, in windows of the model
 MOST_MISFITS = 20  # clips that are too long for what is left, before no more are tried

@@ -8,8 +8,8 @@ import torch
 from ast_model import Timeline
 from data import folder
 from data.audio import load_audio
-from train.inference import joined
-from train.inference.joined import (
+from train.inference.scoring import joined
+from train.inference.scoring.joined import (
     GAPS,
     Event,
     join_clips,

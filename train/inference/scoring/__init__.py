@@ -1,0 +1,1 @@
+"""How well models name clips: scores, reports, ensembles, clips joined to recordings."""
