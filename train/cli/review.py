@@ -20,6 +20,7 @@ OF_DRAW = {
     "certain": "precision is that of the segments drawn, the most certain of each class",
     "uncertain": "precision is that of the segments drawn, near 0.5: not that of all detections",
     "stratified": "precision is that of all detections in the tables that the segments are from",
+    "chosen": "precision is that of the segments that a person chose, not that of all detections",
 }
 
 

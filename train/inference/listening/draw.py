@@ -13,6 +13,7 @@ from train.inference.listening.tables import Detection
 By = Literal["certain", "uncertain", "stratified"]
 RANGES = 10  # of scores, equally wide
 ALL = "all"  # the range of a draw that is not stratified
+CHOSEN = "chosen"  # no draw: a person went through a recording and judged what they liked
 
 
 class Drawn(NamedTuple):

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from data.corpora.segments import UNSURE, YES, known_classes, parse_verdict, segment_rows
 from data.files import existing_file, inner_parts, missing_files
+from train.inference.listening.draw import CHOSEN
 from train.inference.listening.segments import TABLE
 
 CONFIDENCE = 0.95
@@ -90,7 +91,8 @@ def review(path: str | Path, precision: float | None = None) -> Review:
     The threshold is the score at which a detection is right with the wanted probability, by a
     logistic regression of the verdict on the score's logit (Wood and Kahl 2024, "Guidelines for
     appropriate use of BirdNET scores"); those above are right more often. All draws choose by the
-    score alone, so none biases it. Its interval is Fieller's. It is within the judged scores.
+    score alone, so none biases it; what a person chose on the page is no draw. Its interval is
+    Fieller's. It is within the judged scores.
 
     Args:
         path: `segments.csv`, or the folder that holds it.
@@ -172,7 +174,7 @@ def _of_class(label: str, segments: Sequence[Segment], wanted: float | None) -> 
         return ClassReview(label, *counts, found.precision, notes=(*notes, str(why)))
     above = np.array([each.score >= threshold.value for each in judged])
     chosen = [each for each, is_above in zip(judged, above, strict=True) if is_above]
-    tells = segments[0].draw != "uncertain"  # which has few of the high scores
+    tells = segments[0].draw not in ("uncertain", CHOSEN)  # few of the high scores; no draw at all
     precision_from = _precision(chosen, weights[above]) if tells else None
     return ClassReview(label, *counts, found.precision, threshold, precision_from, (*notes, *note))
 

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import soundfile
-
-from data.audio import read_header
 from data.corpora.segments import CLASSES, SEGMENT_COLUMNS, segment_rows
 from data.files import atomic_folder, is_one_line
-from train.inference.listening.draw import By, Drawn, draw
+from train.inference.listening.cut import PAD, cuts_of, row_of, write_flac
+from train.inference.listening.draw import By, draw
 from train.inference.listening.tables import read_detections
 from train.run.tables import write_csv
 
 logger = logging.getLogger(__name__)
 
 TABLE = "segments.csv"
-CLOSE = 0.01  # seconds that a detection may end after its recording: lengths are rounded
-HIGHEST_RATE = 655_350  # Hz, of FLAC
-MOST_CHANNELS = 8  # of FLAC
-PREROLL = 8192  # samples, more than an MP3's decoder or a block of Vorbis looks back
-LONGEST_NAME = 100  # bytes of a part of a name; file systems allow 255 in all
-FINE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # recordings that 16 bits would not hold
-RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(10))}
 
 
 class Written(NamedTuple):
@@ -38,24 +28,13 @@ class Written(NamedTuple):
     classes: int
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """A span of a recording, and the FLAC that it becomes."""
-
-    drawn: Drawn
-    path: Path  # below the folder
-    first: int  # sample of the recording
-    count: int
-    sample_rate: int  # Hz, of the recording
-
-
 def write_segments(
     tables: str | Path | Sequence[str | Path],
     out: Path,
     *,
     per_class: int = 20,
     by: By = "certain",
-    pad: float = 1.0,
+    pad: float = PAD,
     seed: int = 0,
     classes: Collection[str] = (),
     recordings: Path | None = None,
@@ -78,14 +57,14 @@ def write_segments(
             cannot be a FLAC, or `out` holds verdicts or something else.
         OSError: writing failed; `out` is as it was.
     """
-    if not 0 <= pad < np.inf:
+    if not 0 <= pad < math.inf:
         raise ValueError(f"padding of {pad} s is not a length of time; use 0 or more seconds")
     require_replaceable(out)
     drawn, known = draw(read_detections(tables, recordings), per_class, by, seed, classes)
-    cuts = _cuts(drawn, pad)
+    cuts = cuts_of(drawn, pad)
     with atomic_folder(out) as folder:
-        louder = sum(_write(folder / cut.path, cut) for cut in cuts)
-        write_csv(folder / TABLE, SEGMENT_COLUMNS, (_row(cut, by) for cut in cuts))
+        louder = sum(write_flac(folder / cut.path, cut) for cut in cuts)
+        write_csv(folder / TABLE, SEGMENT_COLUMNS, (row_of(cut, by) for cut in cuts))
         listed = [name for name in known if is_one_line(name)]
         (folder / CLASSES).write_text("".join(f"{name}\n" for name in listed), encoding="utf-8")
         require_replaceable(out)  # somebody may have written verdicts meanwhile
@@ -114,96 +93,3 @@ def require_replaceable(out: Path) -> None:
     others = sorted(str(path) for path in held if path not in written)
     if others:
         raise ValueError(f"{out} also holds {others[0]!r:.300}; move it away, or give a new folder")
-
-
-def _cuts(drawn: Iterable[Drawn], pad: float) -> list[_Cut]:
-    """Where each detection lies in its recording; all are looked at before any is cut."""
-    cuts, spans, taken = [], {}, set()
-    folders: dict[str, str] = {}
-    for each in drawn:
-        path, start, end, label, score = each.detection
-        if path not in spans:
-            spans[path] = _samples_and_rate(path)
-        samples, rate = spans[path]
-        if end > samples / rate + CLOSE:
-            raise ValueError(
-                f"{path} lasts {samples / rate:.3f} s, expected {label!r:.200} from {start:.3f} to "
-                f"{end:.3f} s: it is another recording, or was cut; detect anew"
-            )
-        if label not in folders:
-            folders[label] = _unused(safe_name(label), "", taken)
-        name = f"{score:.4f}_{safe_name(path.stem)}_{start:010.3f}"
-        file = _unused(f"{folders[label]}/{name}", ".flac", taken)
-        first, last = max(0, round((start - pad) * rate)), min(samples, round((end + pad) * rate))
-        cuts.append(_Cut(each, Path(file), first, last - first, rate))
-    return cuts
-
-
-def _samples_and_rate(path: Path) -> tuple[int, int]:
-    header = read_header(path)
-    with soundfile.SoundFile(path) as file:
-        if file.channels > MOST_CHANNELS or file.samplerate > HIGHEST_RATE:
-            raise ValueError(
-                f"{path} has {file.channels} channels at {file.samplerate} Hz: FLAC holds up to "
-                f"{MOST_CHANNELS} at {HIGHEST_RATE} Hz; convert the recording first"
-            )
-    return header.samples, header.sample_rate
-
-
-def safe_name(text: str) -> str:
-    """A text as a part of a path: letters, digits and ` -_.()` alone, and not too long."""
-    letters = "".join(c if c.isalnum() or c in " -_.()" else "_" for c in text)
-    short = letters.encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore").strip(" .")
-    return f"_{short}" if not short or short.split(".")[0].lower() in RESERVED else short
-
-
-def _unused(name: str, suffix: str, taken: set[str]) -> str:
-    """The name with a number where it is taken, also by one that differs in capitals alone."""
-    number, chosen = 1, f"{name}{suffix}"
-    while chosen.casefold() in taken:
-        number += 1
-        chosen = f"{name}-{number}{suffix}"
-    taken.add(chosen.casefold())
-    return chosen
-
-
-def _write(path: Path, cut: _Cut) -> bool:
-    """Write a segment; whether it was scaled to fit into a FLAC."""
-    samples, subtype = _read(cut)
-    peak = np.abs(samples).max(initial=0.0)
-    path.parent.mkdir(exist_ok=True)
-    soundfile.write(path, samples / max(peak, 1.0), cut.sample_rate, subtype, format="FLAC")
-    return bool(peak > 1)
-
-
-def _read(cut: _Cut) -> tuple[np.ndarray, str]:
-    """(samples, channels) float64 of a span, and what FLAC holds them in.
-
-    A file is opened for one span and read from a little before it: libsndfile's samples behind a
-    seek differ from the recording's in Ogg files that were read before, and in MP3.
-    """
-    path = cut.drawn.detection.recording
-    before = min(cut.first, PREROLL)
-    try:
-        with soundfile.SoundFile(path) as file:
-            file.seek(cut.first - before)
-            samples = file.read(before + cut.count, "float64", always_2d=True)[before:]
-            subtype = "PCM_24" if file.subtype in FINE else "PCM_16"
-    except soundfile.SoundFileError as error:
-        raise ValueError(f"{path} cannot be read at sample {cut.first}: {error}") from error
-    least = cut.count - round(CLOSE * cut.sample_rate)
-    if len(samples) < least or not np.isfinite(samples).all():
-        what = "NaN or infinity" if len(samples) >= least else f"{len(samples)} samples"
-        raise ValueError(
-            f"{path} is damaged: {what} from sample {cut.first}, where {cut.count} were expected; "
-            "get the file anew"
-        )
-    return samples, subtype
-
-
-def _row(cut: _Cut, by: By) -> tuple[Any, ...]:
-    path, start, end, label, score = cut.drawn.detection
-    place = str(path).encode("utf-8", "backslashreplace").decode()  # readers expect UTF-8
-    begin = cut.first / cut.sample_rate
-    of_draw = by, cut.drawn.range, cut.drawn.detections
-    return (cut.path.as_posix(), label, score, place, start, end, begin, *of_draw, None)

@@ -123,8 +123,8 @@ def _recording_beside(source: Source) -> Path:
 
 
 def _detection(where: str, path: Path, start: Any, end: Any, label: Any, score: Any) -> Detection:
-    begin, finish = _number(start, "start", where), _number(end, "end", where)
-    probability = _number(score, "probability", where)
+    begin, finish = finite_number(start, "start", where), finite_number(end, "end", where)
+    probability = finite_number(score, "probability", where)
     if not 0 <= begin < finish:
         raise ValueError(
             f"{where}: from {begin:g} to {finish:g} s: expected a start of 0 or more before the end"
@@ -134,7 +134,8 @@ def _detection(where: str, path: Path, start: Any, end: Any, label: Any, score: 
     return Detection(path, begin, finish, _text(label, "class", where), probability)
 
 
-def _number(cell: Any, name: str, where: str) -> float:
+def finite_number(cell: Any, name: str, where: str) -> float:
+    """A cell as a number; ValueError, with its place, where it is none."""
     try:
         value = float(cell)
     except (TypeError, ValueError):
@@ -181,8 +182,8 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         row, where = dict(zip(header, cells, strict=True)), f"{path}, line {line}"
         if is_kaleidoscope:
             file = str(Path(row["INDIR"], row["FOLDER"], row["IN FILE"]))
-            start = _number(row["OFFSET"], "OFFSET", where)
-            end = start + _number(row["DURATION"], "DURATION", where)
+            start = finite_number(row["OFFSET"], "OFFSET", where)
+            end = start + finite_number(row["DURATION"], "DURATION", where)
             yield where, file, start, end, row["label"], row["confidence"]
         else:
             yield (where, row.get("file"), *(row[name] for name in CSV))
@@ -198,9 +199,9 @@ def _raven_rows(path: Path) -> Iterator[Row]:
         cells = line.rstrip("\r\n").split("\t")
         require_as_header(path, number, cells, header)
         row, where = dict(zip(header, cells, strict=True)), f"{path}, line {number}"
-        start = _number(row["Begin Time (s)"], "Begin Time (s)", where)
-        end = _number(row["End Time (s)"], "End Time (s)", where)
-        begin = _number(row[offset], offset, where) if offset in row else start
+        start = finite_number(row["Begin Time (s)"], "Begin Time (s)", where)
+        end = finite_number(row["End Time (s)"], "End Time (s)", where)
+        begin = finite_number(row[offset], offset, where) if offset in row else start
         yield where, row.get(file), begin, begin + end - start, row["Class"], row["Confidence"]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data.corpora.segments import SEGMENT_COLUMNS
 from train.inference.listening import write_segments
-from train.inference.listening.segments import safe_name
+from train.inference.listening.cut import safe_name
 
 HOSTILE = "../../owl: *?"
 
