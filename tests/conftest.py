@@ -39,9 +39,12 @@ def own_caches(tmp_path_factory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """The tests' networks are too small to be worth a second thread."""
+def one_thread() -> Iterator[None]:
+    """The tests' networks are too small to be worth a second thread, in programs they start too."""
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -113,6 +113,7 @@ def test_files_are_scored(module, model, tmp_path, cached, precision):
     assert logits.shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_many_files_and_mixed_lengths_run_through(module, run_script, monkeypatch):
     monkeypatch.setattr(module("measuring"), "memory", lambda *_: 0)  # no process of its own
     monkeypatch.setattr(module("bench_recordings"), "LONGEST", 1.0)
@@ -183,6 +184,7 @@ def test_the_manifests_script_runs_through(run_script):
     ]
 
 
+@pytest.mark.slow
 def test_onnx_files_and_pytorch_are_raced_and_scored(module, model, tmp_path):
     pytest.importorskip("onnxruntime", reason="pip install ast-audio[onnx]")
     bench = module("bench_onnx")

@@ -53,7 +53,7 @@ TINY = "deit_tiny_distilled_patch16_224"
     "name",
     [
         TINY,
-        "deit_base_distilled_patch16_384",
+        pytest.param("deit_base_distilled_patch16_384", marks=pytest.mark.slow),
         "deit_tiny_patch16_224",
         "deit3_small_patch16_224",  # LayerScale, and no position for CLS
         "vit_tiny_patch16_384",

@@ -32,7 +32,15 @@ def size(request):
     return request.param
 
 
-@pytest.mark.parametrize("frames", [128, 512, 1024])
+@pytest.mark.parametrize(
+    ("size", "frames"),
+    [
+        *[("tiny", frames) for frames in (128, 512, 1024)],
+        ("base", 128),
+        *[pytest.param("base", frames, marks=pytest.mark.slow) for frames in (512, 1024)],
+    ],
+    indirect=["size"],
+)
 def test_classifier_and_backbone_agree(tmp_path, size, frames, caplog, agree):
     theirs = theirs_of(transformers.ASTForAudioClassification, size, frames)
     theirs.save_pretrained(tmp_path)

@@ -178,7 +178,6 @@ def test_two_processes_share_a_table(words, corpus_folder, tmp_path, caplog):
     process = subprocess.Popen(
         [sys.executable, "-m", "train", *words, "--epochs", "3", "--seeds", "0", "1"],
         cwd=Path(__file__).parents[3],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -78,7 +78,7 @@ def program(model, sounds, out, kills, step, sleep):
 
 
 def run(*words):
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     whole = [sys.executable, __file__, *map(str, words)]
     result = subprocess.run(
         whole, env=environment, capture_output=True, text=True, check=False, timeout=3_600
