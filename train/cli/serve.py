@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from train.cli.options import (
+    TO_FOLDER,
     Device,
     InferencePrecision,
     Model,
@@ -23,12 +24,17 @@ class ServeOptions:
     """Open a page on this machine to see and hear what a model finds in recordings.
 
     Drop files on it, record, or browse a folder: spectrogram, classes over time, sound, attention,
-    tables to download. POST /api/predict answers programs.
+    tables to download, verdicts on what was found. POST /api/predict answers programs.
     """
 
     model: Model
     folder: Annotated[Path | None, unless_given("none", "PATH")] = None
     """A folder of recordings to browse; nothing outside it can be opened."""
+    verdicts: Annotated[
+        Path | None, TO_FOLDER, unless_given("kept for download until the end", "PATH")
+    ] = None
+    """A folder for the verdicts given on the page, with a segment of sound each, as `segments`
+    writes it: a new one, or one of an earlier page. `ast-audio review` reads it."""
     host: str = "127.0.0.1"
     """Address to listen on. Others than this machine's own let other machines in, who then need the
     token that is printed with the address; the connection is not encrypted."""
@@ -60,6 +66,7 @@ def run(words: Sequence[str]) -> None:
             precision=options.precision,
             device=options.device,
             batch_size=options.batch_size,
+            verdicts=options.verdicts,
             started=started,
         )
     except KeyboardInterrupt:

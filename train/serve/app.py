@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import torch
@@ -26,10 +27,12 @@ from starlette.staticfiles import StaticFiles
 from ast_model.timeline import Timeline, likeliest
 from data import load_audio
 from train.inference.detections import FORMATS, Heard, Table, choose
+from train.inference.listening import Verdicts
+from train.inference.listening.tables import Detection
 from train.inference.season import absolute
 from train.serve.audio import LONGEST_WAV, Recording, Wav
 from train.serve.jobs import ENDED, Worker
-from train.serve.library import MOST_RECORDINGS, UPLOAD_BYTES, Library
+from train.serve.library import MOST_RECORDINGS, UPLOAD_BYTES, Library, is_full
 from train.serve.security import Guard, body_of
 from train.serve.tiles import COLUMNS, Tiles
 
@@ -49,10 +52,19 @@ Result = TypeVar("Result")
 class Server:
     """A model, the recordings that are open, and the threads that read and draw them."""
 
-    def __init__(self, worker: Worker, model: str, folder: Path | None, temporary: Path) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        model: str,
+        folder: Path | None,
+        temporary: Path,
+        verdicts: Path | None = None,
+    ) -> None:
         self.worker = worker
         self.model = model
         self.library = Library(worker, temporary, folder)
+        self.verdicts = Verdicts(verdicts or temporary / "verdicts", worker.classifier.classes)
+        self.verdicts_stay = verdicts is not None
         self.tiles = Tiles(worker.classifier.frontend.fbank)
         self.opening = ThreadPoolExecutor(1, "open")
         self.reading = ThreadPoolExecutor(2, "read")
@@ -99,6 +111,7 @@ class Server:
                 "longest_wav": LONGEST_WAV,
                 "formats": [f for f in FORMATS if f != "parquet" or find_spec("pyarrow")],
                 "folder": self.library.folder is not None,
+                "verdicts": self.verdicts.folder.name if self.verdicts_stay else None,
                 "upload_bytes": UPLOAD_BYTES,
                 "most_recordings": MOST_RECORDINGS,
             }
@@ -117,11 +130,11 @@ class Server:
         name = request.query_params.get("name", "recording")
         self.uploads += 1
         try:
-            path = await self.library.receive(body_of(request, UPLOAD_BYTES), name)
+            path, digest = await self.library.receive(body_of(request, UPLOAD_BYTES), name)
         finally:
             self.uploads -= 1
         try:
-            opened = await self.run(self.opening, lambda: self.library.add(path, name, True))
+            opened = await self.run(self.opening, lambda: self.library.add(path, name, digest))
         except BaseException:
             self.library.discard(path)
             raise
@@ -143,7 +156,7 @@ class Server:
         return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:
-        """What happens, as server-sent events: the open recordings, and the windows of `shown`."""
+        """What happens, as server-sent events: the recordings, windows and verdicts of `shown`."""
         if self.streams >= STREAMS:
             raise HTTPException(503, "too many pages are open; close some")
         stream = self._events(request, request.query_params.get("shown"))
@@ -152,7 +165,7 @@ class Server:
     async def _events(self, request: Request, shown: str | None) -> AsyncIterator[str]:
         self.streams += 1
         try:
-            said, pieces, quiet = "", 0, 0.0
+            said, pieces, quiet, revision = "", 0, 0.0, -1
             while not await request.is_disconnected():
                 recordings = list(self.library.recordings.values())
                 state = json.dumps([summary(each) for each in recordings])
@@ -160,8 +173,11 @@ class Server:
                 if state != said:
                     said, quiet = state, 0.0
                     yield f"event: recordings\ndata: {state}\n\n"
-                heard = next((each.job.pieces for each in recordings if each.id == shown), [])
-                for piece in heard[pieces:]:
+                recording = self.library.recordings.get(shown)
+                if self.verdicts.revision != revision:
+                    revision = self.verdicts.revision
+                    yield f"event: verdicts\ndata: {json.dumps(self._verdicts(recording))}\n\n"
+                for piece in recording.job.pieces[pieces:] if recording else ():
                     yield f"event: windows\ndata: {json.dumps(windows_of(piece))}\n\n"
                     pieces += 1
                 if quiet > HEARTBEAT:
@@ -245,7 +261,7 @@ class Server:
         if timeline is None:
             raise ValueError("nothing was heard yet; wait for the first result")
         choice = choose(timeline.classes, threshold, merge_gap=0.0)
-        path = Path(recording.name) if recording.uploaded else recording.path
+        path = Path(recording.name) if recording.digest else recording.path
         heard = Heard(
             path, recording.seconds, recording.header.sample_rate, choice.detections(timeline)
         )
@@ -256,6 +272,50 @@ class Server:
             content = file.read_bytes()
         name = f"{Path(recording.name).stem}{FORMATS[form].suffix}"
         return Response(content, headers={"Content-Disposition": attachment(name)})
+
+    # Verdicts
+
+    async def judge(self, request: Request) -> Response:
+        """Give the segment of a `class` from `start` to `end` a `verdict`; "" takes it back."""
+        recording = self.library[request.path_params["id"]]
+        label, verdict = (request.query_params.get(name) for name in ("class", "verdict"))
+        start, end = (number_of(request, name, math.nan) for name in ("start", "end"))
+        if verdict is None:
+            raise HTTPException(422, "verdict is missing: yes, no, unsure, or empty")
+        if label not in self.worker.classifier.classes:
+            raise HTTPException(422, f"the model has no class {label!r:.200}")
+        if end - start > LONGEST_WAV:
+            raise HTTPException(422, f"longer than {LONGEST_WAV:g} s; raise the threshold")
+        column = self.worker.classifier.classes.index(label)
+        found = recording.job.segment(column, start, end)
+        if found is None:
+            raise HTTPException(422, f"no windows go from {start:g} to {end:g} s")
+        if verdict and is_full(self.verdicts.folder):
+            raise HTTPException(507, "the server's disk is full; the verdict was not kept")
+        detection = Detection(recording.place, *found[:2], label, found[2])
+        await self.run(self.reading, lambda: self.verdicts.put(detection, verdict, recording.path))
+        return JSONResponse(self._verdicts(recording))
+
+    def _verdicts(self, recording: Recording | None) -> dict[str, Any]:
+        """How many there are, and [start, end, class, verdict] of those on a recording."""
+        revision = self.verdicts.revision  # before what it may be older than
+        here = self.verdicts.of(recording.place) if recording else []
+        rows = [[each.start, each.end, each.label, each.verdict] for each in here]
+        return {"revision": revision, "count": len(self.verdicts), "here": rows}
+
+    async def download_verdicts(self, request: Request) -> Response:
+        """The folder with all verdicts and their segments, as a ZIP."""
+
+        def write() -> BinaryIO:
+            file = TemporaryFile(dir=self.library.temporary)  # noqa: SIM115 - goes when it is sent
+            self.verdicts.write_zip(file)
+            file.seek(0)
+            return file
+
+        file = await self.run(self.reading, write)
+        pieces = iter(lambda: file.read(AUDIO_BYTES), b"")
+        headers = {"Content-Disposition": attachment("verdicts.zip")}
+        return StreamingResponse(pieces, media_type="application/zip", headers=headers)
 
     # For programs
 
@@ -269,7 +329,7 @@ class Server:
         top_k = number_of(request, "top_k", 5)
         if not 1 <= top_k < 2**31:
             raise HTTPException(422, f"top_k {top_k} is not positive; ask for at least one class")
-        path = await self.library.receive(body_of(request, CLIP_BYTES), "clip")
+        path, _ = await self.library.receive(body_of(request, CLIP_BYTES), "clip")
         try:
             waveform = await self.run(self.reading, lambda: self._clip(path))
         except HTTPException as error:
@@ -305,6 +365,8 @@ class Server:
             Route(f"{one}/audio.wav", self.audio),
             Route(f"{one}/attention", self.attention),
             Route(f"{one}/detections", self.detections),
+            Route(f"{one}/verdict", self.judge, methods=["POST"]),
+            Route("/api/verdicts.zip", self.download_verdicts),
         ]
 
 
@@ -314,6 +376,7 @@ def create_app(
     folder: Path | None = None,
     hosts: set[str] | None = None,
     token: str | None = None,
+    verdicts: Path | None = None,
 ) -> Starlette:
     """The application; uploads lie in a temporary folder that goes when it shuts down.
 
@@ -322,9 +385,10 @@ def create_app(
         model: what the page calls the model.
         folder: of recordings that may be browsed.
         hosts, token: as in `Guard`.
+        verdicts: folder for them, as `Verdicts` takes it; None: they go with the uploads.
     """
     temporary = TemporaryDirectory(prefix="ast-audio-serve-")
-    server = Server(worker, model, folder, Path(temporary.name))
+    server = Server(worker, model, folder, Path(temporary.name), verdicts)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

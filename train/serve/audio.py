@@ -28,12 +28,17 @@ class Recording:
     path: Path
     header: Header
     job: Job
-    uploaded: bool = False
+    digest: str = ""  # of an upload's content
     colours: tuple[float, float] | None = field(default=None, repr=False)  # log-mel energies
 
     @property
     def seconds(self) -> float:
         return self.header.seconds
+
+    @property
+    def place(self) -> Path:
+        """What a table of verdicts calls it: of an upload, uploads of one name are told apart."""
+        return Path(f"upload-{self.digest}", self.name) if self.digest else self.path
 
     def waveforms(self, starts: Iterable[float], seconds: float, sample_rate: int) -> list[Tensor]:
         """Samples (samples,) from each start (s) on at that rate; fewer where the file ends."""

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ast_model import AudioClassifier
 from ast_model.timeline import Timeline, windows
 from train.device import autocast
+from train.inference.listening.verdicts import SAME
 from train.inference.recordings import Recordings
 
 CLIPS_AT_ONCE = 32  # that programs sent at the same time
@@ -45,6 +46,22 @@ class Job:
         """Share of the recording, in [0, 1]."""
         end = float(self.pieces[-1].ends[-1]) if self.pieces else 0.0
         return 1.0 if self.state == "done" else min(1.0, end / self.seconds)
+
+    def segment(self, column: int, start: float, end: float) -> tuple[float, float, float] | None:
+        """The windows from `start` to `end` (s): their exact times, a class's highest probability.
+
+        None: no window begins at `start`, or none ends at `end`.
+        """
+        found: list[tuple[float, float, float]] = []
+        for piece in list(self.pieces):
+            if float(piece.ends[-1]) < start or float(piece.starts[0]) > end:
+                continue
+            inside = (piece.starts > start - SAME) & (piece.ends < end + SAME)
+            values = piece.starts, piece.ends, piece.probabilities[:, column]
+            found += zip(*(each[inside].tolist() for each in values), strict=True)
+        if not found or abs(found[0][0] - start) > SAME or abs(found[-1][1] - end) > SAME:
+            return None
+        return found[0][0], found[-1][1], max(probability for *_, probability in found)
 
     def timeline(self) -> Timeline | None:
         """What was heard so far; None: nothing yet."""

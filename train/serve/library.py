@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -49,8 +50,8 @@ class Library:
             raise HTTPException(404, "this recording is not open; open it again")
         return self.recordings[name]
 
-    async def receive(self, body: AsyncIterator[bytes], name: str) -> Path:
-        """Write an upload to the temporary folder as it comes.
+    async def receive(self, body: AsyncIterator[bytes], name: str) -> tuple[Path, str]:
+        """Write an upload to the temporary folder as it comes; its path and its content's digest.
 
         Raises:
             HTTPException: as `body` does; or there is no room (507).
@@ -58,7 +59,7 @@ class Library:
         suffix = split_name(name)[1].lower()
         suffix = suffix if suffix in AUDIO_SUFFIXES else ""
         path = self.temporary / f"{secrets.token_hex(8)}{suffix}"
-        written = 0
+        written, digest = 0, hashlib.blake2b(digest_size=8)
         try:
             with path.open("xb") as file:
                 async for piece in body:
@@ -66,16 +67,17 @@ class Library:
                     written += len(piece)
                     if self.uploaded_bytes > ALL_UPLOAD_BYTES:
                         raise HTTPException(507, "uploads fill the server; close recordings first")
-                    if shutil.disk_usage(self.temporary).free < FREE_BYTES + len(piece):
+                    if is_full(self.temporary, len(piece)):
                         raise HTTPException(507, "the server's disk is full; close recordings")
                     file.write(piece)
+                    digest.update(piece)
         except BaseException as error:
             self.uploaded_bytes -= written
             path.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 raise HTTPException(507, "the server could not write the upload") from error
             raise
-        return path
+        return path, digest.hexdigest()
 
     def discard(self, path: Path) -> None:
         """Remove an upload."""
@@ -84,8 +86,8 @@ class Library:
             path.unlink()
             self.uploaded_bytes -= size
 
-    def add(self, path: Path, name: str, uploaded: bool) -> Recording:
-        """Open a recording by its header, and have it analysed.
+    def add(self, path: Path, name: str, digest: str = "") -> Recording:
+        """Open a recording by its header, and have it analysed; an upload has a digest.
 
         Raises:
             HTTPException: it cannot be read (422), or too many are open (409).
@@ -99,7 +101,7 @@ class Library:
             reason = " ".join(str(error).split()).replace(str(path), name)
             raise HTTPException(422, reason) from error
         job = Job(path, header.seconds)
-        recording = Recording(secrets.token_hex(8), name, path, header, job, uploaded)
+        recording = Recording(secrets.token_hex(8), name, path, header, job, digest)
         self.recordings[recording.id] = recording
         self.worker.analyse(job)
         return recording
@@ -112,14 +114,14 @@ class Library:
                 return recording
         if not path.is_file():
             raise HTTPException(404, f"{shown_name(below)} is no file of the folder")
-        return self.add(path, path.name, uploaded=False)
+        return self.add(path, path.name)
 
     def close(self, name: str) -> None:
         """Cancel a recording's analysis and forget it; an upload is removed."""
         recording = self[name]
         recording.job.cancelled = True
         del self.recordings[name]
-        if recording.uploaded:
+        if recording.digest:
             self.discard(recording.path)
 
     def listing(self, below: str) -> dict[str, Any]:
@@ -156,6 +158,12 @@ class Library:
         if not path.is_relative_to(self.folder):
             raise HTTPException(403, "the path leads out of the folder")
         return path
+
+
+def is_full(folder: Path, more: int = 0) -> bool:
+    """Whether so many bytes more would leave less than `FREE_BYTES` on the disk of a folder."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free < FREE_BYTES + more
 
 
 def shown_name(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from train.inference.listening.verdicts import require_own
 from train.inference.models import load_model
 from train.serve.app import create_app
 from train.serve.jobs import Worker
@@ -66,6 +67,7 @@ def serve(
     precision: str = "fp32",
     device: str = "auto",
     batch_size: int = 8,
+    verdicts: Path | None = None,
     started: Callable[[Address], None] = lambda address: None,
 ) -> None:
     """Serve the page until the process is interrupted.
@@ -80,21 +82,26 @@ def serve(
         port: 0 takes a free one.
         precision, device: as in `predict`.
         batch_size: windows that run through the model at a time.
+        verdicts: folder that gets the verdicts given on the page and their segments, as `Verdicts`
+            takes it; None: the page offers them for download until the process ends.
         started: is told the address once the server listens.
 
     Raises:
-        FileNotFoundError, ValueError: the model cannot be read, or there is no such folder.
+        FileNotFoundError, ValueError: the model cannot be read, there is no such folder, or that
+            of the verdicts holds something else.
         OSError: the address cannot be listened on.
     """
     if folder is not None and not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder; name one with recordings")
+    if verdicts is not None:
+        require_own(verdicts)
     listener, is_local = _listen(host, port)
     with listener:
         classifier, precision = load_model(model, device, precision)
         worker = Worker(classifier, precision, batch_size)
         token = None if is_local else secrets.token_urlsafe(24)
         hosts = None if is_local else {host.lower(), socket.gethostname().lower()}
-        app = create_app(worker, Path(model).name, folder, hosts, token)
+        app = create_app(worker, Path(model).name, folder, hosts, token, verdicts)
         config = uvicorn.Config(
             app,
             http=_Impatient,

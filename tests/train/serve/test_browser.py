@@ -1,9 +1,11 @@
 """The page in Chromium: what a person does on it, and nothing in the console."""
 
+import csv
 import re
 import socket
 import threading
 import time
+import zipfile
 from pathlib import Path
 from shutil import which
 
@@ -14,6 +16,7 @@ import uvicorn
 
 from tests.train.serve.conftest import wait_until
 from train.inference.detections import FORMATS
+from train.inference.listening import review
 from train.serve import server as serving
 from train.serve.app import create_app
 from train.serve.jobs import Worker
@@ -69,8 +72,14 @@ def browser():
 
 
 @pytest.fixture
-def running(classifier, sounds):
-    running = Running(create_app(Worker(classifier, "fp32"), "tiny", sounds))
+def heard(tmp_path):
+    """The folder that the server keeps verdicts in."""
+    return tmp_path / "heard"
+
+
+@pytest.fixture
+def running(classifier, sounds, heard):
+    running = Running(create_app(Worker(classifier, "fp32"), "tiny", sounds, verdicts=heard))
     yield running
     running.stop()
 
@@ -101,6 +110,7 @@ def page(browser, running, faults):
 
     page.on("request", asked)
     page.goto(running.address)
+    expect(page.locator("#model")).not_to_be_empty()  # its script runs: nothing is done too early
     yield page
     context.close()
     assert faults == []
@@ -215,7 +225,7 @@ def test_a_segment_is_heard_from_its_start_to_its_end(analysed):
     analysed.locator("#threshold").fill("0.02")
     row = analysed.locator("#segments tbody tr").first
     with analysed.expect_request(lambda request: "audio.wav" in request.url) as asked:
-        row.locator("button").focus()
+        row.locator("button").first.focus()
         analysed.keyboard.press("Enter")
     start, end = (cell.split(":") for cell in row.locator("td").all_text_contents()[:2])
     query = dict(pair.split("=") for pair in asked.value.url.partition("?")[2].split("&"))
@@ -250,6 +260,84 @@ def test_a_table_is_downloaded(analysed, form):
     assert len(rows) == 1 + analysed.locator("#segments tbody tr").count()
 
 
+def verdicts_in(table):
+    with table.open(newline="", encoding="utf-8") as file:
+        return [row["verdict"] for row in csv.DictReader(file)]
+
+
+def pressed(row):
+    return row.locator("button[aria-pressed=true]")
+
+
+def test_verdicts_are_given_by_mouse_and_keyboard_and_stay(analysed, heard, tmp_path):
+    page, rows = analysed, analysed.locator("#segments tbody tr")
+    page.locator("#threshold").fill("0.3")
+    expect(rows.nth(1)).to_be_visible()
+    rows.nth(0).get_by_role("button", name="no", exact=True).click()
+    expect(pressed(rows.nth(0))).to_have_text("no")
+    expect(page.locator("#judged")).to_contain_text("1 verdict on this recording")
+    expect(page.locator("#play")).to_have_text("Play")  # it is not heard by that
+    rows.nth(0).locator("button").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("y")
+    expect(pressed(rows.nth(1))).to_have_text("yes")
+    page.keyboard.press("Tab")  # the focus stays where it was
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(pressed(rows.nth(1))).to_have_text("no")
+    expect(page.locator("#judged")).to_contain_text("2 verdicts on this recording; all are kept in")
+    page.keyboard.press("u")
+    expect(pressed(rows.nth(1))).to_have_text("unsure")
+    page.reload()
+    page.locator("#recordings").get_by_text("long.flac").click()
+    page.locator("#threshold").fill("0.3")
+    expect(pressed(rows.nth(0))).to_have_text("no")
+    expect(pressed(rows.nth(1))).to_have_text("unsure")
+    assert verdicts_in(heard / "segments.csv") == ["no", "unsure"]
+    assert sum(each.wrong for each in review(heard).classes) == 1
+    with page.expect_download() as download:
+        page.locator("#take").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        archive.extractall(tmp_path)
+    assert verdicts_in(tmp_path / "verdicts" / "segments.csv") == ["no", "unsure"]
+
+
+def test_a_verdict_is_taken_back_and_other_tabs_see_it(analysed, heard, browser):
+    rows = analysed.locator("#segments tbody tr")
+    analysed.locator("#threshold").fill("0.3")
+    other = browser.new_page()
+    other.goto(analysed.url)
+    other.locator("#recordings").get_by_text("long.flac").click()
+    other.locator("#threshold").fill("0.3")
+    there = other.locator("#segments tbody tr")
+    rows.nth(0).get_by_role("button", name="yes", exact=True).click()
+    expect(pressed(there.nth(0))).to_have_text("yes")
+    there.nth(0).locator("button").first.focus()
+    other.keyboard.press("n")
+    expect(pressed(rows.nth(0))).to_have_text("no")
+    rows.nth(0).get_by_role("button", name="no", exact=True).click()
+    expect(pressed(there)).to_have_count(0)
+    other.keyboard.press("y")
+    expect(pressed(rows.nth(0))).to_have_text("yes")
+    other.keyboard.press("Delete")
+    expect(pressed(rows)).to_have_count(0)
+    expect(analysed.locator("#take")).to_be_hidden()
+    assert verdicts_in(heard / "segments.csv") == []
+    other.close()
+
+
+def test_a_verdict_that_cannot_be_kept_is_said_and_not_shown(analysed, heard, faults):
+    heard.write_text("in the way")
+    analysed.locator("#threshold").fill("0.3")
+    row = analysed.locator("#segments tbody tr").first
+    with analysed.expect_console_message(lambda said: "422" in said.text):
+        row.get_by_role("button", name="yes", exact=True).click()
+    expect(analysed.locator("#alert")).to_contain_text("The verdict was not kept")
+    expect(pressed(row)).to_have_count(0)
+    assert [fault for fault in faults if "422" not in fault] == []
+    faults.clear()  # Chromium reports each answer of 4xx
+
+
 def test_the_microphone_is_recorded(page):
     page.locator("#record").click()
     expect(page.locator("#record")).to_have_text("Stop")
@@ -261,7 +349,8 @@ def test_the_microphone_is_recorded(page):
 
 
 def test_a_broken_file_says_why_and_the_others_go_on(page, sounds, faults):
-    page.set_input_files("#files", [sounds / "broken.wav", sounds / "short.wav"])
+    with page.expect_console_message(lambda said: "422" in said.text):  # may come after the text
+        page.set_input_files("#files", [sounds / "broken.wav", sounds / "short.wav"])
     expect(page.locator("#recordings .failed")).to_contain_text("broken.wav")
     expect(page.locator("#name")).to_have_text("short.wav")
     assert [fault for fault in faults if "422" not in fault] == []
@@ -287,6 +376,7 @@ def test_a_long_recording_can_be_cancelled_and_shows_what_was_heard(page, sounds
 def test_the_page_says_when_the_server_is_gone(analysed, running, faults):
     running.stop()
     expect(analysed.locator("#alert")).to_contain_text("does not answer")
+    analysed.goto("about:blank")  # it would try again
     assert [fault for fault in faults if "ERR_" not in fault] == []
     faults.clear()  # Chromium reports each failed try
 

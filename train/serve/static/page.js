@@ -1,5 +1,6 @@
 import { Player } from "./player.js";
 import { Recorder, LONGEST } from "./recorder.js";
+import { Verdicts, VERDICTS } from "./verdicts.js";
 import { View, clock, lanesOf, segmentsOf } from "./view.js";
 
 const ROWS = 200; // of the table at first
@@ -12,6 +13,7 @@ history.replaceState(null, "", location.pathname); // a token does not stay in t
 const about = await (await fetch("api/about")).json();
 const view = new View(about, $("spectrogram"), $("timeline"));
 const player = new Player(about.longest_wav, playerChanged);
+const verdicts = new Verdicts(ask, () => { if (!pressing) listSegments(); }, complain);
 let recordings = [], shown = null, windows = [], stream = null, rows = ROWS, stale = false;
 let uploads = []; // {file, sent, problem}
 
@@ -42,9 +44,11 @@ async function ask(path, options) {
 function follow() {
   stream?.close();
   windows = [];
+  verdicts.reset(shown);
   stream = new EventSource(`api/events${shown ? `?shown=${shown}` : ""}`);
   stream.onopen = () => {
     windows = []; // all come again
+    verdicts.revision = -1;
     if (lost) complain("");
     lost = false;
   };
@@ -55,6 +59,10 @@ function follow() {
   stream.addEventListener("recordings", (event) => {
     recordings = JSON.parse(event.data);
     if (!pressing) listRecordings();
+  });
+  stream.addEventListener("verdicts", (event) => {
+    verdicts.take(JSON.parse(event.data));
+    if (!pressing) listSegments();
   });
   stream.addEventListener("windows", (event) => {
     windows.push(...JSON.parse(event.data));
@@ -279,15 +287,22 @@ function showResults() {
   view.lanes = lanesOf(windows, about.classes);
   view.segments = segmentsOf(windows, about.classes, threshold);
   view.redraw();
+  $("download").href = `api/recordings/${shown}/detections?format=${$("format").value}&threshold=${threshold}`;
+  listSegments(threshold);
+}
+
+function listSegments(threshold = Number($("threshold").value)) {
   const count = view.segments.length, highest = view.lanes[0];
   const none = highest ? `No class reaches ${threshold.toFixed(2)}; the highest is ${highest.name}, ${Math.max(...maximum(highest.values)).toFixed(2)}.` : "";
   $("count").textContent = count ? `${count} ${count === 1 ? "segment" : "segments"}; click one to hear it.` : none;
-  $("segments").hidden = !count;
-  const [body] = $("segments").tBodies, focused = [...body.rows].indexOf(document.activeElement?.closest("tr"));
+  $("segments").hidden = $("row-keys").hidden = !count;
+  const [body] = $("segments").tBodies, row = document.activeElement?.closest("#segments tbody tr");
+  const focused = row && [row.sectionRowIndex, [...row.querySelectorAll("button")].indexOf(document.activeElement)];
   body.replaceChildren(...view.segments.slice(0, rows).map(segmentRow));
-  body.rows[focused]?.querySelector("button").focus();
+  if (focused) body.rows[focused[0]]?.querySelectorAll("button")[focused[1]].focus();
+  $("judged").textContent = verdicts.words(view.segments, about.verdicts);
+  $("take").hidden = !verdicts.count;
   $("more").hidden = count <= rows;
-  $("download").href = `api/recordings/${shown}/detections?format=${$("format").value}&threshold=${threshold}`;
 }
 
 function maximum(values) {
@@ -298,8 +313,34 @@ function segmentRow(segment) {
   const hear = element("button", { type: "button", className: "plain", textContent: segment.name, ariaLabel: `Hear ${segment.name} from ${clock(segment.start)} to ${clock(segment.end)}` });
   const row = element("tr", { onclick: () => playSegment(segment) },
     element("td", { textContent: clock(segment.start) }), element("td", { textContent: clock(segment.end) }),
-    element("td", { className: "text" }, hear), element("td", { textContent: segment.value.toFixed(2) }));
+    element("td", { className: "text" }, hear), element("td", { textContent: segment.value.toFixed(2) }),
+    element("td", { className: "verdict" }, verdictButtons(segment)));
+  row.onkeydown = (event) => rowKey(event, row, segment);
   return row;
+}
+
+function verdictButtons(segment) {
+  const kept = verdicts.kept(segment), last = verdicts.last(segment);
+  const group = element("span", { className: "choice", role: "group", ariaLabel: `Verdict on ${segment.name} from ${clock(segment.start)}` });
+  group.onclick = (event) => event.stopPropagation(); // which is not to play it
+  for (const verdict of VERDICTS) {
+    const button = element("button", { type: "button", textContent: verdict, ariaPressed: verdict === kept, className: verdict });
+    button.classList.toggle("sent", verdict === last && last !== kept);
+    button.onclick = () => verdicts.give(segment, verdict === last ? "" : verdict);
+    group.append(button);
+  }
+  if (kept && !VERDICTS.includes(kept)) group.append(element("strong", { textContent: kept })); // a class's name
+  return group;
+}
+
+function rowKey(event, row, segment) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling }[event.key];
+  const verdict = { y: "yes", n: "no", u: "unsure", delete: "", backspace: "" }[event.key.toLowerCase()];
+  if (next) next.querySelector("button").focus();
+  else if (verdict !== undefined) verdicts.give(segment, verdict);
+  else return;
+  event.preventDefault();
 }
 
 function playSegment(segment) {
