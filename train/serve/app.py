@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import quote
 
 import torch
 from starlette.applications import Starlette
@@ -24,14 +23,15 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ast_model.timeline import Timeline, likeliest
+from ast_model.timeline import likeliest
 from data import load_audio
 from train.inference.detections import FORMATS, Heard, Table, choose
 from train.inference.listening import Verdicts
 from train.inference.listening.tables import Detection
 from train.inference.season import absolute
+from train.serve.answers import attachment, number_of, span_of, summary, windows_of
 from train.serve.audio import LONGEST_WAV, Recording, Wav
-from train.serve.jobs import ENDED, Worker
+from train.serve.jobs import Worker
 from train.serve.library import MOST_RECORDINGS, UPLOAD_BYTES, Library, is_full
 from train.serve.security import Guard, body_of
 from train.serve.tiles import COLUMNS, Tiles
@@ -44,7 +44,6 @@ STREAMS = 32  # pages that follow what happens
 AUDIO_BYTES = 2**20  # of an answer; a player asks for more
 POLL = 0.1  # seconds between two looks at the jobs
 HEARTBEAT = 15.0  # seconds
-LEAST, MOST_CLASSES = 0.01, 40  # probability and number of the classes that a window's event has
 
 Result = TypeVar("Result")
 
@@ -408,55 +407,3 @@ def create_app(
 
 async def _refused(request: Request, error: HTTPException) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-
-def summary(recording: Recording) -> dict[str, Any]:
-    """A recording as the list of the page shows it."""
-    job = recording.job
-    best = []
-    if job.state in ENDED and (timeline := job.timeline()):
-        best = [[name, round(p, 4)] for name, p in timeline.top(3)]
-    return {
-        "id": recording.id,
-        "name": recording.name,
-        "seconds": recording.seconds,
-        "sample_rate": recording.header.sample_rate,
-        "state": job.state,
-        "heard": round(job.heard, 3),
-        "error": job.error.replace(str(recording.path), recording.name),
-        "best": best,
-    }
-
-
-def windows_of(piece: Timeline) -> list[list[Any]]:
-    """[start, end, [[class number, probability], …]] of each window, without unlikely classes."""
-    values, numbers = piece.probabilities.topk(min(MOST_CLASSES, len(piece.classes)), dim=1)
-    rows = zip(
-        piece.starts.tolist(), piece.ends.tolist(), numbers.tolist(), values.tolist(), strict=True
-    )
-    return [
-        [start, end, [[n, round(p, 4)] for n, p in zip(*best, strict=True) if p >= LEAST]]
-        for start, end, *best in rows
-    ]
-
-
-def number_of(request: Request, name: str, default: float) -> float:
-    """A finite number of the query; HTTPException (422) where it is none."""
-    word = request.query_params.get(name, str(default))
-    if not re.fullmatch(r"\d{1,12}(\.\d{0,20})?", word):
-        raise HTTPException(422, f"{name} {word!r:.40} is not a number")
-    return float(word)
-
-
-def span_of(request: Request, recording: Recording) -> tuple[float, float]:
-    """`start` and `end` of the query, within the recording."""
-    start = number_of(request, "start", 0.0)
-    end = min(number_of(request, "end", start + LONGEST_WAV), recording.seconds)
-    if not 0 <= start < end or end - start > LONGEST_WAV + 1:
-        raise HTTPException(422, f"{start:g} to {end:g} s is no span of up to {LONGEST_WAV:g} s")
-    return start, end
-
-
-def attachment(name: str) -> str:
-    """The header that has a browser save an answer under a name (RFC 6266)."""
-    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"

@@ -14,6 +14,7 @@ from tests.train.serve.conftest import wait_until
 from train.inference import predict
 from train.inference.detections import FORMATS, detect
 from train.serve import app
+from train.serve.answers import summary
 from train.serve.audio import Recording, Wav
 from train.serve.jobs import Job, Worker
 from train.serve.tiles import Tiles
@@ -169,7 +170,7 @@ def test_a_file_that_breaks_off_fails_with_its_name(client, server, sounds, tmp_
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
     recording = server.library[upload(client, tmp_path / "cut.flac")["id"]]
     wait_until(lambda: recording.job.state == "failed")
-    said = app.summary(recording)["error"]
+    said = summary(recording)["error"]
     assert "cut.flac" in said
     assert str(server.library.temporary) not in said
 

@@ -13,6 +13,9 @@ from tests.train.cli.conftest import fails  # noqa: F401
 
 def test_what_cannot_be_served_is_said_in_a_line(fails, model_folder, tmp_path):  # noqa: F811
     assert "no folder" in fails("serve", model_folder, "--folder", tmp_path / "nothing")
+    verdicts = ("serve", model_folder, "--verdicts")
+    assert "a folder of something else" in fails(*verdicts, model_folder)
+    assert "is a file" in fails(*verdicts, model_folder / "config.json")
     assert "--port 70000" in fails("serve", model_folder, "--port", "70000")
     assert "no file or folder" in fails("serve", tmp_path / "nothing", "--port", "0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
