@@ -18,10 +18,13 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 import soundfile
+from starlette.testclient import TestClient
 
 from tests.train.serve.conftest import wait_until
 from train.inference.listening import review
 from train.serve import app, library
+from train.serve.app import create_app
+from train.serve.jobs import Worker
 
 
 @pytest.fixture
@@ -248,3 +251,25 @@ def post(address, place, **query):
     request = urllib.request.Request(f"{address}{place}?{urlencode(query)}", method="POST")
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)
+
+
+def test_what_was_judged_is_reviewed_and_trained_by_the_commands(
+    classifier, corpus_folder, folder, tiny, run_command, tmp_path
+):
+    served = create_app(Worker(classifier, "fp32"), "tiny", corpus_folder, verdicts=folder)
+    with TestClient(served, base_url="http://localhost:8765") as client:
+        library = served.routes[0].endpoint.__self__.library
+        for number, path in enumerate(sorted(corpus_folder.rglob("*.wav"))[:20]):
+            below = path.relative_to(corpus_folder).as_posix()
+            opened = client.post("/api/recordings/open", params={"path": below}).json()
+            recording = library[opened["id"]]
+            wait_until(lambda job=recording.job: job.state == "done")
+            verdict = ("yes", "rain", "dog", "no", "unsure")[number % 5]
+            answer = judge(client, recording, segments(recording)[0], verdict)
+            assert answer.status_code == 200, answer.text
+    code, out, err = run_command("review", folder / "segments.csv")
+    assert code == 0 and "of the segments that a person chose" in out, err
+    words = ["--data", folder / "segments.csv", "--out", tmp_path / "run", *tiny]
+    code, out, err = run_command("train", "demo", *words, "--corpus", "table")
+    assert code == 0, err
+    assert "segments with verdict yes," in out and "4 no, 4 unsure" in out
