@@ -19,9 +19,6 @@ LEAST, MOST_CLASSES = 0.01, 40  # probability and number of the classes that a w
 def summary(recording: Recording) -> dict[str, Any]:
     """A recording as the list of the page shows it."""
     job = recording.job
-    best = []
-    if job.state in ENDED and (timeline := job.timeline()):
-        best = [[name, round(p, 4)] for name, p in timeline.top(3)]
     return {
         "id": recording.id,
         "name": recording.name,
@@ -30,7 +27,7 @@ def summary(recording: Recording) -> dict[str, Any]:
         "state": job.state,
         "heard": round(job.heard, 3),
         "error": job.error.replace(str(recording.path), recording.name),
-        "best": best,
+        "best": job.best if job.state in ENDED else [],
     }
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from threading import Condition, Thread
@@ -62,6 +63,12 @@ class Job:
         if not found or abs(found[0][0] - start) > SAME or abs(found[-1][1] - end) > SAME:
             return None
         return found[0][0], found[-1][1], max(probability for *_, probability in found)
+
+    @cached_property
+    def best(self) -> list[tuple[str, float]]:
+        """The three likeliest classes of a job that has ended: pages ask many times a second."""
+        timeline = self.timeline()
+        return [(name, round(p, 4)) for name, p in timeline.top(3)] if timeline else []
 
     def timeline(self) -> Timeline | None:
         """What was heard so far; None: nothing yet."""
