@@ -1,6 +1,8 @@
-"""A recipe and a data set so small that a run takes a second."""
+"""A recipe and a data set so small that a run takes a second; a browser."""
 
 from dataclasses import replace
+from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
@@ -145,3 +147,24 @@ def with_plots(monkeypatch):
     """Runs draw their plots after all."""
     for name in ("learning_curves", "confusion"):
         monkeypatch.setattr(f"train.run.log.{name}", getattr(plots, name))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium; without it, or without playwright, the test skips."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    places = "/usr/lib/chromium/chromium", which("chromium") or ""  # Debian's; the shell's
+    chromium = next((place for place in places if Path(place).is_file()), None)
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    flags = [
+        "--no-sandbox",
+        "--mute-audio",
+        "--autoplay-policy=no-user-gesture-required",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+    ]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield browser
+        browser.close()

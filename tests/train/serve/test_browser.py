@@ -7,7 +7,6 @@ import threading
 import time
 import zipfile
 from pathlib import Path
-from shutil import which
 
 import numpy as np
 import pytest
@@ -21,24 +20,11 @@ from train.serve import server as serving
 from train.serve.app import create_app
 from train.serve.jobs import Worker
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 expect = sync_api.expect
 expect.set_options(timeout=15_000)  # machines that test are busy
 
-PLACES = "/usr/lib/chromium/chromium", which("chromium") or ""  # Debian's; what the shell finds
-CHROMIUM = next((place for place in PLACES if Path(place).is_file()), None)
-FLAGS = [
-    "--no-sandbox",
-    "--mute-audio",
-    "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="the browser tests need Chromium"),
-]
+pytestmark = pytest.mark.browser
 
 
 class Running:
@@ -61,14 +47,6 @@ class Running:
         self.server.should_exit = True
         self.thread.join()
         self.listener.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
