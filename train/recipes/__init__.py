@@ -9,6 +9,7 @@ from train.recipes.demo import DEMO
 from train.recipes.esc10 import ESC10_SCRATCH
 from train.recipes.esc50 import ESC50, ESC50_IMAGENET, ESC50_SCRATCH
 from train.recipes.finetune import FINETUNE, FROM_SCRATCH
+from train.recipes.keywords import KEYWORD_SPOTTING
 from train.recipes.speech_commands import SPEECH_COMMANDS, SPEECH_COMMANDS_SCRATCH
 
 RECIPES: dict[str, Recipe] = {
@@ -27,5 +28,6 @@ RECIPES: dict[str, Recipe] = {
         BIRDCLEF_CNN,
         FINETUNE,
         FROM_SCRATCH,
+        KEYWORD_SPOTTING,
     )
 }

@@ -3,6 +3,7 @@
     ast-audio pretrain ssast --data FOLDER           # recordings at any depth; labels are not read
     ast-audio pretrain ssast_frames --data FOLDER    # for words: patches as high as the spectrogram
     ast-audio pretrain mae --data FOLDER             # a light decoder; steps are cheaper
+    ast-audio pretrain mae_frames --data FOLDER      # for words: as ssast_frames, four frames each
     ast-audio train finetune --data FOLDER --init-from runs/ssast --preset tiny224 \\
         --pooling patches                            # what they are for
 
@@ -71,7 +72,14 @@ MAE = replace(
     weight_decay=0.05,
     schedule="cosine",
 )
+MAE_FRAMES = replace(
+    MAE,
+    name="mae_frames",
+    summary="as mae, on patches of four frames, as high as the spectrogram",
+    patch=(128, 4),
+    mask_share=0.6,
+)
 
 PRETRAINING_RECIPES: dict[str, PretrainingRecipe] = {
-    recipe.name: recipe for recipe in (SSAST, SSAST_FRAMES, MAE)
+    recipe.name: recipe for recipe in (SSAST, SSAST_FRAMES, MAE, MAE_FRAMES)
 }

@@ -30,6 +30,7 @@ def test_published_recipes_leave_nothing_to_the_data():
         "birdclef_cnn",
         "finetune",
         "from_scratch",
+        "keyword_spotting",
     }
     assert FINETUNE.from_data == FROM_SCRATCH.from_data == CHOSEN
     assert {field.name for field in fields(Recipe)} >= CHOSEN
