@@ -80,17 +80,22 @@ def hold_out(manifest: Manifest, validation: float, seed: int = 0) -> list[str]:
         ValueError: each clip or group is the only one of a class.
     """
     units = _units(manifest)
-    indices, _ = _assign(units, _shuffled(units, seed), [1 - validation, validation])
+    order = _shuffled(units, seed)
+    indices, _ = _assign(units, order, [1 - validation, validation])
     validates = np.array(indices, bool)
     owners = np.repeat(np.arange(len(units.sizes)), np.diff(units.offsets))
+    is_only_one = np.zeros(len(validates), bool)
     for label in np.unique(units.labels):
         members = owners[units.labels == label]
         validates[members[:1]] &= not validates[members].all()
-    if not validates.any():
+        is_only_one[members] |= len(members) == 1
+    if is_only_one.all():
         raise ValueError(
             f"{manifest.name} has no clip or group to validate on, since each is the only one of a "
             "class: expected two of some class; add recordings"
         )
+    if not validates.any():  # what was chosen was the last of its classes
+        validates[next(unit for unit in order if not is_only_one[unit])] = True
     return [("train", "validation")[index] for index in validates[units.of_clip].tolist()]
 
 

@@ -76,6 +76,7 @@ def test_without_the_optional_columns_every_file_stands_for_itself(touched):
 
 @settings(max_examples=100)
 @example([(2, 4), (1, 4), (1, 3), (4, 3), (0, 3)])  # stratified, class 2 would only validate
+@example([(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (3, 1)])  # of the first clip alone can be spared
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=2, max_size=30))
 def test_every_class_trains_and_groups_stay_together(pairs):
     clips = [
