@@ -263,8 +263,8 @@ class Augmentation:
     """Share of clips of which a span of time is another clip's. Hurts where a class is one short
     event."""
     frequency_warp: float = 0.0
-    """Most that frequencies are stretched or squeezed: 0.1 by a tenth, as between two voices. Helps
-    with speakers never heard; hurts where pitch is the class."""
+    """Most that frequencies are stretched or squeezed: 0.1 by a tenth, as between two voices. Meant
+    for speakers never heard, which was not shown to help; hurts where pitch is the class."""
     time_warp: float = 0.0
     """Most that a clip is made slower or faster, on the spectrogram. Hurts where rhythm is the
     class."""
