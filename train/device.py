@@ -145,3 +145,12 @@ def device_name(device: torch.device) -> str:
         name = names[0] if names else name
     threads = torch.get_num_threads()
     return f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def run_in_threads(count: int) -> None:
+    """Have PyTorch's operations that the calling thread begins run in so many threads.
+
+    The number is also what threads begin with that have not asked for one.
+    """
+    torch.get_num_threads()  # PyTorch sets the number once more at the first question or operation
+    torch.set_num_threads(count)

@@ -18,8 +18,10 @@ Benchmark = Literal[
     "frontend",
     "inference",
     "training",
+    "pretraining",
     "files",
     "recordings",
+    "serve",
     "finetuning",
     "onnx",
     "manifest",
@@ -41,7 +43,8 @@ class BenchOptions:
     names: Positional[tuple[Benchmark, ...]] = ("frontend", "inference", "training", "files")
     """Which benchmarks; onnx is 8-bit integers beside float32, manifest the memory of 2,000,000
     clips, growth the time and memory against clips, hours and processes, process the settings of
-    threads and memory, profile what the time goes to; gpu needs one."""
+    threads and memory, profile what the time goes to, serve clips that programs send to the page's
+    server, one at a time and many; gpu needs one."""
     data: Annotated[Path | None, unless_given("none: its recordings are left out", "PATH")] = None
     """Folder of ESC-10 or ESC-50, for the benchmarks `files` and `finetuning`."""
     rounds: Annotated[int | None, unless_given("the benchmark's own", "INT")] = None

@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 
 from ast_model.timeline import likeliest
 from data import load_audio
+from train.device import run_in_threads
 from train.inference.detections import FORMATS, Heard, Table, choose
 from train.inference.listening import Verdicts
 from train.inference.listening.tables import Detection
@@ -65,8 +66,10 @@ class Server:
         self.verdicts = Verdicts(verdicts or temporary / "verdicts", worker.classifier.classes)
         self.verdicts_stay = verdicts is not None
         self.tiles = Tiles(worker.classifier.frontend.fbank)
-        self.opening = ThreadPoolExecutor(1, "open")
-        self.reading = ThreadPoolExecutor(2, "read")
+        self.opening, self.reading = (
+            ThreadPoolExecutor(count, name, run_in_threads, (1,))  # see `serve`
+            for count, name in ((1, "open"), (2, "read"))
+        )
         self.waiting = self.uploads = self.streams = 0
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ast_model import AudioClassifier
 from ast_model.timeline import Timeline, windows
-from train.device import autocast
+from train.device import autocast, run_in_threads
 from train.inference.listening.verdicts import SAME
 from train.inference.recordings import Recordings
 
@@ -93,12 +93,20 @@ class Worker:
         classifier: the model.
         precision: as `autocast` takes it.
         batch_size: windows that run through the model at a time.
+        threads: of PyTorch, that the model runs in; None: as many as the caller's.
     """
 
-    def __init__(self, classifier: AudioClassifier, precision: str, batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        classifier: AudioClassifier,
+        precision: str,
+        batch_size: int = 8,
+        threads: int | None = None,
+    ) -> None:
         self.classifier = classifier
         self.precision = precision
         self.batch_size = batch_size
+        self.threads = threads or torch.get_num_threads()
         self._jobs: deque[Job] = deque()
         self._clips: deque[tuple[Tensor, Future[Tensor]]] = deque()
         self._calls: deque[tuple[Callable[[], object], Future]] = deque()
@@ -140,6 +148,7 @@ class Worker:
             self._changed.notify()
 
     def _run(self) -> None:
+        run_in_threads(self.threads)
         while True:
             with self._changed:
                 self._changed.wait_for(

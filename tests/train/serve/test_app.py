@@ -140,6 +140,14 @@ def slow(classifier):
     worker.close()
 
 
+def test_only_the_models_thread_runs_operations_on_several_cores(server):
+    worker = Worker(server.worker.classifier, "fp32", threads=3)
+    for pool in (server.opening, server.reading):
+        assert pool.submit(torch.get_num_threads).result() == 1
+    assert worker.call(torch.get_num_threads).result() == 3
+    worker.close()
+
+
 def test_a_clip_does_not_wait_for_a_long_recording(slow, sounds):
     model, worker = slow
     long, short = Job(sounds / "long.flac", 4.0), Job(sounds / "short.wav", 0.5)

@@ -9,6 +9,7 @@ import urllib.request
 import pytest
 
 from tests.train.cli.conftest import fails  # noqa: F401
+from train.serve.server import _listen
 
 
 def test_what_cannot_be_served_is_said_in_a_line(fails, model_folder, tmp_path):  # noqa: F811
@@ -21,6 +22,14 @@ def test_what_cannot_be_served_is_said_in_a_line(fails, model_folder, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "choose another" in fails("serve", model_folder, "--port", str(port))
+
+
+def test_connections_send_without_waiting_for_what_was_acknowledged():
+    listener, _ = _listen("127.0.0.1", 0)
+    with listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.slow
