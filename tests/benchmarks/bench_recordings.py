@@ -14,6 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -38,9 +39,10 @@ DECODING, MODEL, IN_TURN = "decoding alone", "model alone", "decoding, then mode
 Work = Callable[[], object]
 
 
-def write_model(folder: Path, preset: str, frames: int) -> Path:
+def write_model(folder: Path, preset: str, frames: int, **changes: Any) -> Path:
     torch.manual_seed(0)
-    model = AST(ASTConfig.preset(preset, num_classes=50, num_frames=frames)).eval()
+    config = ASTConfig.preset(preset, num_classes=50, num_frames=frames, **changes)
+    model = AST(config).eval()
     names = [f"class {number}" for number in range(50)]
     write_folder(folder, AudioClassifier(model, Frontend(FrontendConfig(frames)), names))
     return folder

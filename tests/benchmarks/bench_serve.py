@@ -2,12 +2,12 @@
 
     python tests/benchmarks/bench_serve.py
 
-A process of its own serves a model (of random weights unless `--model`); this one asks
-`POST /api/predict` for clips of 1 s: one client, one request after the other, and 64 clients at a
-time (or `--clients`), each with a clip of its own. Every answer is compared with the one that its
-clip had when it came alone, so that none can be mixed up. With `--minutes`, all clients go on for
-so long. Last: the time from the upload of a recording of 10 s to the first scores of its windows,
-as the page follows them.
+A process of its own serves a network of random weights; this one asks `POST /api/predict` for clips
+of 1 s: one client, one request after the other, and 64 clients at a time (or `--clients`), each
+with a clip of its own. Every answer is compared with the one that its clip had when it came alone,
+so that none can be mixed up. Then the time from the upload of a recording of 10 s to the first
+scores of its windows, as the page follows them. With `--minutes`, all clients go on for so long
+with each network, in the last precision.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -40,6 +40,11 @@ from measuring import options, race, write
 RATE = 16_000  # Hz
 SAME = 1e-5  # probabilities of a clip alone and in a batch
 DIFFERENT = 1e-4  # of two clips, at least for one class
+
+NETWORKS = {
+    "patches of 16 x 16": {},
+    "patches of 128 x 4": {"patch": (128, 4), "stride": (128, 4), "pooling": "patches"},
+}
 
 Answer = dict[str, float]  # probability of each class
 
@@ -111,20 +116,6 @@ def request(port: int, path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-@contextmanager
-def served(model: Path, arguments: argparse.Namespace) -> Iterator[int]:
-    """The port of `ast-audio serve` in a process of its own."""
-    command = [sys.executable, "-m", "train", "serve", str(model), "--port", "0"]
-    command += ["--precision", arguments.precision]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            line = next(line for line in process.stdout if "http://" in line)
-            yield int(re.search(r":(\d+)/", line)[1])
-        finally:
-            process.terminate()
-
-
 async def first_result(port: int, body: bytes) -> float:
     """Seconds from the upload of a recording to the first scores of its windows."""
     start = time.monotonic()
@@ -142,46 +133,53 @@ async def first_result(port: int, body: bytes) -> float:
 def main() -> None:
     parser = options(__doc__, rounds=5)
     add = parser.add_argument
-    add("--preset", default="tiny224", help="size of the model (%(default)s)")
-    add("--model", type=Path, help="run or model folder, instead of random weights")
-    add("--precision", default="fp32", help="as `ast-audio serve` takes it (%(default)s)")
+    add("--precisions", nargs="+", default=["fp32", "auto"], help="of `ast-audio serve`")
     add("--clients", type=int, default=64, help="at a time (%(default)s)")
-    add("--times", type=int, default=20, help="a client asks in a round (%(default)s)")
+    add("--times", type=int, default=5, help="a client asks in a round (%(default)s)")
     add("--minutes", type=float, default=0.0, help="that all clients go on (%(default)s)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        model = arguments.model or write_model(Path(name, "model"), arguments.preset, 98)
-        with served(model, arguments) as port:
-            found = measure(port, arguments)
-    if arguments.out:
-        write(arguments.out, "serve", torch.device("cpu"), **found)
-
-
-def measure(port: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the file of results holds: a row for one client and for many, and single figures."""
-    clips = [
-        Clip(request(port, "/api/predict?top_k=50", wav(1.0, number)))
-        for number in range(arguments.clients)
-    ]
-    asyncio.run(ask(port, clips))
-    require_different([clip.answer for clip in clips])
-    rows = speeds(port, clips, arguments)
-    figures = {}
-    if arguments.minutes:
-        until = time.monotonic() + 60 * arguments.minutes
-        seconds = asyncio.run(together(port, clips, sys.maxsize, until))
-        figures[f"{len(clips)} clients for {arguments.minutes:g} min"] = (
-            f"{len(seconds):,} answers, each its own clip's, none after more than "
-            f"{max(seconds):.2f} s"
-        )
-    recording = wav(10.0, 0)
-    asyncio.run(first_result(port, recording))
-    firsts = [asyncio.run(first_result(port, recording)) for _ in range(arguments.rounds)]
-    first = f"{statistics.median(firsts):.2f} s"
-    figures["From the upload of a recording of 10 s to its first scores"] = first
+    rows, figures = [], {}
+    for network, changes in NETWORKS.items():
+        for precision in arguments.precisions:
+            print(f"{network}, {precision}")
+            with serving(changes, precision, arguments.threads) as port:
+                clips = clips_with_answers(port, arguments.clients)
+                found = speeds(port, clips, arguments)
+                rows += [{"network": network, "precision": precision, **row} for row in found]
+                figures |= first_results(port, f"{network}, {precision}", arguments.rounds)
+                if arguments.minutes and precision == arguments.precisions[-1]:
+                    figures |= lasting(port, clips, f"{network}, {precision}", arguments.minutes)
     for name, figure in figures.items():
         print(f"{name}: {figure}")
-    return {"rows": rows, "figures": figures}
+    if arguments.out:
+        write(arguments.out, "serve", torch.device("cpu"), rows=rows, figures=figures)
+
+
+@contextmanager
+def serving(changes: Mapping[str, Any], precision: str, threads: int) -> Iterator[int]:
+    """The port of `ast-audio serve` with a network of random weights, in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with tempfile.TemporaryDirectory() as name:
+        model = write_model(Path(name, "model"), "tiny224", 98, **changes)
+        command = [sys.executable, "-m", "train", "serve", str(model), "--port", "0"]
+        command += ["--precision", precision]
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                line = next(line for line in process.stdout if "http://" in line)
+                yield int(re.search(r":(\d+)/", line)[1])
+            finally:
+                process.terminate()
+
+
+def clips_with_answers(port: int, count: int) -> list[Clip]:
+    """Clips that are each answered in its own way, and their answers when they come alone."""
+    path = "/api/predict?top_k=50"
+    clips = [Clip(request(port, path, wav(1.0, number))) for number in range(count)]
+    asyncio.run(ask(port, clips))
+    require_different([clip.answer for clip in clips])
+    return clips
 
 
 def require_different(answers: Sequence[Answer]) -> None:
@@ -210,6 +208,24 @@ def speeds(
         print(f"{name:20} {speed:7.1f} clips/s, {row['ratio']:.2f} times")
         rows.append(row)
     return rows
+
+
+def first_results(port: int, name: str, rounds: int) -> dict[str, str]:
+    recording = wav(10.0, 0)
+    asyncio.run(first_result(port, recording))
+    seconds = [asyncio.run(first_result(port, recording)) for _ in range(rounds)]
+    what = f"From the upload of a recording of 10 s to its first scores ({name})"
+    return {what: f"{statistics.median(seconds):.2f} s"}
+
+
+def lasting(port: int, clips: Sequence[Clip], name: str, minutes: float) -> dict[str, str]:
+    until = time.monotonic() + 60 * minutes
+    seconds = asyncio.run(together(port, clips, sys.maxsize, until))
+    what = f"{len(clips)} clients for {minutes:g} min ({name})"
+    said = (
+        f"{len(seconds):,} answers, each its own clip's, none after more than {max(seconds):.2f} s"
+    )
+    return {what: said}
 
 
 if __name__ == "__main__":

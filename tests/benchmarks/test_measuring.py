@@ -1,6 +1,5 @@
 """The benchmarks: fair turns, right ratios, and each of them on a tiny case."""
 
-import argparse
 import asyncio
 import importlib
 import json
@@ -187,20 +186,21 @@ def test_the_manifests_script_runs_through(run_script):
 
 
 @pytest.mark.slow
-def test_the_server_is_asked_by_one_client_and_by_many(module, run_script):
-    words = ("--clients", 3, "--times", 2, "--rounds", 1, "--minutes", 0.01, "--threads", 1)
-    content = run_script("bench_serve", *words)
+def test_the_server_is_asked_by_one_client_and_by_many(module, run_script, monkeypatch):
+    bench = module("bench_serve")
+    monkeypatch.setattr(bench, "NETWORKS", {"one": {"depth": 1}})
+    words = ("--precisions", "fp32", "--clients", 3, "--times", 2, "--rounds", 1, "--threads", 1)
+    content = run_script("bench_serve", *words, "--minutes", 0.01)
     one, many = content["rows"]
     assert many["ratio"] == pytest.approx(many["clips/s"] / one["clips/s"])
     assert len(content["figures"]) == 2
 
 
-def test_an_answer_of_another_clip_ends_the_benchmark(module, model):
+def test_an_answer_of_another_clip_ends_the_benchmark(module):
     bench = module("bench_serve")
-    with bench.served(model, argparse.Namespace(precision="fp32", threads=1)) as port:
-        clips = [bench.Clip(bench.request(port, "/api/predict", bench.wav(1.0, 0)))]
-        asyncio.run(bench.ask(port, clips))
-        clips[0].answer = {name: p + 1e-3 for name, p in clips[0].answer.items()}
+    with bench.serving({"depth": 1}, "fp32", 1) as port:
+        clips = bench.clips_with_answers(port, 2)
+        clips[0].answer = clips[1].answer
         with pytest.raises(ValueError, match="off its own"):
             asyncio.run(bench.ask(port, clips))
 
