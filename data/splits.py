@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,8 @@ SPLIT_NAMES = {  # as they are written in the wild, in lower case
     "eval": "test",
     "evaluation": "test",
 }
+
+logger = logging.getLogger(__name__)
 
 
 def stratified_split(
@@ -253,35 +257,54 @@ def draw_per_class(manifest: Manifest, clips: Clips, count: int, seed: int) -> C
     """So many clips of each class, drawn at random from as many groups as there are.
 
     No group gives a second clip of a class before every group that has the class gave its first,
-    and so on. Of one seed, a smaller draw is part of a larger one.
+    and so on. Of one seed, a smaller draw is part of a larger one. Where clips have several
+    classes, those of the rarest class are drawn first and count for the others that they have, so
+    that a class may have more; one that has fewer gives all it has, which is logged.
 
     Args:
         clips: of `manifest`, to draw from; their order is kept.
 
     Raises:
-        ValueError: clips have several classes, or a class has fewer clips.
+        ValueError: a class has fewer clips, and no clip has several classes.
     """
-    if manifest.multi_label:
+    targets, counts = clips.targets()
+    rows_of_targets = np.repeat(np.arange(len(clips)), counts)
+    found = np.bincount(targets, minlength=len(manifest.classes))
+    few = np.flatnonzero(found < count)
+    if len(few) and not manifest.multi_label:
         raise ValueError(
-            f"{manifest.name} has several classes a clip, so {count} clips of each cannot be drawn "
-            "without more of others: leave --clips-per-class out"
+            f"{manifest.name} has {found[few[0]]} training clips of "
+            f"{manifest.classes[few[0]]!r:.60}, expected {count} of each class: use a smaller "
+            "--clips-per-class, or add recordings"
         )
-    targets, _ = clips.targets()
-    groups = [
+    if len(few):
+        names = ", ".join(f"{manifest.classes[label]!r:.60} {found[label]}" for label in few[:5])
+        logger.warning(
+            f"{len(few)} classes have fewer than {count} training clips, and give all: {names}"
+            f"{', …' if len(few) > 5 else ''}"
+        )
+    groups = _group_numbers(clips)
+    waiting = {}
+    for label in np.argsort(found, kind="stable").tolist():
+        rows = np.random.default_rng([seed, label]).permutation(rows_of_targets[targets == label])
+        waiting[label] = iter(rows[np.argsort(_turn(groups[rows]), kind="stable")].tolist())
+    ends = np.cumsum(counts)
+    drawn, have = set(), np.zeros(len(found), np.int64)
+    for wanted, label in product(range(1, count + 1), waiting):
+        if have[label] < wanted:
+            row = next((row for row in waiting[label] if row not in drawn), None)
+            if row is not None:
+                drawn.add(row)
+                have[targets[ends[row] - counts[row] : ends[row]]] += 1
+    return clips[np.sort(np.array(list(drawn)))]
+
+
+def _group_numbers(clips: Clips) -> np.ndarray:
+    """The group of each clip, (clips,); a clip without one is a group of its own."""
+    names = [
         str(row) if group is None else f"group {group}" for row, group in enumerate(clips.groups())
     ]
-    _, groups = np.unique(groups, return_inverse=True)
-    chosen = []
-    for label, name in enumerate(manifest.classes):
-        rows = np.flatnonzero(targets == label)
-        if len(rows) < count:
-            raise ValueError(
-                f"{manifest.name} has {len(rows)} training clips of {name!r:.60}, expected "
-                f"{count} of each class: use a smaller --clips-per-class, or add recordings"
-            )
-        rows = np.random.default_rng([seed, label]).permutation(rows)
-        chosen += rows[np.argsort(_turn(groups[rows]), kind="stable")][:count].tolist()
-    return clips[np.sort(np.array(chosen))]
+    return np.unique(names, return_inverse=True)[1]
 
 
 def _turn(groups: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.manifest import Clip, Manifest
-from data.splits import split_clips, stratified_folds, stratified_split
+from data.splits import draw_per_class, split_clips, stratified_folds, stratified_split
 
 
 def corpus(*targets: tuple[int, ...], groups: list | None = None) -> Manifest:
@@ -308,10 +308,30 @@ def test_a_draw_of_more_clips_than_a_class_has_is_refused():
         split_clips(words(), None, seed=0, clips_per_class=25)
 
 
-def test_a_draw_of_clips_with_several_classes_is_refused():
-    corpus = replace(words(), multi_label=True)
-    with pytest.raises(ValueError, match="several classes a clip, so 2 clips of each cannot be dr"):
-        split_clips(corpus, None, seed=0, clips_per_class=2)
+SEVERAL = st.lists(st.sets(st.integers(0, 4)), min_size=1, max_size=30).filter(any)
+
+
+@given(SEVERAL, st.integers(0, 2**63 - 1), st.integers(1, 6), st.integers(0, 3))
+def test_of_clips_with_several_classes_each_gets_its_number_or_all_it_has(
+    labels, seed, count, more
+):
+    clips = [Clip(Path(f"{n}.wav"), tuple(sorted(each))) for n, each in enumerate(labels)]
+    manifest = Manifest("several", clips, tuple("abcde"), multi_label=True)
+    drawn = draw_per_class(manifest, manifest.clips, count, seed)
+    have, there = (Counter(n for clip in some for n in clip.targets) for some in (drawn, clips))
+    assert all(have[label] >= min(count, there[label]) for label in range(5))
+    assert all(clip.targets for clip in drawn)
+    larger = draw_per_class(manifest, manifest.clips, count + more, seed)
+    assert {*drawn.paths()} <= {*larger.paths()}
+
+
+def test_clips_of_a_rare_class_count_for_the_others_that_they_have(caplog):
+    sets = [(0, 1)] * 2 + [(1,)] * 5 + [(0, 1, 2)]
+    clips = [Clip(Path(f"{n}.wav"), each) for n, each in enumerate(sets)]
+    manifest = Manifest("several", clips, tuple("abc"), multi_label=True)
+    drawn = draw_per_class(manifest, manifest.clips, 3, seed=0)
+    assert [clip.targets for clip in drawn] == [(0, 1), (0, 1), (0, 1, 2)]
+    assert "1 classes have fewer than 3 training clips, and give all: 'c' 1" in caplog.text
 
 
 def test_of_folds_the_training_ones_are_drawn_from():
