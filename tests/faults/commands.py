@@ -117,6 +117,11 @@ def make_commands(folder: Path, address: str, plots: bool) -> dict[str, Command]
                 before / "prepare",
             ),
             Command(
+                "predict --format",
+                ["predict", *on_sounds, "--format", "raven", *to_out],
+                before / "prepare",
+            ),
+            Command(
                 "embed", ["embed", *on_sounds, "--out", "{folder}/vectors.npz"], before / "embed"
             ),
             Command(

@@ -15,7 +15,7 @@ from tests.faults.commands import make_commands, make_inputs, serving
 from tests.faults.faults import Trials, delays, faulty_disk
 
 QUICK = {"train": 4, "convert": 8, "prepare": 8, "predict": 6, "embed": 4, "download": 8}
-SLOW = [*QUICK, "predict --timeline", "crossval", "ablate"]
+SLOW = [*QUICK, "predict --timeline", "predict --format", "convert to ONNX", "crossval", "ablate"]
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD is Linux'"),
