@@ -172,6 +172,23 @@ def parquet_columns(path: Path, names: Sequence[str]) -> tuple[int, dict[str, li
         ValueError: as `open_parquet`; a column holds bytes or structures, is larger than the file's
             size explains, or has a cell that is no value in Python.
     """
+    with open_parquet(path, _texts(path, names)) as file:
+        table = file.read(list(names))
+        return len(table), {name: _cells(path, name, table[name]) for name in names}
+
+
+def parquet_batches(path: Path, names: Sequence[str], rows: int) -> Iterator[dict[str, list[Any]]]:
+    """The cells of some columns, so many rows at a time; raises as `parquet_columns`."""
+    number = 0
+    with open_parquet(path, _texts(path, names)) as file:
+        for batch in file.iter_batches(rows, columns=list(names)):
+            yield {name: _cells(path, name, batch[name], number) for name in names}
+            number += len(batch)
+
+
+def _texts(path: Path, names: Sequence[str]) -> list[str]:
+    """The columns that hold texts. One that occurs a million times is stored once in the file, and
+    so it is in memory where pyarrow reads them as dictionaries."""
     with open_parquet(path) as file:
         types = {name: str(file.schema_arrow.field(name).type) for name in names}
         require_packed(path, file, names)
@@ -181,11 +198,7 @@ def parquet_columns(path: Path, names: Sequence[str]) -> tuple[int, dict[str, li
                 f"{path} holds the audio itself or the like in {name!r:.200}, not texts or numbers "
                 f"but {kind:.60}: open it with data.hugging_face, or name another column"
             )
-    # A text that occurs a million times is stored once in the file, and so it is in memory.
-    texts = [name for name, kind in types.items() if kind in ("string", "large_string")]
-    with open_parquet(path, texts) as file:
-        table = file.read(list(names))
-        return len(table), {name: _cells(path, name, table[name]) for name in names}
+    return [name for name, kind in types.items() if kind in ("string", "large_string")]
 
 
 def require_packed(path: Path, file: ParquetFile, names: Sequence[str]) -> None:
@@ -208,11 +221,16 @@ def require_packed(path: Path, file: ParquetFile, names: Sequence[str]) -> None:
         )
 
 
-def _cells(path: Path, name: str, column: Any) -> list[Any]:
-    """The cells as Python objects, equal texts as one."""
+def _cells(path: Path, name: str, column: Any, before: int = 0) -> list[Any]:
+    """The cells as Python objects, equal texts as one.
+
+    Args:
+        column: an array of pyarrow, chunked or not.
+        before: rows of the file before it.
+    """
     cells: list[Any] = []
     try:
-        for chunk in column.chunks:
+        for chunk in getattr(column, "chunks", [column]):
             if hasattr(chunk, "dictionary"):
                 values = [*chunk.dictionary.to_pylist(), None]
                 cells += [values[code] for code in chunk.indices.fill_null(-1).to_pylist()]
@@ -220,8 +238,8 @@ def _cells(path: Path, name: str, column: Any) -> list[Any]:
                 cells += chunk.to_pylist()
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"{path}, row {_row_of_error(column)}: column {name!r:.200} has a cell that is no "
-            f"{column.type} ({' '.join(str(error).split())}): correct it"
+            f"{path}, row {before + _row_of_error(column)}: column {name!r:.200} has a cell that "
+            f"is no {column.type} ({' '.join(str(error).split())}): correct it"
         ) from error
     return cells
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.files import csv_records, csv_rows, parquet_columns, text_lines
+from data.files import csv_records, csv_rows, parquet_batches, parquet_columns, text_lines
 from data.files import tables as module
 
 
@@ -102,3 +102,14 @@ def test_equal_texts_of_parquet_are_one_and_nulls_stay(tmp_path, parquet):
     count, cells = parquet_columns(path, ["a", "b"])
     assert count == 3 and cells == {"a": ["x" * 50, None, "x" * 50], "b": [1, None, 3]}
     assert cells["a"][0] is cells["a"][2]
+    first, second = parquet_batches(path, ["b", "a"], 2)
+    assert (first, second) == ({"b": [1, None], "a": ["x" * 50, None]}, {"b": [3], "a": ["x" * 50]})
+
+
+def test_a_text_of_many_rows_is_in_memory_once_in_a_batch(tmp_path, parquet):
+    import pyarrow
+
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table({"a": ["x" * 100_000] * 300}), path, compression="zstd")
+    (batch,) = parquet_batches(path, ["a"], 2**16)
+    assert len({id(text) for text in batch["a"]}) == 1 and len(batch["a"]) == 300

@@ -4,9 +4,16 @@ Each command runs in a process of its own, of which a row a second is logged; th
 """
 
 import csv
+import http.client
+import io
+import json
+import os
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -84,15 +91,23 @@ def test_a_thousand_epochs_of_training(tmp_path):
     assert_flat(rows, megabytes=30)
 
 
-def test_a_day_of_sound(tmp_path):
+def write_model(folder: Path) -> None:
     torch.manual_seed(0)
     model = AST(ASTConfig(num_classes=3, num_frames=512, width=8, depth=1, heads=1)).eval()
     frontend = Frontend(FrontendConfig(num_frames=512))
-    weights.save(tmp_path / "model", AudioClassifier(model, frontend, ("a", "b", "c")))
+    weights.save(folder, AudioClassifier(model, frontend, ("a", "b", "c")))
+
+
+def write_noise(path: Path, hours: int) -> None:
     noise = np.random.default_rng(0).integers(-4, 5, 60 * 16_000, np.int16)
-    with soundfile.SoundFile(tmp_path / "day.flac", "w", 16_000, 1, "PCM_16") as file:
-        for _ in range(60 * HOURS):
+    with soundfile.SoundFile(path, "w", 16_000, 1, "PCM_16") as file:
+        for _ in range(60 * hours):
             file.write(noise)
+
+
+def test_a_day_of_sound(tmp_path):
+    write_model(tmp_path / "model")
+    write_noise(tmp_path / "day.flac", HOURS)
     out = tmp_path / "out"
     out.mkdir()
     words = ["predict", str(tmp_path / "model"), str(tmp_path / "day.flac"), "--timeline"]
@@ -101,3 +116,58 @@ def test_a_day_of_sound(tmp_path):
     )
     assert (out / "windows.csv").stat().st_size > 0
     assert_flat(rows, megabytes=60)
+
+
+def test_a_page_that_stays_open_for_a_day_of_requests(tmp_path):
+    """A person's: 3,000 tiles, 1,000 spans of sound, 500 clips to score, 200 uploads."""
+    write_model(tmp_path / "model")
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "temporary").mkdir()
+    write_noise(tmp_path / "sounds" / "hour.flac", 1)
+    clip = io.BytesIO()
+    soundfile.write(clip, np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000, format="WAV")
+    words = ["serve", tmp_path / "model", "--port", "0", "--folder", tmp_path / "sounds"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, words), "--device", "cpu"],
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = next(line for line in process.stdout if line.startswith("http")).split()[0]
+        hour = json.loads(request(address, "api/recordings/open?path=hour.flac", b""))["id"]
+        page = urllib.request.urlopen(f"{address}api/events?shown={hour}")
+        following = threading.Thread(target=follow, args=(page,), daemon=True)
+        following.start()
+        random = np.random.default_rng(0)
+        rows = []
+        for _ in range(100):
+            for number in random.integers(0, 350, 30):
+                request(address, f"api/recordings/{hour}/tiles/2/{number}.png")
+            for start in random.integers(0, 3_590, 10):
+                request(address, f"api/recordings/{hour}/audio.wav?start={start}&end={start + 5}")
+            for _ in range(5):
+                request(address, "api/predict", clip.getvalue())
+            for _ in range(2):
+                upload = request(address, "api/recordings?name=a.wav", clip.getvalue())
+                request(address, f"api/recordings/{json.loads(upload)['id']}", method="DELETE")
+            files = sum(1 for path in (tmp_path / "temporary").rglob("*") if path.is_file())
+            rows.append({**look(process.pid), "files": files})
+        assert following.is_alive()
+    finally:
+        process.terminate()
+        process.wait()
+    assert_flat(rows, megabytes=30)
+
+
+def follow(page: http.client.HTTPResponse) -> None:
+    """Read what happens until the server ends, as a page does."""
+    with suppress(http.client.HTTPException, OSError):
+        for _ in page:
+            pass
+
+
+def request(address: str, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
+    asked = urllib.request.Request(address + path, body, method=method)
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        return answer.read()

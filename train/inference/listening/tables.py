@@ -12,8 +12,8 @@ from data.files import (
     csv_rows,
     is_audio,
     open_parquet,
+    parquet_batches,
     require_as_header,
-    require_packed,
     text_lines,
     walk,
 )
@@ -209,15 +209,13 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     columns = ["file", *CSV]
     with open_parquet(path) as parquet:
         names = parquet.schema_arrow.names
-        if not set(columns) <= set(names):
-            raise _other_form(path, names)
-        require_packed(path, parquet, columns)
-        number = 0
-        for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=columns):
-            for row in batch.to_pylist():
-                number += 1
-                file = row["file"]
-                yield (f"{path}, row {number}", "" if file is None else file, *map(row.get, CSV))
+    if not set(columns) <= set(names):
+        raise _other_form(path, names)
+    number = 0
+    for batch in parquet_batches(path, columns, ROWS_AT_ONCE):
+        for file, *cells in zip(*batch.values(), strict=True):
+            number += 1
+            yield (f"{path}, row {number}", "" if file is None else file, *cells)
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
