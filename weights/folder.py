@@ -166,18 +166,12 @@ def read_folder(folder: Path) -> Checkpoint:
         ValueError: a file is damaged or the folder is of another model, or the weights do not
             match the configuration exactly, by name and shape.
     """
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(
-            f"{folder} is not a model folder: {CONFIG} is missing; "
-            "give a run folder, the model folder in one (best/ or last/), or one from the Hub"
-        )
+    hub = _read_hub_config(folder)
     file = next((folder / n for n in (WEIGHTS, PICKLED_WEIGHTS) if (folder / n).is_file()), None)
     if file is None:
         raise FileNotFoundError(
             f"{folder} is not a model folder: {WEIGHTS} is missing, and {PICKLED_WEIGHTS} too"
         )
-    hub = HUB_DEFAULTS | read_json(folder / CONFIG)
-    _require_ast(folder, hub)
     config, classes = _config_from_hub(hub, folder / CONFIG), _classes(hub, folder / CONFIG)
     frontend = _read_frontend(folder / PREPROCESSOR, config)
     for name in ("num_frames", "num_mel_bins"):
@@ -197,6 +191,22 @@ def read_folder(folder: Path) -> Checkpoint:
         problem is None and config.num_classes == AUDIOSET_CLASSES
     )
     return Checkpoint(config, state, frontend, distinct(classes, folder), multi_label)
+
+
+def read_architecture(folder: Path) -> ASTConfig:
+    """The network of a model folder, without its weights; raises as `read_folder`."""
+    return _config_from_hub(_read_hub_config(folder), folder / CONFIG)
+
+
+def _read_hub_config(folder: Path) -> dict[str, Any]:
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder} is not a model folder: {CONFIG} is missing; "
+            "give a run folder, the model folder in one (best/ or last/), or one from the Hub"
+        )
+    hub = HUB_DEFAULTS | read_json(folder / CONFIG)
+    _require_ast(folder, hub)
+    return hub
 
 
 def read_epoch(folder: Path) -> int | None:

@@ -17,12 +17,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ast_model.config import PRESETS
 from data import Clips
 from data.cache import ClipCache
 from data.placement import is_background
 from train.preparation.measure import SAMPLED_CLIPS, clip_frames, sampled_statistics, seconds_of
 from train.recipe import BaseRecipe, Recipe
 from train.run.folder import read_recipe
+from weights.folder import read_architecture
+from weights.loading import locate
 
 WHOLE_CLIPS = 95  # percent of the training clips that the input holds whole
 MOST_FRAMES = 1024  # 10.24 s, the input of the published models; the cost rises with its square
@@ -31,6 +34,7 @@ STEPS_AN_EPOCH = 20  # with fewer, batches get smaller
 LEAST_BATCH = 8
 STEPS_FOR_MIXUP = 1000  # mixup slows learning, and pays only where a run is long enough to overfit
 MASKED = 5  # a time mask hides at most a fifth of a clip
+NAMED_WEIGHTS = ("scratch", "imagenet", "audioset")  # also where a folder has that name
 BACKGROUND = 0.15  # of the training examples
 
 logger = logging.getLogger(__name__)
@@ -74,9 +78,9 @@ def start_of(recipe: Recipe) -> Start:
 
 
 def network(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
-    """A small network with patches of a few frames, unless pretrained weights decide."""
+    """A small network with patches of a few frames; a model of one's own decides by itself."""
     if is_pretrained(recipe) or recipe.model != "ast":
-        return Choice({}, "")
+        return Choice(own_network(recipe), f"as {recipe.init_from} has it")
     width = 8 if np.percentile(frames, WHOLE_CLIPS) >= LONG_CLIPS else 4
     values = {"preset": "tiny224", "patch": (recipe.num_mel_bins, width), "pooling": "patches"}
     return Choice(
@@ -84,6 +88,21 @@ def network(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
         "from random weights, a small model and patches as high as the spectrogram learn from "
         "fewest clips",
     )
+
+
+def own_network(recipe: Recipe) -> dict[str, Any]:
+    """Preset, patches, stride and pooling of a run or model folder to start from; else nothing."""
+    source = Path(recipe.init_from)
+    if recipe.init_from in NAMED_WEIGHTS or not source.is_dir() or recipe.model != "ast":
+        return {}
+    config = read_architecture(locate(source))
+    fitting = [
+        name
+        for name in (recipe.preset, *PRESETS)
+        if (PRESETS[name]["width"], PRESETS[name]["heads"]) == (config.width, config.heads)
+    ]
+    found = {"patch": config.patch, "stride": config.stride, "pooling": config.pooling}
+    return {"preset": fitting[0], **found} if fitting else found
 
 
 def stride(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:

@@ -6,10 +6,12 @@ from math import sqrt
 import numpy as np
 import pytest
 
+import weights
+from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data.files import write_json
 from data.splits import split_clips
 from train.preparation import choose as module
-from train.preparation.choose import CHOSEN, choose, chosen_before
+from train.preparation.choose import CHOSEN, apply, choose, chosen_before
 from train.preparation.measure import measure_statistics
 from train.recipe import Recipe
 from train.recipes import RECIPES
@@ -51,6 +53,27 @@ def test_pretrained_weights_and_baselines_keep_their_network():
     baseline = replace(FROM_SCRATCH, model="tf_efficientnet_b0")
     for recipe in (FINETUNE, baseline):
         assert values(module.network, recipe) == values(module.stride, recipe) == {}
+
+
+def test_a_model_of_ones_own_brings_its_network(tmp_path):
+    changes = {"patch": (128, 2), "stride": (128, 1), "pooling": "patches", "num_frames": 64}
+    model = AST(ASTConfig.preset("small224", num_classes=2, **changes))
+    classifier = AudioClassifier(model, Frontend(FrontendConfig(64)), ("a", "b"))
+    weights.save(tmp_path / "run" / "last", classifier)
+    (tmp_path / "run" / "recipe.json").write_text("{}")  # which makes it a run folder
+    network = {"patch": (128, 2), "stride": (128, 1), "pooling": "patches"}
+    for folder in (tmp_path / "run", tmp_path / "run" / "last"):
+        recipe = FINETUNE.given(init_from=str(folder))
+        assert values(module.network, recipe) == {"preset": "small224", **network}
+    assert values(module.network, recipe.given(model="tf_efficientnet_b0")) == {}
+    stated = apply(recipe.given(stride=(128, 2)), module.network(recipe, WORDS, 100))
+    assert (stated.preset, stated.patch, stated.stride) == ("small224", (128, 2), (128, 2))
+
+
+def test_a_folder_with_the_name_of_published_weights_is_not_looked_into(tmp_path, monkeypatch):
+    (tmp_path / "audioset").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert values(module.network, FINETUNE) == {}
 
 
 @pytest.mark.parametrize(
