@@ -1,6 +1,7 @@
 """The benchmarks: fair turns, right ratios, and each of them on a tiny case."""
 
 import asyncio
+import csv
 import importlib
 import json
 import os
@@ -9,12 +10,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 import data
 import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
+from data import Clip
 from train.cli import main
 from train.inference import evaluate
 
@@ -203,6 +207,41 @@ def test_an_answer_of_another_clip_ends_the_benchmark(module):
         clips[0].answer = clips[1].answer
         with pytest.raises(ValueError, match="off its own"):
             asyncio.run(bench.ask(port, clips))
+
+
+def test_soundscapes_hold_known_sounds_at_known_times(module, tmp_path):
+    bench = module("bench_soundscapes")
+    random, rate = np.random.default_rng(0), bench.RATE
+    clips = []
+    for number in range(3):
+        path = tmp_path / f"{number}.wav"
+        sound = np.zeros(5 * rate)
+        sound[rate : 3 * rate] = random.normal(0, 0.05 * (1 + number), 2 * rate)
+        soundfile.write(path, sound, rate)
+        clips.append(Clip(path, (number,)))
+    sound, rows = bench.mixed(clips, ("a", "b", "c"), random)
+    heard = np.abs(sound).reshape(-1, bench.ROW * rate) > 0
+    assert [len(names) > 0 for names in rows] == (heard.sum(1) >= bench.PRESENT * rate).tolist()
+    assert np.mean(sound[sound != 0] ** 2) == pytest.approx(1, abs=0.01)
+    noise = bench.pink(len(sound), random)
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    octaves = [power[2**n : 2 ** (n + 1)].sum() for n in range(10, 19)]
+    assert max(octaves) < 1.2 * min(octaves) and np.mean(noise**2) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_networks_are_trained_and_scored_on_soundscapes(module, monkeypatch, tmp_path, recordings):
+    pytest.importorskip("audiomentations")
+    bench = module("bench_soundscapes")
+    micro = ["--preset", "tiny224", "--depth", "1", "--patch", "128", "50", "--stride", "128", "50"]
+    monkeypatch.setattr(bench, "NETWORKS", {"micro": (1, ["birdclef", *micro, "--workers", "0"])})
+    words = ["--data", str(recordings / "esc10"), "--out", str(tmp_path), "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", ["bench_soundscapes.py", *words])
+    bench.main()
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["scored on"] for row in rows] == ["clean clips", "20 dB", "10 dB", "0 dB"]
+    assert all(0 < float(row["mAP"]) < 1 for row in rows)
 
 
 def test_onnx_files_and_pytorch_are_raced_and_scored(module, model, tmp_path):
