@@ -116,8 +116,8 @@ def rate_fit(recipe: BaseRecipe, rates: np.ndarray) -> str | None:
     if rate / 2 < highest:
         remedy = f"--high-freq {rate // 2}" if recipe.high_freq else f"--sample-rate {rate}"
         return (
-            f"no training clip holds anything above {rate // 2} Hz, where the spectrogram goes up "
-            f"to {highest:g} Hz: {remedy} leaves none of it empty"
+            f"with {remedy} the spectrogram ends where all training clips do, at {rate // 2} Hz "
+            f"instead of {highest:g} Hz"
         )
     if rates.min() >= 2 * recipe.sample_rate and not recipe.high_freq:
         return (

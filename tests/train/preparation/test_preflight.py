@@ -55,10 +55,14 @@ def test_so_many_mel_bins_as_are_named_fit_and_no_more(sample_rate):
 @pytest.mark.parametrize(
     ("changes", "rates", "expected"),
     [
-        ({}, (8_000, 8_000), "above 4000 Hz, .* up to 8000 Hz: --sample-rate 8000 leaves"),
-        ({}, (6_000, 4_000), "above 4000 Hz, .* --sample-rate 8000 leaves"),
-        ({"sample_rate": 48_000}, (16_000, 44_100), "up to 24000 Hz: --sample-rate 44100 leaves"),
-        ({"high_freq": 6e3}, (8_000, 8_000), "up to 6000 Hz: --high-freq 4000 leaves"),
+        ({}, (8_000, 8_000), "with --sample-rate 8000 .* at 4000 Hz instead of 8000 Hz"),
+        ({}, (6_000, 4_000), "with --sample-rate 8000 .* at 4000 Hz"),
+        (
+            {"sample_rate": 48_000},
+            (16_000, 44_100),
+            "with --sample-rate 44100 .* instead of 24000 Hz",
+        ),
+        ({"high_freq": 6e3}, (8_000, 8_000), "with --high-freq 4000 .* instead of 6000 Hz"),
         ({"init_from": "imagenet"}, (8_000, 8_000), "--sample-rate 8000"),
         ({}, (48_000, 44_100), "recorded at 44100 Hz or more, and the model hears up to 8000 Hz"),
         ({"sample_rate": 22_050}, (44_100, 48_000), "at 44100 Hz or more, .* up to 11025 Hz: if"),
@@ -83,7 +87,7 @@ def test_training_says_that_clips_are_of_another_rate(recipe, manifest, caplog):
     preflight(recipe, manifest, splits)
     assert "--sample-rate" not in caplog.text
     preflight(replace(recipe, sample_rate=32_000), manifest, splits)
-    assert "no training clip holds anything above 8000 Hz" in caplog.text
+    assert "ends where all training clips do, at 8000 Hz instead of 16000 Hz" in caplog.text
     assert "40 clips are recorded at 16000 Hz: nothing in them above 8000 Hz" in caplog.text
 
 
