@@ -113,7 +113,8 @@ def install(
     with alone(folder):
         if (folder / landmark).is_file():
             logger.info("%s is in %s already: nothing to do", source.name, folder)
-            archive.unlink(missing_ok=True)  # of a call that was killed at its end
+            with alone(archive):  # which goes with its lock, where a call did not get to its end
+                archive.unlink(missing_ok=True)
         else:
             _install(source, folder, archive, layout)
     return folder
