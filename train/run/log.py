@@ -30,6 +30,7 @@ from train.run.folder import (
     RECIPE,
     RESULTS,
     SKIPPED,
+    STATE,
     TEST_PREDICTIONS,
     RunRecord,
     fingerprint,
@@ -140,6 +141,8 @@ class Run:
         """Write what the run is, and say what runs on what, from where."""
         if is_main_process():
             if self.record is None:
+                # There from the start: without it, a state was removed, and not cut off.
+                (self.folder / STATE).parent.mkdir(parents=True, exist_ok=True)
                 content = {**self.identity, "precision": state.precision}
                 write_json(self.folder / RECIPE, content)
             if not state.finished:

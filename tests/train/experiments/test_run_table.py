@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import logging
 import os
 import socket
@@ -265,11 +266,23 @@ def test_what_a_killed_process_left_of_a_finished_run_is_cleared(
     assert runs[0].settled and not leftover.exists() and not list(folder.glob("lock.*"))
 
 
-def test_a_run_of_one_epoch_that_was_killed_before_its_only_checkpoint_is_cut_off(runs, fake_run):
+def test_a_run_of_one_epoch_that_was_killed_before_its_only_checkpoint_is_cut_off(
+    runs, manifest, monkeypatch
+):
     one = replace(runs[0], recipe=replace(runs[0].recipe, epochs=1))
-    fake_run(one.folder, 0.5, one.recipe)
-    (one.folder / "state").mkdir()
-    assert one.cut_off and not replace(one, recipe=runs[0].recipe).cut_off
+
+    def killed(folder, state):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.run.log.save_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_table([one], manifest, device="cpu")
+    assert one.finished and one.cut_off
+    run_table([one], manifest, device="cpu")
+    assert one.settled and load_state(one.folder)["epoch"] == 1
+    shutil.rmtree(one.folder / "state")  # to save space
+    assert one.settled
 
 
 def test_a_run_that_another_process_holds_is_left_to_it(runs, manifest, monkeypatch):
