@@ -2,9 +2,9 @@
 
 import itertools
 import json
-import shutil
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
