@@ -141,11 +141,11 @@ class Run:
         """Write what the run is, and say what runs on what, from where."""
         if is_main_process():
             if self.record is None:
-                # There from the start: without it, a state was removed, and not cut off.
-                (self.folder / STATE).parent.mkdir(parents=True, exist_ok=True)
                 content = {**self.identity, "precision": state.precision}
                 write_json(self.folder / RECIPE, content)
             if not state.finished:
+                # There from the start: without it, a state was removed, and not cut off.
+                (self.folder / STATE).parent.mkdir(exist_ok=True)
                 start = describe_environment(state.device, state.precision, world_size())
                 note_start(self.folder, start)
             next_epoch = state.epoch + 1  # what an interrupted run wrote from there on goes
