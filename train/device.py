@@ -7,6 +7,8 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -154,3 +156,14 @@ def run_in_threads(count: int) -> None:
     """
     torch.get_num_threads()  # PyTorch sets the number once more at the first question or operation
     torch.set_num_threads(count)
+
+
+@contextmanager
+def in_one_thread() -> Iterator[int]:
+    """Have what the calling thread begins run in it alone; gives how many threads it had."""
+    threads = torch.get_num_threads()
+    run_in_threads(1)
+    try:
+        yield threads
+    finally:
+        run_in_threads(threads)

@@ -35,7 +35,7 @@ import numpy as np
 import soundfile
 import torch
 from bench_recordings import write_model
-from measuring import options, race, write
+from measuring import race, write
 
 RATE = 16_000  # Hz
 SAME = 1e-5  # probabilities of a clip alone and in a batch
@@ -131,8 +131,11 @@ async def first_result(port: int, body: bytes) -> float:
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=5)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
+    add("--rounds", type=int, default=5, help="that count (%(default)s)")
+    add("--threads", type=int, default=2, help="of the server's PyTorch (%(default)s)")
+    add("--out", type=Path, help="JSON file to write")
     add("--precisions", nargs="+", default=["fp32", "auto"], help="of `ast-audio serve`")
     add("--clients", type=int, default=64, help="at a time (%(default)s)")
     add("--times", type=int, default=5, help="a client asks in a round (%(default)s)")

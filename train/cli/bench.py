@@ -86,6 +86,6 @@ def _arguments(name: str, options: BenchOptions) -> list[str]:
         words += ["--data", str(options.data)]
     if options.rounds:
         words += ["--rounds", str(options.rounds)]
-    if not options.compiled and name != "profile":
+    if not options.compiled and name not in ("profile", "serve"):
         words += ["--no-compiled"]
     return [*words, "--threads", str(options.threads)]

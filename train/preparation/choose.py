@@ -34,7 +34,7 @@ STEPS_AN_EPOCH = 20  # with fewer, batches get smaller
 LEAST_BATCH = 8
 STEPS_FOR_MIXUP = 1000  # mixup slows learning, and pays only where a run is long enough to overfit
 MASKED = 5  # a time mask hides at most a fifth of a clip
-NAMED_WEIGHTS = ("scratch", "imagenet", "audioset")  # also where a folder has that name
+NAMED_WEIGHTS = ("imagenet", "audioset")  # also where a folder has that name
 BACKGROUND = 0.15  # of the training examples
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,9 @@ def start_of(recipe: Recipe) -> Start:
 
 def network(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
     """A small network with patches of a few frames; a model of one's own decides by itself."""
-    if is_pretrained(recipe) or recipe.model != "ast":
+    if recipe.model != "ast":
+        return Choice({}, "")
+    if is_pretrained(recipe):
         return Choice(own_network(recipe), f"as {recipe.init_from} has it")
     width = 8 if np.percentile(frames, WHOLE_CLIPS) >= LONG_CLIPS else 4
     values = {"preset": "tiny224", "patch": (recipe.num_mel_bins, width), "pooling": "patches"}
@@ -93,7 +95,7 @@ def network(recipe: Recipe, frames: np.ndarray, num_clips: int) -> Choice:
 def own_network(recipe: Recipe) -> dict[str, Any]:
     """Preset, patches, stride and pooling of a run or model folder to start from; else nothing."""
     source = Path(recipe.init_from)
-    if recipe.init_from in NAMED_WEIGHTS or not source.is_dir() or recipe.model != "ast":
+    if recipe.init_from in NAMED_WEIGHTS or not source.is_dir():
         return {}
     config = read_architecture(locate(source))
     fitting = [

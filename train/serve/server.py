@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from train.device import run_in_threads
+from train.device import in_one_thread
 from train.inference.listening.verdicts import require_own
 from train.inference.models import load_model
 from train.serve.app import create_app
@@ -98,12 +97,10 @@ def serve(
     if verdicts is not None:
         require_own(verdicts)
     listener, is_local = _listen(host, port)
-    with listener:
-        # Only the model's thread has PyTorch run on several cores: where the teams of several
-        # threads are more than the cores, OpenMP lets each sleep between two operations, and one
-        # clip takes twice the time.
-        threads = torch.get_num_threads()
-        run_in_threads(1)
+    # Only the model's thread has PyTorch run on several cores: where the teams of several threads
+    # are more than the cores, OpenMP lets each sleep between two operations, and one clip takes
+    # twice the time.
+    with listener, in_one_thread() as threads:
         classifier, precision = load_model(model, device, precision)
         worker = Worker(classifier, precision, batch_size, threads)
         token = None if is_local else secrets.token_urlsafe(24)
