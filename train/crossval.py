@@ -86,12 +86,17 @@ def best_mean_epoch(runs: Mapping[int, Sequence[Row]], metric: str) -> int:
 
 
 def summary(runs: Mapping[int, Sequence[Row]], metric: str) -> list[dict[str, str | float]]:
-    """A row a fold, then mean and sample standard deviation over the folds."""
+    """A row a fold, then mean and sample standard deviation over the folds.
+
+    Each fold's final checkpoint is its own last epoch: with patience, some folds stop before others.
+    """
     best = best_mean_epoch(runs, metric)
+    first, last = min(map(len, runs.values())), max(map(len, runs.values()))
+    epochs = f"epoch {last}" if first == last else f"epochs {first} to {last}"
     table: list[dict[str, str | float]] = [
         {
             "fold": str(fold),
-            f"{metric}, final checkpoint (epoch {len(rows)})": rows[-1][metric],
+            f"{metric}, final checkpoint ({epochs})": rows[-1][metric],
             f"{metric}, epoch with the best mean ({best})": rows[best - 1][metric],
             "macro F1, final": rows[-1]["f1"],
             "mAP, final": rows[-1]["mAP"],

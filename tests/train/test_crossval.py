@@ -32,6 +32,14 @@ def test_summary_has_folds_mean_and_sample_deviation():
     )
 
 
+def test_folds_that_stopped_at_different_epochs_have_their_own_last_one():
+    runs = {1: rows(0.5, 0.6), 2: rows(0.4, 0.7, 0.8)}
+    table = summary(runs, "accuracy")
+    last = [row["accuracy, final checkpoint (epochs 2 to 3)"] for row in table]
+    assert last[:3] == pytest.approx([0.6, 0.8, 0.7])
+    assert "| accuracy, epoch with the best mean (2) |" in markdown("esc10", table)
+
+
 def test_one_fold_has_no_deviation():
     assert [row["fold"] for row in summary({1: rows(0.5)}, "accuracy")] == ["1", "mean"]
 
