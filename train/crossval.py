@@ -88,7 +88,7 @@ def best_mean_epoch(runs: Mapping[int, Sequence[Row]], metric: str) -> int:
 def summary(runs: Mapping[int, Sequence[Row]], metric: str) -> list[dict[str, str | float]]:
     """A row a fold, then mean and sample standard deviation over the folds.
 
-    Each fold's final checkpoint is its own last epoch: with patience, some folds stop before others.
+    Each fold's final checkpoint is its own last epoch, where patience ended some before others.
     """
     best = best_mean_epoch(runs, metric)
     first, last = min(map(len, runs.values())), max(map(len, runs.values()))

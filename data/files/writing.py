@@ -36,6 +36,19 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def require_replaceable(path: Path, *beginnings: str) -> None:
+    """ValueError where a file exists that begins otherwise than what we write there."""
+    if not path.exists():
+        return
+    longest = max(len(beginning.encode()) for beginning in beginnings)
+    with path.open("rb") as file:
+        found = file.read(longest)
+    if not any(found.startswith(beginning.encode()) for beginning in beginnings):
+        raise ValueError(
+            f"{path} exists and was not written by this command: move it away, or give another name"
+        )
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes `path`'s place when the block ends.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
-from data.files import write_json
+from data.files import require_replaceable, write_json
 from train.cli.options import (
     TO_FILE,
     Device,
@@ -18,7 +18,7 @@ from train.cli.options import (
     parse,
     unless_given,
 )
-from train.experiments.cost import measure
+from train.experiments.cost import Cost, measure
 
 BATCH = 12  # clips a step unless --batch-size is given: a recipe's own may not fit this machine
 
@@ -42,6 +42,8 @@ def run(words: Sequence[str]) -> None:
     recipe, _, rest = find_recipe("cost", words)
     default = CostOptions(RecipeOptions.of(replace(recipe, batch_size=BATCH)))
     options = parse(CostOptions, rest, f"cost {words[0]}", default)
+    if options.out:
+        require_replaceable(options.out, f'{{\n  "{fields(Cost)[0].name}":')
     recipe = options.recipe.change(recipe)
     cost = vars(measure(recipe, options.classes, recipe.batch_size, options.device))
     for name, value in cost.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from data.files import atomic_file
+from data.files import atomic_file, require_replaceable
 from train.cli.options import TO_FILE, parse, unless_given
 from train.experiments.ledger import ledger
 
@@ -30,6 +30,7 @@ def run(words: Sequence[str]) -> None:
     if options.out is None:
         print(text)
         return
+    require_replaceable(options.out, text.partition("\n")[0])
     with atomic_file(options.out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"wrote {options.out}")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from tqdm import tqdm
 
 from ast_model.timeline import Timeline, likeliest
-from data.files import write_json
+from data.files import require_replaceable, write_json
 from train.cli.options import (
     TO_FILE,
     Compile,
@@ -209,6 +209,9 @@ def _check(options: PredictOptions) -> None:
         folder_to_write(str(options.out))
     if options.csv and options.json:
         raise ValueError("--csv and --json are two forms of one table; give one of them")
+    if options.csv:
+        tables = (CLIP_COLUMNS, TIMELINE_COLUMNS)
+        require_replaceable(options.csv, *(",".join(("file", *columns)) for columns in tables))
 
 
 def _check_tables(options: PredictOptions) -> None:

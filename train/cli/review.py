@@ -9,6 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
+from data.files import require_replaceable
 from train.cli.options import TO_FILE, parse, positional, unless_given
 from train.cli.terminal import shown
 from train.inference.listening import review
@@ -16,6 +17,7 @@ from train.inference.listening.review import ClassReview, Estimate
 from train.run.tables import write_csv
 
 HEADINGS = ("right", "wrong", "unsure", "open", "precision", "threshold", "precision from there")
+THRESHOLD_COLUMNS = ("class", "threshold")
 OF_DRAW = {
     "certain": "precision is that of the segments drawn, the most certain of each class",
     "uncertain": "precision is that of the segments drawn, near 0.5: not that of all detections",
@@ -44,6 +46,8 @@ def run(words: Sequence[str]) -> None:
     options = parse(ReviewOptions, words, "review")
     if options.thresholds_out and options.precision is None:
         raise ValueError("--thresholds-out needs a wanted precision; add --precision 0.9")
+    if options.thresholds_out:
+        require_replaceable(options.thresholds_out, ",".join(THRESHOLD_COLUMNS))
     found = review(options.segments, options.precision)
     print(_table(found.classes, options.precision is not None))
     print(OF_DRAW.get(found.draw, "precision is that of the segments drawn"))
@@ -54,7 +58,7 @@ def run(words: Sequence[str]) -> None:
 def _write_thresholds(path: Path, thresholds: dict[str, float], classes: int) -> None:
     if not thresholds:
         raise ValueError(f"no class has a threshold: {path} is not written; judge more segments")
-    write_csv(path, ("class", "threshold"), thresholds.items())
+    write_csv(path, THRESHOLD_COLUMNS, thresholds.items())
     print(f"wrote {path}: thresholds of {len(thresholds)} of {classes} classes")
     if len(thresholds) < classes:
         print("name those to `ast-audio predict` with --classes, or add the others to the file")

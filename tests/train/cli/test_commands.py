@@ -213,6 +213,25 @@ def test_cost_is_printed_and_written(run_command, tmp_path, monkeypatch):
     assert read_json(tmp_path / "c.json") == vars(cost)
 
 
+def test_what_a_command_did_not_write_is_not_replaced(
+    fails, run_command, run_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("train.cli.cost.measure", lambda *words: pytest.fail("was measured"))
+    soundfile.write(tmp_path / "a.wav", np.zeros(8_000), 16_000)
+    mine = tmp_path / "labels.csv"
+    mine.write_text("file,label\na.wav,owl\n")
+    predict = ("predict", run_folder, tmp_path / "a.wav", "--device", "cpu", "--csv")
+    for words in (predict, ("cost", "demo", "--out"), ("ledger", "--runs", tmp_path, "--out")):
+        assert fails(*words, mine) == (
+            f"{mine} exists and was not written by this command: move it away, or give another name"
+        )
+    assert mine.read_text() == "file,label\na.wav,owl\n"
+    for words in (predict, (*predict[:-1], "--timeline", "--csv"), predict):
+        assert run_command(*words, tmp_path / "own.csv")[0] == 0
+    for _ in range(2):
+        assert run_command("ledger", "--runs", tmp_path, "--out", tmp_path / "l.md")[0] == 0
+
+
 def test_a_cost_that_cannot_be_measured_is_refused_in_one_line(fails):
     assert "device 'gpu' is unknown" in fails("cost", "demo", "--device", "gpu")
     assert "--batch-size is 0" in fails("cost", "demo", "--batch-size", "0")

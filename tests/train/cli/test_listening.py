@@ -75,3 +75,8 @@ def test_bad_options_are_one_line(heard, detected, tmp_path, fails):
     words = ("--precision", "0.9", "--thresholds-out", tmp_path / "t.csv")
     assert "no class has a threshold" in fails("review", heard, *words)
     assert not (tmp_path / "t.csv").exists()
+    table = heard / "segments.csv"
+    before = table.read_bytes()
+    said = fails("review", heard, "--precision", "0.6", "--thresholds-out", table)
+    assert "was not written by this command" in said
+    assert table.read_bytes() == before
