@@ -10,7 +10,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional
 
 from train.cli.options import (
-    TO_FOLDER,
+    TO_REPORT_FOLDER,
     CorpusOfRun,
     DataFolder,
     InferencePrecision,
@@ -46,7 +46,7 @@ class EnsembleOptions:
     split: Annotated[Split | None, one_of(Split), unless_given("as for `evaluate`")] = None
     """Split to score, or all clips."""
     skip_unreadable: SkipAsInRun = None
-    out: Annotated[Path | None, TO_FOLDER, unless_given("not written")] = None
+    out: Annotated[Path | None, TO_REPORT_FOLDER, unless_given("not written")] = None
     """Folder for predictions.csv, the ensemble's probabilities."""
     precision: InferencePrecision = "fp32"
     keep_tokens: KeepTokens = 1.0

@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes
 
 from data.files import write_json
 from train.cli.options import (
-    TO_FOLDER,
+    TO_REPORT_FOLDER,
     Compile,
     CorpusOfRun,
     DataFolder,
@@ -51,7 +51,7 @@ class EvaluateOptions:
     ] = None
     """Split to score, or all clips."""
     skip_unreadable: SkipAsInRun = None
-    out: Annotated[Path | None, TO_FOLDER, unless_given("no report")] = None
+    out: Annotated[Path | None, TO_REPORT_FOLDER, unless_given("no report")] = None
     """Folder for a report: scores.json, per_class.csv, confusion.csv and .png, worst.csv (the most
     confident mistakes), predictions.csv, and predictions.parquet with paths and embeddings for
     Renumics Spotlight (needs pyarrow)."""

@@ -38,7 +38,7 @@ from train.recipe import (
     Steps,
 )
 from train.recipes import RECIPES
-from train.run.folder import read_recipe
+from train.run.folder import RECIPE, read_recipe
 from train.shards import Shard, read_shard
 
 OF_ONE_FOLD = ("train", "pretrain", "audit", "stats")  # commands that take a recipe and --fold
@@ -87,6 +87,13 @@ def folder_to_write(word: str) -> Path:
     return path
 
 
+def _report_folder(word: str) -> Path:
+    path = folder_to_write(word)
+    if (path / RECIPE).is_file():
+        raise ValueError(f"{path} is a run folder, whose predictions stay; give another folder")
+    return path
+
+
 def _file(word: str) -> Path:
     path = Path(word)
     if path.is_dir():
@@ -102,6 +109,7 @@ def _device(word: str) -> str:
 
 PositiveInt = Annotated[int, at_least(1)]
 TO_FOLDER = one_word(folder_to_write, "PATH")  # to write to; what cannot be one is refused at once
+TO_REPORT_FOLDER = one_word(_report_folder, "PATH")
 TO_FILE = one_word(_file, "PATH")
 MODEL_HELP = (
     "Run folder (its last epoch is taken), RUN/best, model folder, hub id, AST or SSAST .pth, or "

@@ -121,6 +121,13 @@ def test_a_file_in_place_of_the_folder_to_write_is_refused_before_the_work(fails
     assert f"{tmp_path / 'file'} is a file" in fails(*words, tmp_path / "file" / "new")
 
 
+@pytest.mark.parametrize("words", [("evaluate", "run"), ("ensemble", "a", "b")])
+def test_a_report_is_not_written_into_a_run(fails, tmp_path, words):
+    (tmp_path / "recipe.json").write_text("{}")
+    said = fails(*words, "--data", "x", "--out", tmp_path)
+    assert f"{tmp_path} is a run folder, whose predictions stay; give another folder" in said
+
+
 @pytest.mark.parametrize(
     "words",
     [
