@@ -110,7 +110,7 @@ class WaveformAugmenter:
     ) -> None:
         if not importlib.util.find_spec("audiomentations"):
             raise ValueError(
-                "waveform augmentation needs audiomentations; pip install ast-audio[augment]"
+                "waveform augmentation needs audiomentations; pip install 'ast-audio[augment]'"
             )
         import audiomentations
 

@@ -175,7 +175,7 @@ def require_packages() -> None:
         except ImportError as error:
             raise ValueError(
                 f"export to ONNX needs the package {name}, which cannot be imported; "
-                "run: pip install ast-audio[onnx]"
+                "run: pip install 'ast-audio[onnx]'"
             ) from error
 
 

@@ -130,7 +130,7 @@ def require_transformers(config: ASTConfig) -> ModuleType:
     except ImportError as error:
         raise ValueError(
             "the comparison needs the package transformers, which cannot be imported; "
-            "run: pip install ast-audio[hf]"
+            "run: pip install 'ast-audio[hf]'"
         ) from error
     return transformers
 

@@ -209,5 +209,5 @@ def test_background_noise_needs_a_folder_of_recordings(tmp_path):
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "audiomentations", None)
-    with pytest.raises(ValueError, match=r"pip install ast-audio\[augment\]"):
+    with pytest.raises(ValueError, match=r"pip install 'ast-audio\[augment\]'"):
         always("gain_prob")

@@ -187,7 +187,9 @@ def test_the_classifier_stays_as_it_is_and_nothing_is_printed(tmp_path, capfd, r
 @pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_package_is_named_with_the_remedy(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
-    with pytest.raises(ValueError, match=rf"package {name},.* pip install ast-audio\[onnx\]$") as e:
+    with pytest.raises(
+        ValueError, match=rf"package {name},.* pip install 'ast-audio\[onnx\]'$"
+    ) as e:
         export_onnx(tiny(), tmp_path / "model.onnx")
     assert "\n" not in str(e.value)
     assert not list(tmp_path.iterdir())

@@ -223,5 +223,5 @@ def test_a_model_that_is_no_ast_is_refused(tmp_path, clips):
 @pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
 def test_a_missing_package_is_named_with_the_remedy(classifier, clips, tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
-    with pytest.raises(ValueError, match=rf"package {name},.* pip install ast-audio\[onnx\]$"):
+    with pytest.raises(ValueError, match=rf"package {name},.* pip install 'ast-audio\[onnx\]'$"):
         export_int8_onnx(classifier, tmp_path / "model.onnx", clips)

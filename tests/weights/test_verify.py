@@ -192,7 +192,7 @@ def test_a_model_that_transformers_cannot_be_is_refused(saved, changes):
 
 def test_without_transformers_the_remedy_is_named(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)  # as if it were not installed
-    assert refusal(saved(), WAVEFORM).endswith("run: pip install ast-audio[hf]")
+    assert refusal(saved(), WAVEFORM).endswith("run: pip install 'ast-audio[hf]'")
 
 
 def test_weights_that_transformers_would_make_up_are_refused(theirs):

@@ -125,5 +125,6 @@ def describe_results(folder: Path) -> str:
     if "test" in results:
         lines.append(f"best is chosen on {name}, so it flatters there; quote it on test")
     else:
-        lines.append(f"best is chosen on {name}, so it flatters; quote the last")
+        model = "averaged weights" if "averaged" in results["validation"] else "last"
+        lines.append(f"best is chosen on {name}, so it flatters; quote the {model}")
     return "\n".join([*lines, f"model {folder / 'last'}", f"plots {folder / 'plots'}"])

@@ -4,8 +4,7 @@
     ast-audio pretrain ssast_frames --data FOLDER    # for words: patches as high as the spectrogram
     ast-audio pretrain mae --data FOLDER             # a light decoder; steps are cheaper
     ast-audio pretrain mae_frames --data FOLDER      # for words: as ssast_frames, four frames each
-    ast-audio train finetune --data FOLDER --init-from runs/ssast --preset tiny224 \\
-        --pooling patches                            # what they are for
+    ast-audio train finetune --data FOLDER --init-from runs/ssast    # what they are for
 
 `ssast` is the published setting (Gong, Lai, Chung and Glass, AAAI 2022, and its code): patches of
 16 x 16 without overlap, clusters of them hidden, 78 % in all, Adam, 1,000 steps of warm-up, the

@@ -117,7 +117,7 @@ def read_run(folder: Path) -> RunRecord:
     """
     file = folder / RECIPE
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; give the recipe.json of a run folder")
+        raise FileNotFoundError(f"{folder} is no run folder: it has no {RECIPE}")
     return run_record(read_json(file), file)
 
 

@@ -16,9 +16,10 @@ from data import esc50, load_audio
 from data.files import cache_folder, read_json, write_json
 from train.cli import main
 from train.cli.options import open_or_make_corpus
+from train.cli.train import describe_results
 from train.recipes import RECIPES
 from train.recipes.demo import DEMO
-from train.run.folder import load_state, save_state
+from train.run.folder import load_state, read_run, save_state
 
 
 def test_train_says_scores_and_where_everything_is(run_folder, corpus_folder, run_command, tiny):
@@ -35,6 +36,15 @@ def test_train_says_scores_and_where_everything_is(run_folder, corpus_folder, ru
         f"model {run_folder / 'last'}\nplots {run_folder / 'plots'}\n"
     )
     assert (run_folder / "last" / "model.safetensors").is_file()
+
+
+def test_a_run_says_to_quote_its_averaged_weights_where_it_has_them(fake_run, tmp_path):
+    run = fake_run(tmp_path / "run", 0.5)
+    results = read_json(run / "results.json")
+    results["validation"]["averaged"] = {"accuracy": 0.6, "mAP": 0.3}
+    write_json(run / "results.json", results)
+    assert "so it flatters; quote the averaged weights\n" in describe_results(run)
+    assert read_run(run).quoted.model == "averaged"
 
 
 def test_overrides_reach_the_run(run_folder):
