@@ -13,8 +13,11 @@ import torch
 import weights
 from ast_model import AST, ASTConfig, FrontendConfig
 from ast_model.baseline import Baseline, BaselineConfig, without_memory
-from train.recipe import Recipe, option
+from train.preparation.choose import NAMED_WEIGHTS
+from train.recipe import BaseRecipe, Recipe, option
+from train.recipes.pretraining import PRETRAINING_RECIPES
 from weights.deit import read_timm
+from weights.loading import locate
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,28 @@ def initial_model(recipe: Recipe, classes: Sequence[str]) -> AST | Baseline:
             f"{recipe.init_from!r} is none, so leave them out"
         )
     return AST(config) if source == "scratch" else _fine_tuned(recipe, config, source, classes)
+
+
+def require_source(recipe: BaseRecipe) -> None:
+    """FileNotFoundError where `init_from` is a path that is not here. Downloads and opens nothing.
+
+    So a mistyped one is told before the training clips are looked at.
+    """
+    source = Path(recipe.init_from)
+    owner = Path(*source.parts[:1])
+    if recipe.init_from in ("scratch", *NAMED_WEIGHTS):
+        return
+    if source.exists():
+        locate(source)  # of a run, that it has a model
+    elif len(source.parts) > 2 or (owner.is_dir() and "@" not in source.name):  # no hub id
+        run = source.parent if source.name in ("last", "best") else source
+        folds = sorted(f"{path.parent}" for path in run.glob("fold*/last"))
+        remedy = "correct --init-from"
+        if folds:
+            remedy = f"give --init-from one of {', '.join(folds)}"
+        elif run.name in PRETRAINING_RECIPES:
+            remedy = f"run `ast-audio pretrain {run.name} --data FOLDER` first, or {remedy}"
+        raise FileNotFoundError(f"there is no model {source} to start from; {remedy}")
 
 
 def empty_model(config: dict[str, Any]) -> AST | Baseline:

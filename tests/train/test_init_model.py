@@ -8,7 +8,7 @@ import torch
 import weights
 from ast_model import AST, AudioClassifier, Frontend, FrontendConfig
 from train import init_model
-from train.init_model import initial_model
+from train.init_model import initial_model, require_source
 from train.recipes.esc50 import ESC50, ESC50_IMAGENET
 
 timm = pytest.importorskip("timm")
@@ -178,3 +178,26 @@ def test_a_baseline_starts_from_a_file_and_keeps_no_second_copy(recipe, tmp_path
     torch.testing.assert_close(ours.conv_stem.weight, kernel)
     assert torch.equal(ours.conv_head.weight, theirs.conv_head.weight)
     assert "state_dict" not in ours.pretrained_cfg
+
+
+def test_a_source_that_is_not_here_is_told_with_what_to_do(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def said(source):
+        with pytest.raises(FileNotFoundError) as caught:
+            require_source(replace(recipe, init_from=str(source)))
+        return str(caught.value)
+
+    run = tmp_path / "runs" / "mae_frames"
+    missing = "there is no model runs/mae_frames/last to start from; "
+    first = "run `ast-audio pretrain mae_frames --data FOLDER` first, or correct --init-from"
+    assert said("runs/mae_frames/last") == missing + first
+    (run / "fold1" / "last").mkdir(parents=True)
+    one = "give --init-from one of runs/mae_frames/fold1"
+    assert said("runs/mae_frames/last") == missing + one
+    for source in ("runs/typo", "/a/b"):
+        assert said(source) == f"there is no model {source} to start from; correct --init-from"
+    (run / "recipe.json").write_text("{}")
+    assert "has no last/ yet" in said(run)
+    for source in ("scratch", "imagenet", "audioset", "owner/name", "runs/name@main"):
+        require_source(replace(recipe, init_from=source))  # perhaps to be downloaded

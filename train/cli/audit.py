@@ -11,8 +11,9 @@ from tyro.conf import OmitArgPrefixes
 from data.corpora import open_corpus
 from data.splits import split_clips
 from train.cli.options import Caching, DataFolder, Fold, OfRecipe, RecipeOptions, find_recipe, parse
+from train.init_model import require_source
 from train.preparation.choose import choose
-from train.preparation.preflight import preflight
+from train.preparation.preflight import preflight, require_learnable
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ def run(words: Sequence[str]) -> None:
     recipe = options.recipe.change(recipe)
     manifest = open_corpus(recipe.corpus, options.data, **recipe.columns())
     splits = split_clips(manifest, options.fold, recipe.seed, recipe.clips_per_class)
+    require_learnable(recipe, manifest)
+    require_source(recipe)
     cache = options.caching.clip_cache()
     recipe = choose(recipe, splits.train, cache, manifest.classes)
     preflight(recipe, manifest, splits, cache)

@@ -28,8 +28,10 @@ from train.cli.options import (
     unless_given,
 )
 from train.distributed import main_process_first, on_main_process
+from train.init_model import require_source
 from train.loop import train
 from train.preparation.choose import AnyRecipe, choose, chosen_before
+from train.preparation.preflight import require_learnable
 from train.recipe import BaseRecipe, Recipe
 from train.run.folder import RECIPE, folder_name, read_results
 
@@ -87,7 +89,7 @@ def chosen(
     recipe: Recipe,
     manifest: Manifest,
     fold: int | None,
-    folders: Iterable[Path],
+    folders: Sequence[Path],
     cache: ClipCache | None,
 ) -> Recipe:
     """The recipe with what it leaves to the data chosen, or as a run in one of the folders began.
@@ -97,6 +99,9 @@ def chosen(
     """
 
     def choose_once() -> Recipe:
+        require_learnable(recipe, manifest)
+        if not any((folder / RECIPE).is_file() for folder in folders):
+            require_source(recipe)
         clips = split_clips(manifest, fold, recipe.seed, recipe.clips_per_class).train
         return choose(recipe, clips, cache, manifest.classes)
 

@@ -11,8 +11,10 @@ from data import Manifest
 from data.cache import ClipCache
 from data.files import is_leftover, write_json
 from data.splits import split_clips
+from train.init_model import require_source
 from train.loop import train
 from train.preparation.choose import choose, chosen_before
+from train.preparation.preflight import require_learnable
 from train.recipe import Recipe
 from train.run.folder import (
     RECIPE,
@@ -134,6 +136,8 @@ def choose_rows(
     for name, recipe in recipes.items():
         if not recipe.from_data:
             continue
+        require_learnable(recipe, manifest)
+        require_source(recipe)
         clips = split_clips(manifest, None, recipe.seed, recipe.clips_per_class).train
         chosen[name] = choose(recipe, clips, cache, manifest.classes)
         if first is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -42,11 +44,7 @@ def preflight(
     Raises:
         ValueError: the recipe's loss cannot learn these labels, or the audit found an error.
     """
-    if manifest.multi_label and recipe.loss == "cross_entropy":
-        raise ValueError(
-            f"{manifest.name} has several classes a clip, which cross-entropy cannot learn; "
-            "use --loss bce (and --metric mAP)"
-        )
+    require_learnable(recipe, manifest)
     rate, (_, highest) = recipe.sample_rate, recipe.frontend_config().band
 
     def statistics(clips: Sequence[Clip]) -> Statistics | None:
@@ -89,6 +87,28 @@ def preflight(
         for split in (splits.validation, splits.test)
     )
     return replace(splits, train=found.training, validation=validation, test=test), padded
+
+
+def require_learnable(recipe: BaseRecipe, manifest: Manifest) -> None:
+    """ValueError where the recipe's loss cannot learn the manifest's labels. Opens no recording."""
+    if recipe.loss != "cross_entropy":
+        return
+    if manifest.multi_label:
+        raise ValueError(
+            f"{manifest.name} has several classes a clip, which cross-entropy cannot learn; "
+            "use --loss bce (and --metric mAP)"
+        )
+    if len(manifest.classes) > 1:
+        return
+    remedy = "add clips of another class, a folder for each"
+    folders = {Path(path).parent for path in manifest.clips.paths()}
+    if len(folders) > 1:
+        above = os.path.commonpath(folders)
+        remedy = f"to have the {len(folders)} folders in {above} as classes, give --data {above}"
+    raise ValueError(
+        f"{manifest.name} has one class, {manifest.classes[0]!r}, and nothing to tell it from; "
+        + remedy
+    )
 
 
 def input_fit(recipe: BaseRecipe, frames: np.ndarray) -> str:

@@ -254,6 +254,22 @@ def test_bad_data_are_named(fails, corpus_folder, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def test_what_needs_no_recording_is_told_before_any_is_opened(
+    fails, corpus_folder, tmp_path, monkeypatch
+):
+    for name in ("train", "audit"):
+        monkeypatch.setattr(f"train.cli.{name}.choose", lambda *given: pytest.fail("was looked at"))
+    for name in "ab":
+        (tmp_path / f"{name}.wav").touch()
+    table = tmp_path / "clips.csv"
+    table.write_text("path,label,split\na.wav,owl;wren,train\nb.wav,owl,validation\n")
+    several = ("from_scratch", "--corpus", "table", "--data", table, "--label-separator", ";")
+    typo = ("keyword_spotting", "--corpus", "esc50", "--data", corpus_folder, "--init-from", "/a/b")
+    for command in ("train", "audit"):
+        assert "use --loss bce" in fails(command, *several)
+        assert "there is no model /a/b to start from" in fails(command, *typo)
+
+
 def test_only_training_makes_the_synthetic_data(fails, run_folder, tmp_path):
     typo = tmp_path / "typo"
     for words in (("audit", "demo"), ("stats", "demo"), ("evaluate", run_folder)):

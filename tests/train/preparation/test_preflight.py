@@ -10,10 +10,16 @@ import pytest
 import soundfile
 
 from data.cache import ClipCache
-from data.corpora import esc50
+from data.corpora import esc50, folder
 from data.splits import split_clips
 from train.preparation.choose import choose
-from train.preparation.preflight import input_fit, misfits, preflight, rate_fit
+from train.preparation.preflight import (
+    input_fit,
+    misfits,
+    preflight,
+    rate_fit,
+    require_learnable,
+)
 from train.recipes.finetune import FROM_SCRATCH
 
 RECIPE = replace(
@@ -176,3 +182,17 @@ def test_a_file_that_has_changed_is_read_again(recipe, corpus_folder, tmp_path, 
     path.write_bytes(splits.validation[0].path.read_bytes())
     with pytest.raises(ValueError, match="1 validation and test clips are trained on as well"):
         preflight(recipe, manifest, splits, cache)
+
+
+def test_one_class_is_refused_unless_it_may_be_absent(tmp_path):
+    for place in ("in/owl/a.wav", "in/wren/b.wav"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    manifest, within = folder(tmp_path), tmp_path / "in"
+    with pytest.raises(ValueError) as caught:
+        require_learnable(RECIPE, manifest)
+    remedy = f"to have the 2 folders in {within} as classes, give --data {within}"
+    assert f"has one class, 'in', and nothing to tell it from; {remedy}" in str(caught.value)
+    with pytest.raises(ValueError, match="add clips of another class, a folder for each"):
+        require_learnable(RECIPE, replace(manifest, clips=manifest.clips[:1]))
+    require_learnable(replace(RECIPE, loss="bce"), manifest)
