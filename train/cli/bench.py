@@ -80,12 +80,14 @@ def _arguments(name: str, options: BenchOptions) -> list[str]:
     words = []
     if options.out:
         words += ["--out", str(options.out / f"{name}.json")]
-    if name in ("manifest", "growth", "process"):
+    if name in ("manifest", "growth"):
         return words
     if options.data and name in ("files", "finetuning"):
         words += ["--data", str(options.data)]
     if options.rounds:
         words += ["--rounds", str(options.rounds)]
+    if name == "process":
+        return words
     if not options.compiled and name not in ("profile", "serve"):
         words += ["--no-compiled"]
     return [*words, "--threads", str(options.threads)]

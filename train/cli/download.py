@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from data.download.corpora import download_esc50, download_speech_commands
-from train.cli.options import parse, positional
+from train.cli.options import one_of, parse, positional, unless_given
+
+Version = Literal["v1", "v2"]
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,15 @@ class DownloadOptions:
     """Which data set."""
     folder: Annotated[Positional[Path], positional("FOLDER")]
     """Where the data set shall lie."""
-    version: Literal["v1", "v2"] = "v2"
+    version: Annotated[Version | None, one_of(Version), unless_given("v2")] = None
     """Of Speech Commands: v2 (35 words) or v1 (30 words)."""
 
 
 def run(words: Sequence[str]) -> None:
     options = parse(DownloadOptions, words, "download")
-    if options.corpus == "esc50":
-        download_esc50(options.folder)
-    else:
-        download_speech_commands(options.folder, options.version)
+    if options.corpus == "speech_commands":
+        download_speech_commands(options.folder, options.version or "v2")
+        return
+    if options.version:
+        raise ValueError("--version is of speech_commands; leave it out, or name that data set")
+    download_esc50(options.folder)

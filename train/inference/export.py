@@ -101,6 +101,8 @@ def convert(
     _require_apart((run or path).resolve(), destination)
     epoch = None
     if is_image_model:
+        if heads is not None:
+            raise ValueError(f"--heads is for a .pth; {source} is a model of timm: leave it out")
         classifier = _from_image_model(str(source), requests, rgb_kernel, file, classes)
     elif file or rgb_kernel != "mean":
         raise ValueError(f"--file and --rgb-kernel are for models of timm; {path} is none")

@@ -16,7 +16,14 @@ Path(__file__).with_suffix(".txt").write_text(" ".join(sys.argv[1:]))
 @pytest.fixture
 def scripts(tmp_path, monkeypatch):
     """A folder of benchmarks that write down what they are given."""
-    for name in ("bench_frontend", "bench_files", "bench_manifest", "bench_profile", "gpu"):
+    for name in (
+        "bench_frontend",
+        "bench_files",
+        "bench_manifest",
+        "bench_profile",
+        "bench_process",
+        "gpu",
+    ):
         (tmp_path / f"{name}.py").write_text(SCRIPT)
     monkeypatch.setattr(bench, "FOLDER", tmp_path)
     return tmp_path
@@ -24,7 +31,7 @@ def scripts(tmp_path, monkeypatch):
 
 def test_every_benchmark_gets_what_it_takes(scripts, run_command, tmp_path):
     words = ("--data", "clips", "--rounds", "2", "--threads", "1", "--no-compiled", "--out", "new")
-    names = ("frontend", "files", "manifest", "profile", "gpu")
+    names = ("frontend", "files", "manifest", "profile", "process", "gpu")
     code, _, err = run_command("bench", *names, *words)
     assert code == 0, err
     common = "--rounds 2 --no-compiled --threads 1"
@@ -33,6 +40,7 @@ def test_every_benchmark_gets_what_it_takes(scripts, run_command, tmp_path):
         "bench_files": f"--out new/files.json --data clips {common}",
         "bench_manifest": "--out new/manifest.json",
         "bench_profile": "--out new/profile.json --rounds 2 --threads 1",
+        "bench_process": "--out new/process.json --rounds 2",
         "gpu": f"--out new/gpu.json {common}",
     }
 

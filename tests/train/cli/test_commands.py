@@ -188,6 +188,7 @@ def test_download_knows_its_data_sets(fails, run_command, tmp_path, monkeypatch)
     assert run_command("download", "speech_commands", tmp_path, "--version", "v1")[0] == 0
     assert asked == [("esc50", tmp_path), ("speech_commands", tmp_path, "v1")]
     assert "speech_commands" in fails("download", "imagenet", tmp_path)
+    assert "leave it out" in fails("download", "esc50", tmp_path, "--version", "v1")
 
 
 def test_runs_lists_runs_and_compares_two(fake_run, run_command, tmp_path, recipe):

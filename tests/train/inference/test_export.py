@@ -491,6 +491,8 @@ def test_an_image_model_of_timm_becomes_an_untrained_ast(tmp_path, capsys):
     words = ["convert", name, str(tmp_path / "ast"), "--file", str(tmp_path / "deit.pth")]
     assert main(words) == 2
     assert "knows images: give --num-classes" in capsys.readouterr().err
+    assert main([*words, "--num-classes", "3", "--heads", "5"]) == 2
+    assert "--heads is for a .pth" in capsys.readouterr().err
     words += ["--num-classes", "3", "--num-frames", "128", "--rgb-kernel", "sum"]
     assert main(words) == 0
     model = weights.load(tmp_path / "ast").model
