@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from train.cli.options import (
     TO_REPORT_FOLDER,
+    ColumnsOfTable,
     CorpusOfRun,
     DataFolder,
     InferencePrecision,
@@ -40,6 +41,7 @@ class EnsembleOptions:
     """Run folders, model folders, hub ids or .pth files, two or more."""
     data: DataFolder
     reading: OmitArgPrefixes[Reading]
+    columns: OmitArgPrefixes[ColumnsOfTable]
     corpus: CorpusOfRun = None
     fold: Annotated[int | None, unless_given("the fold that all runs validated on", "INT")] = None
     """Fold to score."""
@@ -60,6 +62,7 @@ def run(words: Sequence[str]) -> None:
         corpus=options.corpus,
         fold=options.fold,
         split=options.split,
+        columns=options.columns.given_columns(),
         skip_unreadable=options.skip_unreadable,
         precision=options.precision,
         keep_tokens=options.keep_tokens,

@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes
 from data.files import write_json
 from train.cli.options import (
     TO_REPORT_FOLDER,
+    ColumnsOfTable,
     Compile,
     CorpusOfRun,
     DataFolder,
@@ -41,6 +42,7 @@ class EvaluateOptions:
     model: Model
     data: DataFolder
     reading: OmitArgPrefixes[Reading]
+    columns: OmitArgPrefixes[ColumnsOfTable]
     corpus: CorpusOfRun = None
     fold: Annotated[int | None, unless_given("the fold that the run validated on", "INT")] = None
     """Fold to score."""
@@ -84,6 +86,7 @@ def run(words: Sequence[str]) -> None:
         corpus=options.corpus,
         fold=options.fold,
         split=options.split,
+        columns=options.columns.given_columns(),
         skip_unreadable=options.skip_unreadable,
         precision=options.precision,
         compile=options.compile,
@@ -117,6 +120,7 @@ def _run_rows(options: EvaluateOptions) -> None:
         "--corpus": options.corpus is not None,
         "--fold": options.fold is not None,
         "--split": options.split is not None,
+        "--label-column and the like": bool(options.columns.given_columns()),
         "--skip-unreadable": options.skip_unreadable is not None,
         "--joined": options.joined is not None,
         "--no-pad": not options.pad,
@@ -155,6 +159,7 @@ def _run_joined(options: EvaluateOptions) -> None:
         corpus=options.corpus,
         fold=options.fold,
         split=options.split,
+        columns=options.columns.given_columns(),
         precision=options.precision,
         keep_tokens=options.keep_tokens,
         device=options.reading.device,

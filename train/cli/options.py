@@ -219,6 +219,31 @@ class Reading(Caching):
         return {"cache": self.clip_cache(), "workers": self.workers, "device": self.device}
 
 
+Column = Annotated[str | None, unless_given("the run's, else what is usual", "STR")]
+
+
+@dataclass(frozen=True)
+class ColumnsOfTable:
+    """Of table and hugging_face: which column holds what."""
+
+    path_column: Column = None
+    """The column of the audio."""
+    label_column: Column = None
+    """The column of the class, or of several."""
+    label_separator: Column = None
+    """What stands between several classes of one clip; none: a cell is one class."""
+    fold_column: Column = None
+    """The column of the fold; none: without folds."""
+    split_column: Column = None
+    """The column that says train, validation or test; none: without it."""
+    group_column: Column = None
+    """The column of what stays in one split: speaker, site, recording."""
+
+    def given_columns(self) -> dict[str, str]:
+        """As `select` takes them."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
 @dataclass(frozen=True)
 class AnyRecipeOptions:
     """A recipe; the values shown are those of the one that was named."""

@@ -323,6 +323,24 @@ def test_bad_models_and_files_are_named(fails, run_folder, corpus_folder, tmp_pa
     assert "fold 9 does not exist" in fails(*words)
 
 
+def test_evaluate_and_ensemble_hand_on_the_columns_of_a_table(monkeypatch, run_command):
+    asked = []
+
+    def note(*models, columns, **others):
+        asked.append(columns)
+        raise ValueError("noted")
+
+    for name in ("evaluate", "ensemble"):
+        monkeypatch.setattr(f"train.cli.{name}.{name}", note)
+    monkeypatch.setattr("train.cli.evaluate.joined_scores", note)
+    columns = ("--path-column", "recording", "--label-column", "bird")
+    for words in (("evaluate", "a"), ("ensemble", "a", "b"), ("evaluate", "a", "--joined", "1")):
+        for given in (columns, ()):
+            with pytest.raises(ValueError, match="noted"):
+                run_command(*words, "--corpus", "table", "--data", "t.csv", *given)
+    assert asked == 3 * [{"path_column": "recording", "label_column": "bird"}, {}]
+
+
 def test_evaluate_refuses_data_of_other_classes(fails, run_folder, tmp_path):
     for name in ("meta", "audio"):
         (tmp_path / name).mkdir()

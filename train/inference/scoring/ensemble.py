@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ def ensemble(
     corpus: str | None = None,
     fold: int | None = None,
     split: str | None = None,
+    columns: Mapping[str, str] | None = None,
     skip_unreadable: bool | None = None,
     precision: str = "fp32",
     device: str = "auto",
@@ -57,7 +58,7 @@ def ensemble(
     total = torch.zeros(())
     for source in models:  # one model in memory at a time
         trained = load_trained(source, device, precision, keep_tokens=keep_tokens)
-        selection = select(trained, data, corpus, fold, split)
+        selection = select(trained, data, corpus, fold, split, columns)
         first = first or selection
         _require_same_clips(source, selection, models[0], first)
         evaluation = score(trained, selection, skip_unreadable, cache, workers)

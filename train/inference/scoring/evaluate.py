@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def evaluate(
     corpus: str | None = None,
     fold: int | None = None,
     split: str | None = None,
+    columns: Mapping[str, str] | None = None,
     skip_unreadable: bool | None = None,
     precision: str = "fp32",
     device: str = "auto",
@@ -66,6 +68,7 @@ def evaluate(
         data: folder of the data set; a table's file, a hub id of hugging_face.
         corpus: which data set it is; None: the run's.
         fold, split: one of them, to choose the clips, as `select` explains.
+        columns: of a table, which holds what, as `select` explains.
         skip_unreadable: leave out clips whose files cannot be decoded, and log which, instead of
             an error; None: as the run did.
         precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto.
@@ -82,7 +85,7 @@ def evaluate(
         FileNotFoundError, ValueError: the model or the data cannot be read, or do not fit.
     """
     trained = load_trained(model, device, precision, compile, keep_tokens)
-    selection = select(trained, data, corpus, fold, split)
+    selection = select(trained, data, corpus, fold, split, columns)
     return score(trained, selection, skip_unreadable, cache, workers, pad, vectors)
 
 

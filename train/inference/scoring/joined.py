@@ -6,7 +6,7 @@ middle of its window. Here the times are known, so that this can be counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -166,6 +166,7 @@ def joined_scores(
     corpus: str | None = None,
     fold: int | None = None,
     split: str | None = None,
+    columns: Mapping[str, str] | None = None,
     precision: str = "fp32",
     device: str = "auto",
     keep_tokens: float = 1.0,
@@ -186,7 +187,7 @@ def joined_scores(
         FileNotFoundError, ValueError: as `evaluate` and `join_clips`.
     """
     trained = load_trained(model, device, precision, keep_tokens=keep_tokens)
-    selection = select(trained, data, corpus, fold, split)
+    selection = select(trained, data, corpus, fold, split, columns)
     classifier = trained.classifier
     rate = classifier.frontend.config.sample_rate
     window = classifier.window_size / rate

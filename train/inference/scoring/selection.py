@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def select(
     corpus: str | None = None,
     fold: int | None = None,
     split: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Selection:
     """The clips to score a model on, of the data set in the folder `data`.
 
@@ -68,6 +70,8 @@ def select(
         corpus: which data set it is; None: the run's. The run's clips are known by their names,
             classes and folds whatever the corpus is called.
         fold, split: one of them, to choose; split "all" is every clip.
+        columns: of a table, which holds what, as `open_corpus` takes them; of those not given, the
+            run's, else those of usual names.
 
     Raises:
         FileNotFoundError, ValueError: it is not known which data set it is, it cannot be read, its
@@ -81,7 +85,8 @@ def select(
         raise ValueError(f"{trained.name} has no recipe.json that says its data; give --corpus")
     corpus = corpus or recipe.corpus
     of_run = recipe is not None and recipe.corpus == corpus
-    manifest = open_corpus(corpus, data, **(recipe.columns() if of_run else {}))
+    of_data = {**(recipe.columns() if of_run else {}), **(columns or {})}
+    manifest = open_corpus(corpus, data, **of_data)
     _require_classes(trained, manifest.classes, data)
     if trained.run and not of_run:
         of_run = fingerprint(manifest) == trained.run.fingerprint

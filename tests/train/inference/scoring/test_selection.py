@@ -144,3 +144,13 @@ def test_a_table_is_read_by_the_columns_of_the_run(trained, without_splits, tmp_
     of_table = replace(trained, run=replace(trained.run, recipe=recipe, fold=1))
     chosen = select(of_table, table)
     assert [clip.path for clip in chosen.clips] == files[1::2]
+
+
+def test_a_table_is_read_by_the_columns_that_are_given(stranger, without_splits, tmp_path):
+    table = tmp_path / "clips.csv"
+    rows = [f"{file},{file.parent.name}" for file in without_splits.rglob("*.wav")]
+    table.write_text("\n".join(["recording,bird", *rows, ""]))
+    with pytest.raises(ValueError, match="--label-column"):
+        select(stranger, table, "table", columns={"path_column": "recording"})
+    columns = {"path_column": "recording", "label_column": "bird"}
+    assert len(select(stranger, table, "table", columns=columns).clips) == 30
