@@ -32,7 +32,7 @@ class CorpusFacts:
 
 CORPORA = {
     "esc50": CorpusFacts("ESC-50 (600 MB)", 1_600, 50),  # clips: of each of five folds
-    "speech_commands": CorpusFacts("Speech Commands V2 (2.3 GB)", 84_843, 35),
+    "speech_commands": CorpusFacts("Speech Commands V2 (2.4 GB)", 84_843, 35),
     # clips: of the published segment lists, of which every copy lacks some
     "audioset_balanced": CorpusFacts("AudioSet balanced", 22_176, 527),
     "audioset_full": CorpusFacts("AudioSet full", 2_065_161, 527),
