@@ -13,8 +13,9 @@ import torch
 import weights
 from ast_model import AST, ASTConfig, FrontendConfig
 from ast_model.baseline import Baseline, BaselineConfig, without_memory
+from data.corpora.table import option
 from train.preparation.choose import NAMED_WEIGHTS
-from train.recipe import BaseRecipe, Recipe, option
+from train.recipe import BaseRecipe, Recipe
 from train.recipes.pretraining import PRETRAINING_RECIPES
 from weights.deit import read_timm
 from weights.loading import locate

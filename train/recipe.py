@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from ast_model import ASTConfig, FrontendConfig
 from data.corpora import COLUMNS
+from data.corpora.table import option
 from data.placement import Placement
 from data.waveform_augment import WaveformAugmentation
 
@@ -484,11 +485,6 @@ class Recipe(Data, Network, Optimisation, Loss, Averaging, Augmentation, BaseRec
         """What is done to waveforms before mixup."""
         names = (*WAVEFORM_AUGMENTATIONS, "noise_folder")
         return WaveformAugmentation(**{name: getattr(self, name) for name in names})
-
-
-def option(name: str) -> str:
-    """What the command line calls a field, and every message about its value."""
-    return f"--{name.replace('_', '-')}"
 
 
 def _with_options(message: str, recipe: type) -> str:

@@ -13,7 +13,7 @@ from data.corpora.folder import folder
 from data.corpora.hugging_face import hugging_face
 from data.corpora.speech_commands import speech_commands
 from data.corpora.synthetic import read_synthetic
-from data.corpora.table import table
+from data.corpora.table import option, table
 from data.manifest import Manifest
 
 CORPORA: dict[str, Callable[..., Manifest]] = {
@@ -55,7 +55,7 @@ def open_corpus(name: str, root: str | Path, **columns: str) -> Manifest:
     if name not in CORPORA:
         raise ValueError(f"corpus {name!r} is unknown; use one of {', '.join(CORPORA)}")
     if columns and name not in ("table", "hugging_face"):
-        given = " and ".join(f"--{column.replace('_', '-')}" for column in columns)
+        given = " and ".join(map(option, columns))
         raise ValueError(
             f"{given}: only for --corpus table or hugging_face, since {name} has no columns; leave "
             f"it out, or give the --corpus that {root} is"

@@ -230,7 +230,7 @@ def find_column(names: Sequence[str], argument: str, given: str | None, source: 
 
 
 def option(argument: str) -> str:
-    """What the command line calls an argument."""
+    """What the command line calls an argument or a recipe's field."""
     return f"--{argument.replace('_', '-')}"
 
 

@@ -15,7 +15,6 @@ from train.cli.options import (
     DATA_HELP,
     TO_FOLDER,
     Compile,
-    OfRecipe,
     Reading,
     RecipeOptions,
     find_recipe,
@@ -59,7 +58,7 @@ class AblateOptions:
     recipe for own data leaves to the data is chosen once for each row.
     """
 
-    recipe: OfRecipe
+    recipe: RecipeOptions
     reading: OmitArgPrefixes[Reading]
     data: Annotated[
         Path | None,

@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes
 
 from data.corpora import open_corpus
 from data.splits import split_clips
-from train.cli.options import Caching, DataFolder, Fold, OfRecipe, RecipeOptions, find_recipe, parse
+from train.cli.options import Caching, DataFolder, Fold, RecipeOptions, find_recipe, parse
 from train.init_model import require_source
 from train.preparation.choose import choose
 from train.preparation.preflight import preflight, require_learnable
@@ -27,7 +27,7 @@ class AuditOptions:
     """
 
     data: DataFolder
-    recipe: OfRecipe
+    recipe: RecipeOptions
     caching: OmitArgPrefixes[Caching]
     fold: Fold = None
 

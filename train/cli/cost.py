@@ -11,7 +11,6 @@ from data.files import require_replaceable, write_json
 from train.cli.options import (
     TO_FILE,
     Device,
-    OfRecipe,
     PositiveInt,
     RecipeOptions,
     find_recipe,
@@ -30,7 +29,7 @@ class CostOptions:
     From random weights and noise, in training and in inference, each in a process of its own.
     """
 
-    recipe: OfRecipe
+    recipe: RecipeOptions
     classes: PositiveInt = 527
     """Outputs of the model."""
     device: Device = "auto"

@@ -14,7 +14,6 @@ from train.cli.options import (
     TO_FOLDER,
     Compile,
     DataFolder,
-    OfRecipe,
     Reading,
     RecipeOptions,
     find_recipe,
@@ -32,7 +31,7 @@ class CrossvalOptions:
     """Train once for every fold, which that run validates on; the same command again resumes."""
 
     data: DataFolder
-    recipe: OfRecipe
+    recipe: RecipeOptions
     reading: OmitArgPrefixes[Reading]
     folds: Annotated[tuple[int, ...], unless_given("all")] = ()
     """Folds to run."""

@@ -283,9 +283,6 @@ class RecipeOptions(AnyRecipeOptions):
     given: frozenset[str] = field(default=frozenset(), metadata=NO_OPTION)
 
 
-OfRecipe = RecipeOptions
-
-
 @dataclass(frozen=True)
 class PretrainingOptions(AnyRecipeOptions):
     """A recipe of pretraining, in the order of its groups."""

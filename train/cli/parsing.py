@@ -29,9 +29,9 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from data.corpora.table import option
 from train.cli import PROGRAM
 from train.cli.spelling import did_you_mean, nearest_first
-from train.recipe import option
 
 Options = TypeVar("Options")
 

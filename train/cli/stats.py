@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes
 
 from data.corpora import open_corpus
 from data.splits import split_clips
-from train.cli.options import DataFolder, Fold, OfRecipe, Reading, RecipeOptions, find_recipe, parse
+from train.cli.options import DataFolder, Fold, Reading, RecipeOptions, find_recipe, parse
 from train.device import choose_device
 from train.evaluation import default_workers
 from train.preparation.choose import choose
@@ -28,7 +28,7 @@ class StatsOptions:
     """
 
     data: DataFolder
-    recipe: OfRecipe
+    recipe: RecipeOptions
     reading: OmitArgPrefixes[Reading]
     fold: Fold = None
 

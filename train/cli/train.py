@@ -18,7 +18,6 @@ from train.cli.options import (
     Compile,
     DataFolder,
     Fold,
-    OfRecipe,
     Reading,
     RecipeOptions,
     at_least,
@@ -43,7 +42,7 @@ class TrainOptions:
     """Train a recipe; the same command again resumes a run that stopped."""
 
     data: DataFolder
-    recipe: OfRecipe
+    recipe: RecipeOptions
     reading: OmitArgPrefixes[Reading]
     fold: Fold = None
     out: Annotated[
