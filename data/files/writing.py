@@ -37,13 +37,13 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def require_replaceable(path: Path, *beginnings: str) -> None:
-    """ValueError where a file exists that begins otherwise than what we write there."""
-    if not path.exists():
+    """ValueError where a file holds something that begins otherwise than what we write there."""
+    if not path.is_file():
         return
     longest = max(len(beginning.encode()) for beginning in beginnings)
     with path.open("rb") as file:
         found = file.read(longest)
-    if not any(found.startswith(beginning.encode()) for beginning in beginnings):
+    if found and not any(found.startswith(beginning.encode()) for beginning in beginnings):
         raise ValueError(
             f"{path} exists and was not written by this command: move it away, or give another name"
         )

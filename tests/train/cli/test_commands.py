@@ -237,6 +237,7 @@ def test_what_a_command_did_not_write_is_not_replaced(
             f"{mine} exists and was not written by this command: move it away, or give another name"
         )
     assert mine.read_text() == "file,label\na.wav,owl\n"
+    (tmp_path / "own.csv").touch()  # as mktemp does
     for words in (predict, (*predict[:-1], "--timeline", "--csv"), predict):
         assert run_command(*words, tmp_path / "own.csv")[0] == 0
     for _ in range(2):
