@@ -14,7 +14,6 @@ from pathlib import Path
 from torch import Tensor
 
 from ast_model import ASTConfig, FrontendConfig
-from data.corpora.speech_commands import AUTHORS_ORDER
 from data.files import naming
 from weights.checkpoint import (
     AUDIOSET_CLASSES,
@@ -36,6 +35,13 @@ USUAL_FRAMES = (128, 512, 1024)  # the recipes of the authors' code
 USUAL_BINS = 128
 HEAD_WIDTH = 64  # of an attention head, in every DeiT and ViT that the authors start from
 STATISTICS_BY_CLASSES = {35: "Speech Commands", 50: "ESC-50", AUDIOSET_CLASSES: "AudioSet"}
+SPEECH_COMMANDS = (
+    *("backward", "follow", "five", "bed", "zero", "on", "learn", "two", "house", "tree", "dog"),
+    *("stop", "seven", "eight", "down", "six", "forward", "cat", "right", "visual", "four", "wow"),
+    *("no", "nine", "off", "three", "left", "marvin", "yes", "up", "sheila", "happy", "bird"),
+    *("go", "one"),
+)
+"""The 35 words in the order of the authors' label table, which their checkpoint has."""
 
 Pair = tuple[int, int]
 
@@ -100,8 +106,8 @@ def read_authors(
     mean, std = STATISTICS[corpus]
     with naming(file):
         frontend = FrontendConfig(config.num_frames, config.num_mel_bins, "hanning", mean, std)
-    is_speech_commands = with_head and classes == len(AUTHORS_ORDER)
-    names = AUTHORS_ORDER if is_speech_commands else numbered_classes(classes)
+    is_speech_commands = with_head and classes == len(SPEECH_COMMANDS)
+    names = SPEECH_COMMANDS if is_speech_commands else numbered_classes(classes)
     return Checkpoint(config, state, frontend, names, multi_label=classes == AUDIOSET_CLASSES)
 
 

@@ -98,7 +98,7 @@ def test_runs_are_compared_field_by_field(recipe, fake_run, tmp_path):
         "precision 'fp32' -> 'bf16'",
         "the data set's clips",
     ]
-    with pytest.raises(FileNotFoundError, match=r"recipe\.json does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"is no run folder: it has no recipe\.json"):
         compare_runs(one, tmp_path)
 
 
