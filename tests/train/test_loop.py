@@ -365,6 +365,15 @@ def test_a_checkpoint_never_holds_moments_that_are_not_finite(
     assert load_state(tmp_path / "run") is None
 
 
+def test_a_finished_run_without_its_state_is_not_trained_again(recipe, manifest, tmp_path):
+    run(recipe, manifest, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "state")
+    before = results(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"is finished, and state\.pt, without which it cannot go"):
+        run(recipe, manifest, tmp_path / "run")
+    assert results(tmp_path / "run") == before
+
+
 def test_a_path_that_tensorboard_cannot_write_to_is_refused(recipe, manifest, tmp_path):
     with pytest.raises(ValueError, match=r"is not a path in UTF-8; give another --out"):
         run(recipe, manifest, tmp_path / "\udcff")

@@ -28,6 +28,7 @@ from train.experiments.run_table import (
     check_folders,
     choose_rows,
     plan_runs,
+    require_data,
     rows_chosen_before,
     run_table,
 )
@@ -35,7 +36,7 @@ from train.experiments.table import named_checkpoints
 from train.experiments.table_report import write_report
 from train.experiments.tables import TABLES, load_table
 from train.recipe import Recipe
-from train.run.folder import folder_name
+from train.run.folder import find_runs, folder_name, read_run
 
 USAGE = f"""usage: {PROGRAM} ablate TABLE RECIPE --data FOLDER [OPTIONS]
 
@@ -106,6 +107,7 @@ def run(words: Sequence[str]) -> None:
         raise ValueError("training needs --data FOLDER; without it, there is --report")
     manifest = open_or_make_corpus(recipe, options.data) if options.data else None
     if options.report and manifest and out.is_dir():
+        require_data([read_run(run) for run in find_runs(out)], manifest)
         write_groups(out, manifest)
     if not options.report:
         recipes = choose_rows(recipes, manifest, options.reading.clip_cache())
@@ -122,7 +124,7 @@ def _train(
     """Train what is not finished; whether all of it is now."""
     folds = options.folds or manifest.folds[:1] or (None,)
     runs = plan_runs(recipes, out, folds, options.seeds)
-    check_folders(runs, recipes, out, manifest)
+    check_folders(folds, recipes, out, manifest)
     write_groups(out, manifest)
     in_use = run_table(runs, manifest, compile=options.compile, **options.reading.arguments())
     for name, holder in in_use.items():

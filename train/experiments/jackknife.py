@@ -13,7 +13,7 @@ import numpy as np
 
 from data import Manifest
 from train.experiments.statistics import RunScore
-from train.run.folder import PREDICTIONS, TEST_PREDICTIONS, RunRecord
+from train.run.folder import RunRecord
 from train.run.schema import read_class_columns, read_clips
 from train.run.tables import read_csv, write_csv
 
@@ -61,7 +61,7 @@ def run_score(run: RunRecord, groups: Mapping[str, str]) -> RunScore:
         ValueError: the predictions are damaged, or not of the clips that were scored.
     """
     quoted = run.quoted
-    file = run.folder / (TEST_PREDICTIONS if quoted.split == "test" else PREDICTIONS)
+    file = run.folder / quoted.predictions
     if not file.is_file():
         return RunScore(quoted.score)
     classes = {name: index for index, name in enumerate(read_class_columns(file))}
@@ -78,17 +78,23 @@ def run_score(run: RunRecord, groups: Mapping[str, str]) -> RunScore:
     targets = np.zeros((len(names), len(classes)), bool)
     for row, words in zip(targets, labels, strict=True):
         row[[classes[word] for word in words if word in classes]] = True
-    units = [_unit(name, groups) for name in names]
+    units = _units(names, groups)
     if len(set(units)) < 2:
         return RunScore(quoted.score)
     return RunScore(quoted.score, changes(run.recipe.metric, targets, np.stack(rows), units))
 
 
-def _unit(clip: str, groups: Mapping[str, str]) -> str:
-    """What a clip is left out with: its group, or the few clips that its name puts it with."""
-    if clip in groups:
-        return f"group {groups[clip]}"
-    return f"block {crc32(clip.encode('utf-8', 'surrogateescape')) % MOST_BLOCKS}"
+def _units(clips: Sequence[str], groups: Mapping[str, str]) -> list[str]:
+    """What each clip is left out with: its group, or itself; of many, those its name puts it with.
+
+    A clip's unit is the same in every run that scored the same clips.
+    """
+    few = len(clips) <= MOST_BLOCKS
+    blocks = [crc32(clip.encode("utf-8", "surrogateescape")) % MOST_BLOCKS for clip in clips]
+    return [
+        f"group {groups[clip]}" if clip in groups else f"clip {clip}" if few else f"block {block}"
+        for clip, block in zip(clips, blocks, strict=True)
+    ]
 
 
 def changes(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from data import Manifest
 from data.cache import ClipCache
 from data.files import is_leftover, write_json
@@ -17,10 +19,9 @@ from train.preparation.choose import choose, chosen_before
 from train.preparation.preflight import require_learnable
 from train.recipe import Recipe
 from train.run.folder import (
-    RECIPE,
     RESULTS,
-    STATE,
     RunRecord,
+    cut_off,
     find_runs,
     fingerprint,
     read_run,
@@ -56,10 +57,7 @@ class PlannedRun:
     @property
     def cut_off(self) -> bool:
         """Whether it ended between its scores and the state that is written after them."""
-        state, results = self.folder / STATE, self.folder / RESULTS
-        if state.is_file():
-            return state.stat().st_mtime_ns < results.stat().st_mtime_ns
-        return self.recipe.epochs == 1 and state.parent.is_dir()  # else it was removed since
+        return cut_off(self.folder, self.recipe.epochs)
 
     @property
     def settled(self) -> bool:
@@ -90,23 +88,20 @@ def plan_runs(
 
 
 def check_folders(
-    runs: Sequence[PlannedRun], recipes: Mapping[str, Recipe], out: Path, manifest: Manifest
+    folds: Sequence[int | None], recipes: Mapping[str, Recipe], out: Path, manifest: Manifest
 ) -> None:
-    """Check folders of earlier runs, before anything is trained, and write every row's recipe.
+    """Check all earlier runs of the rows, before any is trained, and write every row's recipe.
+
+    Those of other seeds and folds too: they are tabulated with the new ones.
 
     Raises:
         ValueError: a folder holds a run of another recipe or other data, or a fold does not exist.
     """
-    for fold in {run.fold for run in runs}:
+    for fold in folds:
         split_clips(manifest, fold, seed=0)  # raises if there is no such fold
-    clips = fingerprint(manifest)
-    for run in runs:
-        if not (run.folder / RECIPE).is_file():
-            continue
-        record = read_run(run.folder)
-        require_recipe(record, run.recipe)
-        if record.fingerprint != clips:
-            raise ValueError(f"{run.folder} was trained on other data; give a new --out")
+    for name, recipe in recipes.items():
+        runs = runs_of_row(out / name, recipe)
+        require_data(runs, manifest)
     for name, recipe in recipes.items():
         write_json(out / name / ROW, {"recipe": recipe.to_json(), "fold": None})
 
@@ -149,6 +144,28 @@ def choose_rows(
         but = f", but {', '.join(otherwise)}" if otherwise else ""
         logger.info(f"row {name}: trained with the same{but}")
     return chosen
+
+
+def runs_of_row(folder: Path, recipe: Recipe) -> list[RunRecord]:
+    """The runs of a row, of any seed and fold.
+
+    Raises:
+        ValueError: one is of another recipe.
+    """
+    runs = [read_run(run) for run in find_runs(folder)] if folder.is_dir() else []
+    for run in runs:
+        require_recipe(run, recipe, ignored=["seed"])
+    return runs
+
+
+def require_data(runs: Sequence[RunRecord], manifest: Manifest) -> None:
+    """Raises ValueError unless the runs were trained on these data."""
+    clips = fingerprint(manifest)
+    for run in runs:
+        if run.fingerprint != clips:
+            raise ValueError(
+                f"{run.folder} was trained on other data; give those, or a new --out"
+            )
 
 
 def require_recipe(run: RunRecord, wanted: Recipe, ignored: Sequence[str] = ()) -> None:
@@ -209,6 +226,10 @@ def run_table(
             except (ValueError, OSError) as error:
                 logger.warning(f"{run.name} failed: {error}")
                 failures[run.name] = error
+            except torch.OutOfMemoryError as error:
+                short = f"{str(error).partition('. ')[0]}; give a smaller --batch-size"
+                logger.warning(f"{run.name} failed: {short}")
+                failures[run.name] = ValueError(short)  # without the tensors that error holds on to
             progress = True
         waiting = list(in_use)
     if failures:

@@ -15,7 +15,8 @@ CHECKPOINT = "<checkpoint>"
 """A row's `init_from` that stands for the models given as --checkpoint, a row each; without one,
 the row is left out."""
 
-SHARED = ("name", "summary", "seed", "corpus", *COLUMNS)  # fields that are the same in all rows
+# Fields that are the same in all rows; scores are compared, so the metric is one of them.
+SHARED = ("name", "summary", "seed", "metric", "corpus", *COLUMNS)
 
 
 @dataclass(frozen=True)

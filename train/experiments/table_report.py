@@ -8,12 +8,12 @@ from pathlib import Path
 from data.files import atomic_file, write_json
 from train.experiments.cost import Cost, measure, read_cost
 from train.experiments.jackknife import read_groups, run_score
-from train.experiments.run_table import require_recipe
+from train.experiments.run_table import runs_of_row
 from train.experiments.statistics import Difference, differences
 from train.experiments.table import Table
 from train.experiments.table_text import RowResult, chosen_otherwise, markdown, words_for
 from train.recipe import Recipe
-from train.run.folder import RunRecord, count_classes, find_runs, read_run, write_table
+from train.run.folder import RunRecord, count_classes, write_table
 from train.run.plots import score_against_cost
 
 COST = "cost.json"
@@ -43,18 +43,17 @@ def write_report(
         FileNotFoundError, ValueError: nothing is finished, a run is of another recipe, or the runs
             are not of the same data.
     """
-    runs = {row.name: _runs(out / row.name, recipes[row.name]) for row in table.rows}
+    runs = {row.name: runs_of_row(out / row.name, recipes[row.name]) for row in table.rows}
     finished = [run for runs_of_row in runs.values() for run in runs_of_row if run.finished]
     if not finished:
         raise ValueError(f"{out} has no finished run of table {table.name}; run it first")
     if len({run.fingerprint for run in finished}) > 1:
         raise ValueError(f"the runs in {out} are not of the same data; give a new --out")
-    num_classes = count_classes(finished[0].folder)
     groups = read_groups(out)
     results = [
         RowResult(
             row,
-            _cost(out / row.name / COST, recipes[row.name], num_classes, cost_batch, device),
+            _cost(out / row.name / COST, recipes[row.name], finished[0], cost_batch, device),
             {
                 (run.fold, run.recipe.seed): run_score(run, groups)
                 for run in runs[row.name]
@@ -81,21 +80,19 @@ def _differences(table: Table, results: Sequence[RowResult]) -> dict[str, Differ
     return differences(others, reference.scores)
 
 
-def _runs(folder: Path, recipe: Recipe) -> list[RunRecord]:
-    runs = [read_run(run) for run in find_runs(folder)] if folder.is_dir() else []
-    for run in runs:
-        require_recipe(run, recipe, ignored=["seed"])
-    return runs
-
-
 def _cost(
-    file: Path, recipe: Recipe, num_classes: int, batch_size: int | None, device: str
+    file: Path, recipe: Recipe, run: RunRecord, batch_size: int | None, device: str
 ) -> Cost:
-    """The stored cost, on whatever device it was measured, unless another batch size is wanted."""
+    """The stored cost, on whatever device it was measured, unless another batch size is wanted.
+
+    Args:
+        run: a finished one, which knows the number of classes.
+    """
     if file.is_file():
         stored = read_cost(file)
         if batch_size in (None, stored.batch_size):
             return stored
+    num_classes = count_classes(run.folder)
     cost = measure(recipe, num_classes, batch_size or DEFAULT_COST_BATCH, device)
     write_json(file, vars(cost))
     return cost
@@ -140,23 +137,30 @@ def _draw(
     run: RunRecord,
     path: Path,
 ) -> None:
-    """Every row's score against its cost, with the interval by which it is judged."""
+    """Every row's score against its cost, with the interval by which it is judged.
+
+    An interval is of the difference between runs of the same seeds and folds. It is drawn at that
+    distance from the reference, so that it reaches its line where it covers zero.
+    """
     points, level, intervals = {}, None, []
-    for result in filter(lambda result: result.scores, results):
-        name, middle = result.row.name, 100 * result.score.mean
+    scored = [result for result in results if result.scores]
+    for result in scored:
+        if result.row.name == table.reference:
+            level = 100 * result.score.mean
+    for result in scored:
+        name, middle, half = result.row.name, 100 * result.score.mean, None
         if name == table.reference:
-            points[f"{name} (reference)"] = (result.cost.flops / 1e9, middle, None)
-            level = middle
-            continue
-        interval = versus[name].corrected_interval
-        half = None if interval is None else 50 * (interval[1] - interval[0])
-        intervals.append(half)
+            name = f"{name} (reference)"
+        elif interval := versus[name].corrected_interval:
+            low, high = (level + 100 * end for end in interval)
+            middle, half = (low + high) / 2, (high - low) / 2
+            intervals.append(half)
         points[name] = (result.cost.flops / 1e9, middle, half)
     quoted = run.quoted
     split = "test" if quoted.split == "test" else "validation"
     clips = "" if quoted.clips is None else f", {quoted.clips:,} clips a run"
     bars = "none, too few runs"
-    if any(half is not None for half in intervals):
+    if intervals:
         bars = f"corrected 95 % interval of the difference from {table.reference} (line)"
     title = (
         f"{table.title}: {run.recipe.name}, {run.recipe.corpus}\n{split} split{clips}\nbars: {bars}"

@@ -72,10 +72,9 @@ def schedule(recipe: PretrainingRecipe, frames: np.ndarray, num_clips: int) -> C
 
 def warmup(recipe: PretrainingRecipe, frames: np.ndarray, num_clips: int) -> Choice:
     """A tenth of the run, but no more than the published 1,000 steps."""
-    given = recipe.warmup_steps, recipe.warmup_epochs
-    if given[0] and "warmup_steps" not in recipe.from_data:
+    if "warmup_steps" not in recipe.from_data:
         return Choice({"warmup_epochs": 0.0}, "warmup_steps are given")
-    if given[1] and "warmup_epochs" not in recipe.from_data:
+    if "warmup_epochs" not in recipe.from_data:
         return Choice({"warmup_steps": 0}, "warmup_epochs are given")
     steps = recipe.epochs * -(-num_clips // recipe.batch_size)
     if steps >= 10 * PUBLISHED_WARMUP:

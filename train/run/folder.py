@@ -55,6 +55,7 @@ class QuotedScore(NamedTuple):
     split: str  # "test", "validation", "fold 1"
     clips: int | None  # of the split; None: an earlier version did not store it
     model: str  # "best (epoch 22)"
+    predictions: str  # file of the run folder with those of the split, by the final model
     chance: float | None  # what chance scores on the validation split; None as for clips
 
 
@@ -79,14 +80,16 @@ class RunRecord:
         results = read_results(self.folder)
         rows = results["validation"]
         split, model = "validation", "averaged" if "averaged" in rows else "last"
+        predictions = PREDICTIONS
         if "test" in results:
-            split, model = "test", "best"
+            split, model, predictions = "test", "best", TEST_PREDICTIONS
         epoch = rows.get(model, {}).get("epoch")
         return QuotedScore(
             results[split][model][self.recipe.metric],
             "test" if split == "test" else results["validation_split"],
             results.get("clips", {}).get(split),
             model if epoch is None else f"{model} (epoch {epoch:.0f})",
+            predictions,
             results.get("chance"),
         )
 
@@ -250,6 +253,24 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     torch.save(state, buffer)
     with atomic_file(folder / STATE) as temporary:
         temporary.write_bytes(buffer.getvalue())
+
+
+def cut_off(folder: Path, epochs: int) -> bool:
+    """Whether a run with scores ended before the state that is written after them."""
+    state, results = folder / STATE, folder / RESULTS
+    if state.is_file():
+        return state.stat().st_mtime_ns < results.stat().st_mtime_ns
+    return epochs == 1 and state.parent.is_dir()  # else it was removed since
+
+
+def require_state(folder: Path, epochs: int) -> None:
+    """Raises ValueError where a run is finished and its state was removed: it cannot go on."""
+    results, state = folder / RESULTS, folder / STATE
+    if results.is_file() and not state.is_file() and not cut_off(folder, epochs):
+        raise ValueError(
+            f"{folder} is finished, and {state.name}, without which it cannot go on, was removed: "
+            "give a new --out, or remove the folder to train it again"
+        )
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:

@@ -35,6 +35,7 @@ from train.run.folder import (
     RunRecord,
     fingerprint,
     read_run,
+    require_state,
     run_differences,
     save_state,
     write_predictions,
@@ -69,12 +70,14 @@ def open_run(
 
     Raises:
         ValueError: another process trains it, or the folder holds another run, or files that are
-            no run, or TensorBoard cannot write to a path of such a name; nothing is touched.
+            no run, or a finished one without its state, or TensorBoard cannot write to a path of
+            such a name; nothing is touched.
     """
     if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):  # bytes that are no UTF-8
         raise ValueError(f"{str(folder)!a} is not a path in UTF-8; give another --out")
     with claim(folder):
         record = on_main_process(lambda: check_folder(folder, recipe, manifest, splits.fold))
+        on_main_process(lambda: require_state(folder, recipe.epochs))
         run = Run(folder, recipe, manifest, splits, record, 60 * checkpoint_minutes)
         try:
             yield run

@@ -104,6 +104,19 @@ def test_of_a_test_split_its_own_clips_are_left_out(run):
     assert sorted(found.changes.values()) == [-0.5, 0.5]
 
 
+def test_of_a_test_split_that_validates_too_the_clips_are_those_of_validation(run):
+    results = json.loads((run.folder / "results.json").read_text())
+    write_json(run.folder / "results.json", results | {"validation_split": "test"})
+    assert run.quoted.split == "test"
+    assert len(run_score(run, {}).changes) == 4
+
+
+def test_a_thousand_clips_are_left_out_one_by_one(run):
+    rows = [f"{number}.wav,a,{number % 2},0.5" for number in range(1000)]
+    (run.folder / "predictions.csv").write_text("\n".join(["clip,target,a,b", *rows, ""]))
+    assert len(run_score(run, {}).changes) == 1000
+
+
 QUOTED = {"accuracy": 0.5, "mAP": 0.75}
 
 

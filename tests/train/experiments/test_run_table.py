@@ -312,6 +312,20 @@ def test_a_run_that_fails_does_not_stop_the_others(runs, manifest, monkeypatch, 
     assert warning.message == "low/seed0/fold1 failed: no weights"
 
 
+def test_a_run_that_does_not_fit_in_memory_does_not_stop_the_others(
+    runs, manifest, monkeypatch, caplog
+):
+    def train(recipe, manifest, folder, **options):
+        if folder == runs[0].folder:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. See …")
+        finish(recipe, manifest, folder)
+
+    monkeypatch.setattr(module, "train", train)
+    with pytest.raises(ValueError, match="first low/seed0/fold1: CUDA out of memory; give a small"):
+        run_table(runs, manifest)
+    assert all(run.finished for run in runs[1:])
+
+
 def test_every_run_is_trained_as_planned(runs, manifest, monkeypatch):
     calls = []
     monkeypatch.setattr(module, "train", lambda *given, **options: calls.append((given, options)))
@@ -323,10 +337,10 @@ def test_every_run_is_trained_as_planned(runs, manifest, monkeypatch):
 def test_a_table_begun_in_another_precision_goes_on(recipes, runs, manifest, fake_run, tmp_path):
     begun = replace(runs[0].recipe, precision="bf16")
     fake_run(runs[0].folder, recipe=begun, clips=fingerprint(manifest))
-    auto = [replace(run, recipe=replace(run.recipe, precision="auto")) for run in runs]
-    check_folders(auto, recipes, tmp_path / "out", manifest)
+    auto = {name: replace(recipe, precision="auto") for name, recipe in recipes.items()}
+    check_folders([1], auto, tmp_path / "out", manifest)
     with pytest.raises(ValueError, match=r"another recipe \(precision 'bf16' -> 'fp32'\)"):
-        check_folders(runs, recipes, tmp_path / "out", manifest)
+        check_folders([1], recipes, tmp_path / "out", manifest)
 
 
 def test_folders_of_other_runs_are_refused_before_any_is_trained(
@@ -335,13 +349,36 @@ def test_folders_of_other_runs_are_refused_before_any_is_trained(
     folder = runs[-1].folder
     fake_run(folder, 0.5, replace(runs[-1].recipe, epochs=9))
     with pytest.raises(ValueError, match=r"another recipe \(epochs 9 -> 2\); give a new --out"):
-        check_folders(runs, recipes, tmp_path / "out", manifest)
+        check_folders([1], recipes, tmp_path / "out", manifest)
     fake_run(folder, 0.5, runs[-1].recipe)
-    with pytest.raises(ValueError, match="was trained on other data; give a new --out"):
-        check_folders(runs, recipes, tmp_path / "out", manifest)
+    with pytest.raises(ValueError, match="was trained on other data; give those, or a new --out"):
+        check_folders([1], recipes, tmp_path / "out", manifest)
     (folder / "recipe.json").write_text('{"recipe": {"epochs": 3}, "fold": 1}')
     with pytest.raises(ValueError, match=r"recipe\.json is not a recipe"):
-        check_folders(runs, recipes, tmp_path / "out", manifest)
+        check_folders([1], recipes, tmp_path / "out", manifest)
+
+
+def test_runs_of_other_seeds_are_checked_too_and_what_was_chosen_for_them_stays(
+    recipes, runs, manifest, fake_run, tmp_path
+):
+    out = tmp_path / "out"
+    fake_run(runs[0].folder, 0.5, runs[0].recipe, clips=fingerprint(manifest))
+    check_folders([1], recipes, out, manifest)
+    before = (out / "low" / "row.json").read_bytes()
+    others = {name: replace(recipe, batch_size=3) for name, recipe in recipes.items()}
+    with pytest.raises(ValueError, match=r"low/seed0/fold1 holds a run of another recipe"):
+        check_folders([2], others, out, manifest)
+    assert (out / "low" / "row.json").read_bytes() == before
+
+
+def test_groups_of_other_data_are_refused(spoken, run_folder, fake_run, run_command, tmp_path):
+    recipe = RECIPES["demo"].given(corpus="table", learning_rate=1e-4)
+    fake_run(tmp_path / "out" / "low" / "seed0" / "run", 0.5, recipe)  # of clips called "clips"
+    (tmp_path / "rate.py").write_text(TABLE)
+    words = ["ablate", tmp_path / "rate.py", "demo", "--data", spoken, "--corpus", "table"]
+    code, _, error = run_command(*words, "--out", tmp_path / "out", "--report")
+    assert code == 2 and "was trained on other data; give those" in error
+    assert not (tmp_path / "out" / "groups.csv").exists()
 
 
 OPEN = Table(
@@ -373,7 +410,7 @@ def test_rows_of_a_recipe_for_own_data_choose_once_with_what_they_give(manifest,
 
     out = tmp_path / "out"
     runs = plan_runs(recipes, out, [1], [0])
-    check_folders(runs, recipes, out, manifest)
+    check_folders([1], recipes, out, manifest)
     assert rows_chosen_before(open_rows, out) == open_rows  # nothing was trained: chosen anew
     changed = replace(recipes["as-chosen"], mean=-3.25)  # other than the data would say
     write_json(out / "as-chosen" / "row.json", {"recipe": changed.to_json(), "fold": None})
@@ -405,7 +442,6 @@ def test_bad_input_is_one_line(run_command, change, message):
 
 
 def test_a_fold_that_does_not_exist_fails_before_training(recipes, manifest, tmp_path):
-    runs = plan_runs(recipes, tmp_path / "out", folds=[7], seeds=[0])
     with pytest.raises(ValueError, match="fold 7 does not exist"):
-        check_folders(runs, recipes, tmp_path / "out", manifest)
+        check_folders([7], recipes, tmp_path / "out", manifest)
     assert not (tmp_path / "out").exists()

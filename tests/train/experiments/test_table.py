@@ -118,6 +118,7 @@ def test_tables_that_cannot_be_are_refused(change, message):
         ({"decay": 0.5}, "the field decay is called lr_gamma now"),
         ({"seed": 1}, "changes seed, which all rows share"),
         ({"corpus": "esc10"}, "changes corpus, which all rows share"),
+        ({"metric": "mAP"}, "changes metric, which all rows share"),
         ({"dropout": 2.0}, "row odd of table t: dropout 2.0 is not a number in"),
         ({"epochs": "ten"}, "row odd of table t: recipe demo: epochs is 'ten'"),
         ({}, "rows same and odd of table t are the same recipe; change or remove one"),

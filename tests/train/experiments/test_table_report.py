@@ -165,6 +165,30 @@ def test_costs_are_measured_once_and_again_for_another_batch(recipes, out, measu
         write_report(TABLE, recipes, out)
 
 
+def test_a_run_without_predictions_is_tabulated(recipes, out, measured):
+    text = write_report(TABLE, recipes, out)
+    for file in out.rglob("predictions.csv"):
+        file.unlink()
+    assert rows(write_report(TABLE, recipes, out)).keys() == rows(text).keys()
+
+
+def test_an_interval_is_drawn_around_the_difference_of_the_same_seeds(
+    recipes, fake_run, out, monkeypatch
+):
+    """A row that lacks a seed in which the reference is poor is not drawn above it."""
+    drawn = []
+    monkeypatch.setattr(module, "score_against_cost", lambda points, *_: drawn.append(points))
+    for seed, (low, high) in enumerate([(0.80, 0.805), (0.81, 0.812), (0.82, 0.827), (0.5, None)]):
+        for name, score in (("low", low), ("high", high)):
+            run = out / name / f"seed{seed}" / "fold1"
+            fake_run(run, score, replace(recipes[name], seed=seed))
+    write_report(TABLE.select(["low", "high"], None), recipes, out)
+    _, line, _ = drawn[0]["low (reference)"]
+    _, middle, half = drawn[0]["high"]
+    assert middle - half < line < middle + half
+    assert middle - line == pytest.approx(100 * (0.005 + 0.002 + 0.007) / 3)
+
+
 def test_what_makes_rows_hard_to_compare_is_said(recipes, fake_run, out):
     write_json(out / "low" / "cost.json", asdict(replace(COST, device="another chip")))
     bf16 = replace(recipes["high"], seed=3, precision="bf16")

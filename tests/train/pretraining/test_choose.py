@@ -40,6 +40,13 @@ def test_what_is_given_stays():
     assert (found.schedule, found.batch_size, found.epochs) == ("plateau", 7, 60)
 
 
+@pytest.mark.parametrize("given", [{"warmup_steps": 0}, {"warmup_epochs": 0.0}])
+@pytest.mark.parametrize("clips", [700, 2_000_000])
+def test_no_warm_up_is_given_too(given, clips):
+    found = chosen(SSAST.given(**given), 1, clips)
+    assert (found.warmup_steps, found.warmup_epochs) == (0, 0)
+
+
 def test_sound_that_is_never_heard_is_told(caplog):
     recipe = replace(SSAST, num_frames=1024)
     with caplog.at_level(logging.WARNING):
