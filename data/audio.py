@@ -158,7 +158,7 @@ def read_header(path: Path) -> Header:
     """
     _require_file(path)
     try:
-        with soundfile.SoundFile(_checked_source(path)) as file:
+        with soundfile.SoundFile(checked_source(path)) as file:
             samples, sample_rate = file.frames, file.samplerate
     except (soundfile.SoundFileError, TypeError):  # TypeError: a name that ends in .raw
         samples = sample_rate = 0
@@ -189,7 +189,7 @@ def read_spans(path: Path, starts: Iterable[int], count: int) -> list[np.ndarray
     """
     _require_file(path)
     try:
-        with soundfile.SoundFile(_checked_source(path)) as file:
+        with soundfile.SoundFile(checked_source(path)) as file:
             return [_span(file, start, count) for start in starts]
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a name that ends in .raw
         raise _undecodable(path, " ".join(str(error).split())) from error
@@ -245,7 +245,7 @@ def _opened(path: Path, max_seconds: float) -> Iterator[soundfile.SoundFile]:
     """The file, ready to decode; what libsndfile raises meanwhile becomes one line."""
     _require_file(path)
     try:
-        with _StraightThrough(_checked_source(path)) as file:
+        with _StraightThrough(checked_source(path)) as file:
             if file.samplerate not in SAMPLE_RATES:
                 raise ValueError(
                     f"{path} announces {file.samplerate} Hz, not 1000 to 1000000 Hz; "
@@ -269,7 +269,7 @@ def _require_file(path: Path) -> None:
         raise ValueError(f"{path} is empty (0 bytes); restore or remove it")
 
 
-def _checked_source(path: Path) -> str | bytes | io.FileIO:
+def checked_source(path: Path) -> str | bytes | io.FileIO:
     """What soundfile is to open, after the checks that libsndfile does not make."""
     with path.open("rb") as file:
         magic = file.read(4)

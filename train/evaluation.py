@@ -45,7 +45,7 @@ def predict_logits(
             AST.
 
     Raises:
-        ValueError: `pad=False` for a model that is no AST.
+        ValueError: `pad=False` for a model that is no AST; a clip is shorter than a window.
     """
     frames = None if pad else own_frames("the model", model, frontend)
     model.eval()
@@ -67,6 +67,7 @@ def predict_logits(
     # Around all batches: under no_grad, not under inference_mode, autocast casts weights once.
     with bar, autocast(device, precision), _head_inputs(model, vectors is not None) as inputs:
         for batch_clips, batch in zip(order, batches, strict=True):
+            _require_a_window(frontend, [clips[index] for index in batch_clips], batch.lengths)
             for rows, fbank in _inputs(frontend, batch, device, frames):
                 logits.append((model(fbank) if pad else model(fbank, pad=False)).float().cpu())
                 targets.append(batch.targets[rows])
@@ -79,6 +80,17 @@ def predict_logits(
     shards = [rows for rows in gather(found) if rows]
     logits, targets = (torch.cat(rows) for rows in zip(*shards, strict=True))
     return logits, targets
+
+
+def _require_a_window(frontend: Frontend, clips: Sequence[Clip], lengths: Tensor) -> None:
+    """ValueError that names the first clip of which the filterbank has not one frame."""
+    least, rate = frontend.fbank.window_size, frontend.config.sample_rate
+    for clip, samples in zip(clips, lengths.tolist(), strict=True):
+        if samples < least:
+            raise ValueError(
+                f"{clip.path} has {samples} samples at {rate} Hz; at least {least} are needed, one "
+                "window of 25 ms: remove the clip, or leave it out with --skip-unreadable"
+            )
 
 
 def _inputs(

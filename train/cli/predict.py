@@ -82,7 +82,9 @@ class PredictOptions:
     """Pad recordings shorter than the model's input. With --no-pad they run at their own length,
     and it is said what that saves: faster, but the model may have learnt from the padding, so
     measure the accuracy."""
-    merge_gap: Annotated[float | None, unless_given("0 with --timeline, else none", "FLOAT")] = None
+    merge_gap: Annotated[
+        float | None, unless_given("0 with --timeline, none with --format", "FLOAT")
+    ] = None
     """With --threshold: join windows of one class that are up to so many seconds apart."""
     format: Annotated[Form | None, one_of(Form), unless_given("none")] = None
     """Write tables of detections (start, end, class, probability) for Raven, Audacity, Kaleidoscope
@@ -222,6 +224,10 @@ def _check_tables(options: PredictOptions) -> None:
     if options.csv or options.json:
         other = "--csv" if options.csv else "--json"
         raise ValueError(f"--format says the form of the tables in --out; leave out {other}")
+    if options.timeline:
+        raise ValueError(
+            "--format says when, too; leave out --timeline (--merge-gap 0 joins windows)"
+        )
     if options.format == "birdclef":
         _check_submission(options)
     folder_to_write(str(options.out.parent))
@@ -232,7 +238,6 @@ def _check_submission(options: PredictOptions) -> None:
         "--threshold": options.threshold is not None,
         "--top-k": options.top_k != PredictOptions.top_k,
         "--hop": options.hop is not None,
-        "--timeline": options.timeline,
         "--no-pad": not options.pad,
     }
     for option in (name for name, is_given in given.items() if is_given):

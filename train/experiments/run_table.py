@@ -163,9 +163,7 @@ def require_data(runs: Sequence[RunRecord], manifest: Manifest) -> None:
     clips = fingerprint(manifest)
     for run in runs:
         if run.fingerprint != clips:
-            raise ValueError(
-                f"{run.folder} was trained on other data; give those, or a new --out"
-            )
+            raise ValueError(f"{run.folder} was trained on other data; give those, or a new --out")
 
 
 def require_recipe(run: RunRecord, wanted: Recipe, ignored: Sequence[str] = ()) -> None:

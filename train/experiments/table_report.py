@@ -80,9 +80,7 @@ def _differences(table: Table, results: Sequence[RowResult]) -> dict[str, Differ
     return differences(others, reference.scores)
 
 
-def _cost(
-    file: Path, recipe: Recipe, run: RunRecord, batch_size: int | None, device: str
-) -> Cost:
+def _cost(file: Path, recipe: Recipe, run: RunRecord, batch_size: int | None, device: str) -> Cost:
     """The stored cost, on whatever device it was measured, unless another batch size is wanted.
 
     Args:

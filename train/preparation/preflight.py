@@ -210,21 +210,24 @@ def padding(recipe: BaseRecipe, frames: np.ndarray) -> float:
     return 1 - float(np.minimum(frames, recipe.num_frames).mean()) / recipe.num_frames
 
 
-def decodable(clips: Clips, sample_rate: int, cache: ClipCache | None) -> np.ndarray:
+def decodable(
+    clips: Clips, sample_rate: int, cache: ClipCache | None, least: int = 1
+) -> np.ndarray:
     """Which files can be decoded, which headers alone do not tell: (clips,) bool.
 
     Args:
         cache: of decoded clips; in its folder, what is found out is kept.
+        least: samples that a clip is to have.
     """
     load = cache.load if cache else load_audio
 
     def decodes(row: int) -> tuple[bool] | None:
         try:
-            load(clips[row].path, sample_rate)
+            samples = len(load(clips[row].path, sample_rate))
         except (OSError, ValueError):
             return None
-        return (True,)
+        return (True,) if samples >= least else None
 
     table = FileTable(cache.folder / DECODABLE if cache else None, [("sound", "?")])
-    keys = salted(look_at(clips)["key"], sample_rate)
+    keys = salted(look_at(clips)["key"], sample_rate, least)
     return table.values(keys, decodes, "decode")["sound"]

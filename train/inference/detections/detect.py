@@ -11,7 +11,6 @@ from train.inference.detections.choice import Choice, choose
 from train.inference.detections.formats import FORMATS, Heard, Table
 from train.inference.detections.output import Output
 from train.inference.predict import Predictor, open_predictor
-from train.inference.recordings import find_recordings
 from train.inference.season import (
     Entry,
     Found,
@@ -57,8 +56,9 @@ def detect(
 
     Args:
         model, files: as in `predict`.
-        out: a folder, for a table a recording at the same place as below the folder that the
-            recordings share; or a file that ends as the format's do, for one of them all.
+        out: a folder, for a table a recording at the same place as below the folder that was named
+            (of several, below the one that they share); or a file that ends as the format's do, for
+            one of them all.
         form: one of `FORMATS`.
         threshold: least probability, of all classes or by class; None: the `top_k` likeliest.
         classes: those that are kept; None: all.
@@ -77,8 +77,7 @@ def detect(
     """
     if form not in FORMATS:
         raise ValueError(f"format {form!r:.60} is unknown; use one of {', '.join(FORMATS)}")
-    paths = sorted(find_recordings(files))
-    season = Season(paths, recordings_a_part(batch_size, pad), own_shard(shard))
+    season = Season.of(files, recordings_a_part(batch_size, pad), own_shard(shard))
     output = Output.of(Path(out), FORMATS[form], season)
     predictor = open_predictor(
         model,

@@ -47,7 +47,7 @@ class Table:
     Args:
         classes: names of the detections' classes.
         band: lowest and highest frequency that the model hears, Hz.
-        folder: that all recordings share.
+        folder: of the season, that all recordings lie in.
         combined: the table is of several recordings, and says which a row is of.
     """
 
@@ -107,7 +107,7 @@ def write_audacity(path: Path, recordings: Iterable[Heard], table: Table) -> Non
 
 
 def write_kaleidoscope(path: Path, recordings: Iterable[Heard], table: Table) -> None:
-    """INDIR is the folder that all recordings share, FOLDER what is between it and the file."""
+    """INDIR is the season's folder, FOLDER what is between it and the file."""
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for heard in recordings:

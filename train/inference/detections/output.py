@@ -53,7 +53,7 @@ class Output:
         return self.path / JOURNAL
 
     def beside(self, recording: Path, folder: Path) -> Path:
-        """The table of one recording, where it lies below the folder that all recordings share."""
+        """The table of one recording, where it lies below the season's folder."""
         place = absolute(recording).parent.relative_to(folder)
         return self.path / place / f"{recording.stem}{self.form.suffix}"
 

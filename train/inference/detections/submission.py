@@ -12,7 +12,6 @@ from train.inference.detections.detect import hear_season
 from train.inference.detections.formats import Format, Heard, Table
 from train.inference.detections.output import Output
 from train.inference.predict import open_predictor
-from train.inference.recordings import find_recordings
 from train.inference.rows import ROW_SECONDS, require_own_stems, require_rows, row_id
 from train.inference.season import Season, Written, model_digest, recordings_a_part
 from train.run.tables import write_csv
@@ -67,9 +66,8 @@ def submit(
         FileNotFoundError, ValueError: as `detect`; or the model hears less than five seconds, or
             two soundscapes have one name.
     """
-    paths = sorted(find_recordings(files))
-    require_own_stems(paths)
-    season = Season(paths, recordings_a_part(batch_size, pad=True), own_shard(shard))
+    season = Season.of(files, recordings_a_part(batch_size, pad=True), own_shard(shard))
+    require_own_stems(season.paths)
     output = Output.of(Path(out), SUBMISSION, season)
     predictor = open_predictor(
         model,

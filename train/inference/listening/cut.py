@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import soundfile
 
-from data.audio import read_header
+from data.audio import checked_source, read_header
 from train.inference.listening.draw import Drawn
 from train.inference.listening.tables import Detection
 
@@ -100,7 +100,7 @@ def cuts_of(drawn: Iterable[Drawn], pad: float) -> list[Cut]:
 def source_of(path: Path) -> Source:
     """A recording by its header; ValueError where it cannot be a FLAC, or not be read."""
     header = read_header(path)
-    with soundfile.SoundFile(path) as file:
+    with soundfile.SoundFile(checked_source(path)) as file:
         if file.channels > MOST_CHANNELS or file.samplerate > HIGHEST_RATE:
             raise ValueError(
                 f"{path} has {file.channels} channels at {file.samplerate} Hz: FLAC holds up to "
@@ -153,7 +153,7 @@ def _read(cut: Cut) -> tuple[np.ndarray, str]:
     path = cut.drawn.detection.recording
     before = min(cut.first, PREROLL)
     try:
-        with soundfile.SoundFile(cut.source.file) as file:
+        with soundfile.SoundFile(checked_source(cut.source.file)) as file:
             file.seek(cut.first - before)
             samples = file.read(before + cut.count, "float64", always_2d=True)[before:]
             subtype = "PCM_24" if file.subtype in FINE else "PCM_16"

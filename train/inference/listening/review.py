@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
-from data.corpora.segments import UNSURE, YES, known_classes, parse_verdict, segment_rows
+from data.corpora.segments import NO, UNSURE, YES, known_classes, parse_verdict, segment_rows
 from data.files import existing_file, inner_parts, missing_files
 from train.inference.listening.draw import CHOSEN
 from train.inference.listening.segments import TABLE
@@ -150,7 +150,8 @@ def _segment(row: dict[str, str], line: str, classes: frozenset[str]) -> Segment
             "a number in [0, 1] and at least 1; get the table anew"
         )
     verdict = parse_verdict(row["verdict"], line, classes)
-    verdict = YES if verdict == row["label"].strip() else verdict
+    if verdict not in (NO, UNSURE) and verdict == row["label"].strip():
+        verdict = YES
     return Segment(row["label"], score, row["draw"], row["range"], detections, verdict)
 
 

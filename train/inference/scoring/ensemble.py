@@ -67,9 +67,10 @@ def ensemble(
         logits, multi_label = evaluation.logits.double(), trained.classifier.multi_label
         total = total + to_probabilities(logits, multi_label)
     mean = total / len(models)
-    # Ranked by themselves: neither a logarithm nor a sigmoid changes these scores.
+    limits = torch.finfo(mean.dtype)  # of probabilities: torch.logit has one bound for both ends
+    logits = mean.clamp(min=limits.tiny).log() - (-mean.clamp(max=1 - limits.eps)).log1p()
     scores = evaluate_scores(
-        mean.numpy(), evaluation.targets.numpy(), first.manifest.multi_label, sigmoid=True
+        logits.numpy(), evaluation.targets.numpy(), first.manifest.multi_label, sigmoid=True
     )
     del scores["loss"]
     return Ensemble(evaluation.selection, model_scores, scores, mean)

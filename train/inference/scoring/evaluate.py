@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ast_model import AST
+from ast_model import AST, Frontend
 from data.cache import ClipCache
 from train.buckets import own_frames
 from train.evaluation import default_workers, predict_logits
@@ -106,7 +106,7 @@ def score(
         skip_unreadable = run is not None and run.recipe.skip_unreadable
     unreadable: tuple[Path, ...] = ()
     if skip_unreadable:
-        selection, unreadable = _readable(selection, classifier.frontend.config.sample_rate, cache)
+        selection, unreadable = _readable(selection, classifier.frontend, cache)
     if workers is None:
         workers = default_workers(next(classifier.parameters()).device)
     collected: list[Tensor] | None = None
@@ -145,11 +145,11 @@ def score(
 
 
 def _readable(
-    selection: Selection, sample_rate: int, cache: ClipCache | None
+    selection: Selection, frontend: Frontend, cache: ClipCache | None
 ) -> tuple[Selection, tuple[Path, ...]]:
-    """The selection without clips whose files cannot be decoded, and those files."""
+    """The selection without clips that cannot be decoded or fill no window, and their files."""
     clips = selection.clips
-    sound = decodable(clips, sample_rate, cache)
+    sound = decodable(clips, frontend.config.sample_rate, cache, frontend.fbank.window_size)
     if sound.all():
         return selection, ()
     rest, files = clips[sound], tuple(sorted({clip.path for clip in clips[~sound]}))
@@ -157,5 +157,7 @@ def _readable(
         raise ValueError(f"none of {len(clips)} clips can be read; the first: {files[0]}")
     listed = "".join(f"\n  {path}" for path in files)
     count = f"{len(clips) - len(rest)} of {len(clips)}"
-    logger.warning(f"{count} clips left out, since their files cannot be read:{listed}")
+    logger.warning(
+        f"{count} clips left out, which cannot be read or are shorter than 25 ms:{listed}"
+    )
     return replace(selection, clips=rest), files

@@ -60,7 +60,7 @@ class Stamp:
 class Entry:
     """One recording that was heard."""
 
-    name: str  # its path below the folder that the recordings share
+    name: str  # its path below the season's folder
     size: int
     mtime_ns: int
     seconds: float
@@ -206,7 +206,7 @@ def _require_same_run(path: Path, run: dict[str, Any]) -> None:
     if differing:
         raise ValueError(
             f"{path.parent} is the journal of another run: {'; '.join(differing)}; give another "
-            "--out, or remove the journal to begin anew"
+            "--out, or remove the journal and what was written beside it to begin anew"
         )
 
 

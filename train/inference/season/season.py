@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from train.inference.models import find_model
+from train.inference.recordings import find_recordings
 from train.inference.season.journal import Entry, Journal, Stamp
 from train.shards import WHOLE, Shard
 
 BATCHES_SORTED = 8  # in a part, without padding
 BLOCK = 2**20  # bytes of a model's file that are read at a time
-OF_A_MODEL = (".json", ".safetensors")  # files of its folder that decide what it hears
+OF_A_MODEL = (".json", ".safetensors", ".bin")  # files of its folder that decide what it hears
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,33 @@ class Season:
 
     Args:
         paths: of all recordings.
+        folder: that they lie in, at any depth, as an absolute path.
         part_size: recordings that are heard whole or not at all.
         shard: whose parts these are.
     """
 
     paths: Sequence[Path]
+    folder: Path
     part_size: int
     shard: Shard = WHOLE
 
-    @cached_property
-    def folder(self) -> Path:
-        """What all recordings share, as an absolute path."""
-        return Path(os.path.commonpath([absolute(path).parent for path in self.paths]))
+    @classmethod
+    def of(
+        cls, files: str | Path | Sequence[str | Path], part_size: int, shard: Shard = WHOLE
+    ) -> Season:
+        """The recordings in folders and files; their folder is that which was named.
+
+        It does not follow from what the folder holds, so that a season may grow. Of several, and
+        of files, it is what they share.
+
+        Raises:
+            FileNotFoundError, ValueError: as `find_recordings`.
+        """
+        paths = sorted(find_recordings(files))
+        named = [files] if isinstance(files, str | Path) else files
+        places = [absolute(Path(each)) for each in named]
+        folders = [place if place.is_dir() else place.parent for place in places]
+        return cls(paths, Path(os.path.commonpath(folders)), part_size, shard)
 
     @cached_property
     def stamps(self) -> dict[Path, tuple[str, Stamp | None]]:

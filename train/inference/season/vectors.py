@@ -11,8 +11,7 @@ import numpy as np
 from data.files import atomic_file
 from train.distributed import barrier, is_main_process
 from train.inference.embed import Embedding, open_embedder, require_mergeable
-from train.inference.recordings import find_recordings
-from train.inference.season.journal import Entry, Journal, open_journal
+from train.inference.season.journal import Entry, Journal, has_journal, open_journal
 from train.inference.season.season import (
     Season,
     Written,
@@ -65,8 +64,7 @@ def write_embeddings(
             f"without padding, vectors at {level} level are of each recording's length, "
             "which .npz cannot hold: give --out a name that ends in .parquet, or --level clip"
         )
-    paths = sorted(find_recordings(files))
-    season = Season(paths, recordings_a_part(batch_size, pad), own_shard(shard))
+    season = Season.of(files, recordings_a_part(batch_size, pad), own_shard(shard))
     embedder = open_embedder(
         model,
         season.own,
@@ -79,6 +77,11 @@ def write_embeddings(
         device=device,
         keep_tokens=keep_tokens,
     )
+    if out.exists() and not has_journal(journal_of(out)):
+        raise ValueError(
+            f"{out} was not written by this command: it has no {journal_of(out).name} beside it; "
+            "move it away, or give another --out"
+        )
     run = {
         "command": "embed",
         "recordings": str(season.folder),

@@ -14,6 +14,7 @@ from ast_model import AudioClassifier
 from data.audio import stream_audio
 from train.inference.detections import FORMATS, choose, detect
 from train.inference.predict import Predictor
+from train.inference.season import model_digest
 from train.inference.season.journal import Journal
 from train.run.tables import has_pyarrow
 from train.shards import Shard
@@ -189,6 +190,18 @@ def test_a_file_that_has_changed_and_a_new_one_are_heard_others_not(
     assert changed == {"north/00.csv", "zoo.csv"}
 
 
+def test_a_season_may_get_its_second_night(model_folder, copy, tmp_path):
+    season, out = tmp_path / "nights", tmp_path / "out"
+    shutil.copytree(copy / "north", season / "1")
+    detect(model_folder, season, out, **OPTIONS)
+    first = tables(out)
+    assert all(name.startswith("1/") for name in first)
+    shutil.copytree(copy / "south", season / "2")
+    detect(model_folder, season, out, **OPTIONS)
+    both = tables(out)
+    assert first.items() < both.items() and any(name.startswith("2/") for name in both)
+
+
 def test_a_file_that_is_gone_is_in_the_table_no_more(model_folder, copy, tmp_path):
     detect(model_folder, copy, tmp_path / "all.csv", **OPTIONS)
     (copy / "south" / "03.wav").unlink()
@@ -268,6 +281,13 @@ def test_another_model_or_folder_on_the_same_output_is_refused(
     weights.save(tmp_path / "other", AudioClassifier(*parts, multi_label=True))
     with pytest.raises(ValueError, match=r"another run: model \w+, not \w+; give another --out"):
         detect(tmp_path / "other", season / "north", out, **OPTIONS)
+    bare = tmp_path / "bare"
+    shutil.copytree(model_folder, bare)
+    digests = set()
+    for content in (b"one", b"two"):  # as the hub has older models
+        (bare / "pytorch_model.bin").write_bytes(content)
+        digests.add(model_digest(bare))
+    assert len(digests) == 2
     with pytest.raises(ValueError, match=r"another run: recordings .*north, not .*south"):
         detect(model_folder, season / "south", out, **OPTIONS)
     assert out.read_bytes() == before
@@ -333,6 +353,7 @@ def test_raven_names_a_recording_in_one_line(model_folder, copy, tmp_path):
         (["--format", "ravn", "--out", "o"], "--format 'ravn' is unknown; use one of raven"),
         (["--format", "raven"], "--format raven needs --out"),
         (["--format", "csv", "--out", "o", "--json"], "leave out --json"),
+        (["--format", "csv", "--out", "o", "--timeline"], "leave out --timeline"),
         (["--format", "csv", "--out", "o", "--shard", "9/8"], "there is no shard 9/8"),
         (["--format", "csv", "--out", "o", "--shard", "0/8"], "there is no shard 0/8"),
         (["--format", "csv", "--out", "o", "--shard", "x"], "'x' is not K/N"),

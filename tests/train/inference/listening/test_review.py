@@ -48,6 +48,15 @@ def test_the_name_of_the_label_itself_is_a_yes(tmp_path):
     assert review(tmp_path).classes[0].right == 1
 
 
+@pytest.mark.parametrize("label", ["no", "unsure"])
+def test_no_and_unsure_are_answers_where_a_class_is_called_so_too(tmp_path, label):
+    write(
+        tmp_path, [(label, 0.9, "no")] * 10 + [(label, 0.9, "yes")] * 2 + [(label, 0.9, "unsure")]
+    )
+    (found,) = review(tmp_path).classes
+    assert (found.right, found.wrong, found.unsure) == (2, 10, 1)
+
+
 def population(count=5_000, seed=0):
     """Detections of which far more have low scores, and whether each is right."""
     generator = np.random.default_rng(seed)

@@ -1,6 +1,7 @@
 """Segments hold what the recordings do, are safely named, and never replace verdicts."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.corpora.segments import SEGMENT_COLUMNS
+from train.inference.detections.choice import DETECTION
+from train.inference.detections.formats import FORMATS, Heard, Table
 from train.inference.listening import write_segments
 from train.inference.listening.cut import safe_name
 
@@ -118,6 +121,24 @@ def test_spans_of_an_mp3_of_changing_bit_rate_are_exact(tmp_path):
         expected = whole[first : first + len(samples)]
         expected = expected / max(1.0, np.abs(expected).max())  # as a FLAC holds it
         np.testing.assert_allclose(samples, expected, atol=5e-5)
+
+
+def test_a_wav_that_a_killed_recorder_left_and_a_name_that_is_no_utf8_are_cut(tmp_path):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 16_000)
+    soundfile.write(tmp_path / "a.wav", noise, 16_000, "PCM_16")
+    expected, _ = soundfile.read(tmp_path / "a.wav")
+    header = bytearray((tmp_path / "a.wav").read_bytes())
+    header[4:8] = header[40:44] = bytes(4)  # the sizes were never written
+    places = [tmp_path / "killed.wav", tmp_path / os.fsdecode(b"\xff.wav")]
+    for place in places:
+        place.write_bytes(header)
+        heard = Heard(place, 3.0, 16_000, np.array([(1.0, 2.0, 0, 0.9)], DETECTION))
+        table = Table(("owl",), (0, 8_000), tmp_path, combined=True)
+        FORMATS["json"].write(tmp_path / "heard.json", [heard], table)
+        out = tmp_path / f"out of {places.index(place)}"
+        write_segments(tmp_path / "heard.json", out, pad=0.0)
+        (cut,) = out.rglob("*.flac")
+        assert np.array_equal(soundfile.read(cut)[0], expected[16_000:32_000])
 
 
 def test_only_the_span_is_read(detections, tmp_path, monkeypatch):

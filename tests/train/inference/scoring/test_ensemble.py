@@ -12,7 +12,8 @@ import weights
 from ast_model import AST, ASTConfig, AudioClassifier, Frontend, FrontendConfig
 from data import load_audio
 from data.files import write_json
-from train.inference import ensemble
+from train.inference import ensemble, evaluate
+from train.inference.scoring import selection
 from train.metrics import evaluate_scores
 
 
@@ -51,6 +52,19 @@ def test_probabilities_are_averaged(models, manifest, corpus_folder):
     expected = evaluate_scores(mean.numpy(), targets, False, sigmoid=True)
     assert found.scores["mAP"] == pytest.approx(expected["mAP"])
     assert "loss" not in found.scores
+
+
+def test_a_model_with_itself_has_its_own_scores_where_clips_have_several_classes(
+    models, manifest, corpus_folder, monkeypatch
+):
+    several = replace(manifest, multi_label=True)
+    monkeypatch.setattr(selection, "open_corpus", lambda *_, **__: several)
+    options = {"corpus": "esc50", "split": "all", "device": "cpu"}
+    alone = evaluate(models[2], corpus_folder, **options).scores
+    found = ensemble([models[2]] * 2, corpus_folder, **options).scores
+    assert 0 < alone["recall"] < 1
+    for name in ("accuracy", "precision", "recall", "f1", "mAP", "AUC"):
+        assert found[name] == pytest.approx(alone[name]), name
 
 
 def test_the_command_tabulates_and_writes_what_the_function_gives(

@@ -4,7 +4,9 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 import weights
@@ -104,7 +106,10 @@ def test_a_run_that_left_out_broken_files_is_scored_without_them(
     code, out, err = run_command("evaluate", run, *words)
     assert code == 0, err
     assert (json.loads(out)["clips"], json.loads(out)["unreadable"]) == (7, [str(file)])
-    assert f"note: 1 of 8 clips left out, since their files cannot be read:\n  {file}\n" in err
+    assert (
+        f"note: 1 of 8 clips left out, which cannot be read or are shorter than 25 ms:\n  {file}\n"
+        in err
+    )
     code, out, _ = run_command("evaluate", run_folder, *words, "--skip-unreadable")
     assert (code, json.loads(out)["clips"]) == (0, 7)
     code, _, err = run_command("evaluate", run, *words, "--no-skip-unreadable")
@@ -113,6 +118,16 @@ def test_a_run_that_left_out_broken_files_is_scored_without_them(
     assert (code, f"{file.name} is truncated" in err) == (2, True)
     with pytest.raises(ValueError, match=file.name):
         evaluate(run, corpus, skip_unreadable=False, device="cpu")
+
+
+def test_a_clip_without_one_window_is_named_or_left_out(run_command, run_folder, copied):
+    corpus, files = copied
+    soundfile.write(files[5], np.full(100, 0.1), 16_000)
+    words = ("evaluate", run_folder, "--data", corpus, "--device", "cpu", "--no-use-cache")
+    code, _, error = run_command(*words)
+    assert code == 2 and f"{files[5]} has 100 samples at 16000 Hz; at least 400" in error
+    code, _, error = run_command(*words, "--skip-unreadable")
+    assert code == 0 and f"shorter than 25 ms:\n  {files[5]}\n" in error
 
 
 def test_nothing_readable_is_an_error(run_folder, copied):

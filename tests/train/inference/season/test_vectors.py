@@ -55,6 +55,14 @@ def test_stopped_or_shared_the_file_ends_with_the_same_bytes(
     assert shared.read_bytes() == whole.path.read_bytes()
 
 
+def test_a_file_of_something_else_is_left_alone(model_folder, season, tmp_path):
+    out = tmp_path / "mine.npz"
+    out.write_text("precious")
+    with pytest.raises(ValueError, match=r"mine\.npz was not written by this command: it has no "):
+        write_embeddings(model_folder, season, out, **OPTIONS)
+    assert out.read_text() == "precious"
+
+
 def test_another_level_on_the_same_file_is_refused(model_folder, season, tmp_path):
     out = tmp_path / "v.npz"
     write_embeddings(model_folder, season, out, **OPTIONS)
