@@ -66,8 +66,8 @@ def convert(
 
     Args:
         source: what `weights.load` takes, or a DeiT or ViT of timm.
-        destination: a new folder, or that of an older model; or a new file whose name ends in
-            .onnx, or in .pth for the layout of the authors' code.
+        destination: a new folder, or that of an older model; or a file name that ends in .onnx, or
+            in .pth for the layout of the authors' code.
         num_classes: of a new head; an SSAST .pth and an image model have none of use, so need it.
         num_frames, stride, num_mel_bins, pooling, positions, heads: as `weights.load`.
         rgb_kernel, file: of a model of timm, as `weights.from_timm`.
@@ -170,9 +170,8 @@ def _from_image_model(
 def _require_fitting(
     destination: Path, to_onnx: bool, to_authors: bool, verify_with: Path | None, frontend: bool
 ) -> None:
-    if (to_onnx or to_authors) and destination.exists():
-        what = "is a folder; give" if destination.is_dir() else "exists; move it away, or give"
-        raise ValueError(f"{destination} {what} the name of a new file")
+    if (to_onnx or to_authors) and destination.is_dir():
+        raise ValueError(f"{destination} is a folder; give the name of a file")
     if to_authors and verify_with:
         raise ValueError("--verify compares a folder with transformers; leave it out with a .pth")
     if to_onnx and verify_with:
