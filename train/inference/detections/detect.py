@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from train.inference.season import (
 from train.shards import Shard, own_shard
 
 CLOSE = 1e-3  # seconds; a header that is further off does not know how long the recording is
+
+logger = logging.getLogger(__name__)
 
 
 def detect(
@@ -153,6 +157,7 @@ def _hear(
     """Hear what the journal lacks; a recording's own table is written before its entry there."""
     recordings = predictor.recordings
     predictor.parts, predictor.before = season.progress(journal, recordings.seconds)
+    heard_before = journal.names
 
     def found() -> Iterator[Found]:
         for prediction in predictor.predictions():
@@ -163,9 +168,22 @@ def _hear(
             if not output.combined and season.stamps[path] not in journal:
                 one = Heard(path, seconds, recordings.rates[path], detections)
                 output.form.write(output.beside(path, season.folder), [one], table)
+                if season.stamps[path][0] in heard_before:
+                    _note_outdated(path, season, output)
             yield path, seconds, detections
 
     season.keep(journal, found(), recordings.rates)
+
+
+def _note_outdated(path: Path, season: Season, output: Output) -> None:
+    """Log a changed recording's tables in other formats, which somebody may have worked on."""
+    for form in FORMATS.values():
+        other = replace(output, form=form).beside(path, season.folder)
+        if form != output.form and other.exists():
+            logger.warning(
+                f"{other} is of {path} before that changed; remove it, and the command with its "
+                "--format writes it anew"
+            )
 
 
 def _write_missing(season: Season, journal: Journal, output: Output, table: Table) -> None:

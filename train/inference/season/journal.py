@@ -93,6 +93,11 @@ class Journal:
             for entry in _read_lines(lines, arrays):
                 self._found[entry.name, entry.stamp] = entry, arrays
 
+    @property
+    def names(self) -> set[str]:
+        """Of the recordings that were heard, as they are now or as they were."""
+        return {name for name, _ in self._found}
+
     def __contains__(self, name_and_stamp: tuple[str, Stamp | None]) -> bool:
         """Whether the recording of this name was heard as it is now."""
         return name_and_stamp in self._found

@@ -166,10 +166,11 @@ def test_what_a_shard_that_failed_left_out_is_heard_by_the_whole(
 
 
 def test_a_file_that_has_changed_and_a_new_one_are_heard_others_not(
-    model_folder, copy, tmp_path, monkeypatch
+    model_folder, copy, tmp_path, monkeypatch, caplog
 ):
     out = tmp_path / "out"
     detect(model_folder, copy, out, **OPTIONS)
+    detect(model_folder, copy, out, "raven", **OPTIONS)
     (out / "north" / "02.csv").write_text("what somebody made of it")  # heard with 00.wav
     before = tables(out)
     noise = np.random.default_rng(5).normal(0, 0.1, 30_000)
@@ -188,6 +189,8 @@ def test_a_file_that_has_changed_and_a_new_one_are_heard_others_not(
     after = tables(out)
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {"north/00.csv", "zoo.csv"}
+    (note,) = [message for message in caplog.messages if "before that changed" in message]
+    assert note.startswith(f"{out / 'north' / '00.selections.txt'} is of {copy / 'north/00.wav'}")
 
 
 def test_a_season_may_get_its_second_night(model_folder, copy, tmp_path):
