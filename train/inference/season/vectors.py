@@ -55,9 +55,14 @@ def write_embeddings(
 
     Raises:
         FileNotFoundError, ValueError: as `embed`; or the journal is of another model or other
-            options, or the file's name ends otherwise.
+            options, or the file's name ends otherwise, or it was not written here.
     """
     write = embeddings_writer(out)
+    if out.exists() and not has_journal(journal_of(out)):
+        raise ValueError(
+            f"{out} was not written by this command: it has no {journal_of(out).name} beside it; "
+            "move it away, or give another --out"
+        )
     require_mergeable(level, keep_tokens)
     if not pad and level != "clip" and write is write_npz:
         raise ValueError(
@@ -77,11 +82,6 @@ def write_embeddings(
         device=device,
         keep_tokens=keep_tokens,
     )
-    if out.exists() and not has_journal(journal_of(out)):
-        raise ValueError(
-            f"{out} was not written by this command: it has no {journal_of(out).name} beside it; "
-            "move it away, or give another --out"
-        )
     run = {
         "command": "embed",
         "recordings": str(season.folder),
