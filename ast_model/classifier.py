@@ -453,7 +453,7 @@ class AudioClassifier(nn.Module):
         if lengths is not None:
             raise ValueError("lengths are for a batch (batch, samples); leave them out here")
         sounds = sound if isinstance(sound, list | tuple) else [sound]
-        clips = [[*self._blocks(one, sample_rate)] for one in sounds]
+        clips = [[*self._blocks(one, sample_rate, whole=True)] for one in sounds]
         if not clips or not all(clips):
             raise ValueError("the list of sounds, or a sound in it, is empty; give at least one")
         return self._padded([torch.cat(blocks) for blocks in clips])
@@ -464,16 +464,23 @@ class AudioClassifier(nn.Module):
         batch = pad_sequence([clip.to(device) for clip in clips], batch_first=True)
         return batch, torch.tensor([len(clip) for clip in clips])
 
-    def _blocks(self, sound: Sound | Iterable[Any], sample_rate: float | None) -> Iterable[Tensor]:
-        """The consecutive blocks (N,) of one recording, float32 at the model's rate."""
+    def _blocks(
+        self, sound: Sound | Iterable[Any], sample_rate: float | None, whole: bool = False
+    ) -> Iterable[Tensor]:
+        """The consecutive blocks (N,) of one recording, float32 at the model's rate.
+
+        Args:
+            whole: they are to be in memory together, so a file may last hours, not days.
+        """
         rate = self.frontend.config.sample_rate
         if isinstance(sound, str | os.PathLike):
             require_siblings()
-            from data.audio import read_header, stream_audio
+            from data.audio import STREAM_SECONDS, WHOLE_SECONDS, read_header, stream_audio
 
             if not self._told_of_rate:
                 self._tell_of_rate(read_header(Path(sound)).sample_rate)
-            return stream_audio(sound, rate)
+            most = WHOLE_SECONDS if whole else STREAM_SECONDS
+            return stream_audio(sound, rate, max_seconds=most)
         if isinstance(sound, Tensor | np.ndarray):
             sound = [sound]
         if not isinstance(sound, Iterable):

@@ -94,12 +94,10 @@ def load_audio(
     sample_rate = whole_rate(sample_rate)
     path = Path(path)
     with _opened(path, max_seconds) as file:
-        source_rate = file.samplerate
-        blocks = list(_mono_blocks(file, path, BLOCK_VALUES, max_seconds))
+        blocks = _mono_blocks(file, path, BLOCK_VALUES, max_seconds)
+        # Block by block, since at its own rate a file may be many times as large.
+        blocks = list(resampled(blocks, file.samplerate, sample_rate))
     waveform = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    del blocks
-    if source_rate != sample_rate:
-        waveform = soxr.resample(waveform, source_rate, sample_rate)
     if not len(waveform):
         raise _no_samples(path, sample_rate)
     return torch.from_numpy(waveform)

@@ -296,7 +296,7 @@ def draw_per_class(manifest: Manifest, clips: Clips, count: int, seed: int) -> C
             if row is not None:
                 drawn.add(row)
                 have[targets[ends[row] - counts[row] : ends[row]]] += 1
-    return clips[np.sort(np.array(list(drawn)))]
+    return clips[np.array(sorted(drawn), np.int64)]
 
 
 def _group_numbers(clips: Clips) -> np.ndarray:

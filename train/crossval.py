@@ -20,6 +20,7 @@ from train.run.chance import chance
 from train.run.folder import PREDICTIONS, Row, read_predictions, write_table
 from train.run.plots import confusion, confusion_title, learning_curves
 from train.run.said_once import said_once
+from train.run.schema import read_clips
 
 
 @said_once()
@@ -133,7 +134,10 @@ def draw(
     """Learning curves of all folds, and one confusion matrix over all validation clips."""
     curves = {f"fold {fold}": rows for fold, rows in runs.items()}
     classes, count = manifest.classes, len(curves)
-    clips = Clips.of(chain.from_iterable(manifest.split(fold)[1] for fold in runs))
+    files = [folder / f"fold{fold}" / PREDICTIONS for fold in runs]
+    scored = {clip for file in files for clip, *_ in read_clips(file)}  # unreadable ones were not
+    validation = chain.from_iterable(manifest.split(fold)[1] for fold in runs)
+    clips = Clips.of(clip for clip in validation if manifest.relative(clip.path) in scored)
     validated = f"each fold validated once, {len(clips):,} clips"
     learning_curves(
         curves,
@@ -146,8 +150,7 @@ def draw(
     if manifest.multi_label:
         return
     matrix = np.zeros((len(classes), len(classes)), dtype=int)
-    for fold in runs:
-        file = folder / f"fold{fold}" / PREDICTIONS
+    for file in files:
         for target, scores in read_predictions(file, classes):
             matrix[classes.index(target), int(np.argmax(scores))] += 1
     folds = f"validation clips of fold{'' if count == 1 else 's'} {', '.join(map(str, runs))}"

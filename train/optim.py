@@ -16,7 +16,8 @@ HEAD = ("head_norm.", "head.")
 
 
 def make_optimizer(recipe: BaseRecipe, model: nn.Module) -> torch.optim.Optimizer:
-    """Adam or AdamW over the parameters that are trained; with `freeze_backbone` the head's alone.
+    """Adam or AdamW over the parameters that are trained; with `freeze_backbone` those
+    of the head and the last norm.
 
     A group's `scale` is its factor on the schedule's learning rate: `layer_decay` to the power of
     the group's distance from the head (BEiT's rule: the head 0, the last block 1, …, the patch

@@ -10,13 +10,16 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ast_model import ASTConfig, FrontendConfig
 from data.corpora import COLUMNS
 from data.corpora.table import option
 from data.placement import Placement
 from data.waveform_augment import WaveformAugmentation
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11
 
 Corpus = Literal[
     "esc50",
@@ -187,8 +190,8 @@ class Optimisation(Steps):
     """Factor on the learning rate from each block to the one below. 0.75 keeps pretrained layers
     in fine-tuning on little data; from scratch it hurts."""
     freeze_backbone: bool = False
-    """Train the head alone (linear probe): a minute's baseline, below fine-tuning with enough
-    clips."""
+    """Train the head and the last layer norm alone (linear probe): a minute's baseline, below
+    fine-tuning with enough clips."""
 
 
 @dataclass(frozen=True)

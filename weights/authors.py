@@ -188,8 +188,9 @@ def _input(
             return {"num_frames": num_frames, "num_mel_bins": bins, "stride": stride}
     bins = USUAL_BINS
     readings = _readings(patches, patch, bins)
-    lengths = {*USUAL_FRAMES, num_frames} - {None}
-    usual = [(step, n) for step, frames in readings for n in sorted(lengths) if n in frames]
+    lengths = [n for n in (*USUAL_FRAMES, num_frames) if n is not None]
+    found = [(step, [n for n in lengths if n in frames]) for step, frames in readings]
+    usual = [(step, some[0]) for step, some in found if some]
     of_stride = [(step, n) for step, n in usual if step == stride]
     usual = of_stride or usual
     if len(usual) != 1:

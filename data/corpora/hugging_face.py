@@ -98,10 +98,12 @@ def hugging_face(
     if not rows:
         raise ValueError(f"{source} has no clips in {', '.join(splits)}: expected some")
     cells, lines = [row.cell for row in rows], [row.line for row in rows]
-    names = _class_names(features[columns["label_column"]])
-    if names:
-        cells, label_separator = [_named(cell, names) for cell in cells], ""
-    labels, multi_label = parse_labels(cells, lines, label_separator)
+    names, labels, multi_label = [], [()] * len(rows), True
+    if columns["label_column"]:
+        names = [*map(str.strip, _class_names(features[columns["label_column"]]) or ())]
+        if names:
+            cells, label_separator = [_named(cell, names) for cell in cells], ""
+        labels, multi_label = parse_labels(cells, lines, label_separator)
     classes = tuple(names or sort_classes(label for clip in labels for label in clip))
     folds, clip_splits, groups = zip(
         *((row.fold, row.split, row.group) for row in rows), strict=True
@@ -273,7 +275,7 @@ def _rows(
             yield _Row(
                 line,
                 _clip_file(example[columns["audio"]], source, folder, line),
-                example[columns["label_column"]],
+                example[label] if (label := columns["label_column"]) else None,
                 parse_fold(example[fold], line) if (fold := columns["fold_column"]) else None,
                 split,
                 parse_group(example[group]) if (group := columns["group_column"]) else None,

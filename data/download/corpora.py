@@ -86,8 +86,8 @@ def download_speech_commands(folder: str | Path, version: str = "v2") -> Path:
         The folder: what `data.speech_commands` takes.
 
     Raises:
-        ValueError: an unknown version; as `download` and `extract_tar`; or the folder holds
-            something else.
+        ValueError: an unknown version, or another one is there; as `download` and `extract_tar`;
+            or the folder holds something else.
     """
     if version not in SPEECH_COMMANDS:
         raise ValueError(
@@ -98,6 +98,11 @@ def download_speech_commands(folder: str | Path, version: str = "v2") -> Path:
         speech_commands(unpacked)
         return unpacked
 
+    place = Path(folder).expanduser()
+    has_old, has_new = ((place / word).is_dir() for word in ("bed", "backward"))
+    found = "v2" if has_new else "v1" if has_old else version
+    if found != version:
+        raise ValueError(f"{folder} holds Speech Commands {found.upper()}; give another folder")
     return install(SPEECH_COMMANDS[version], folder, Path(LISTS["test"]), layout)
 
 
@@ -110,14 +115,25 @@ def install(
     """
     folder = Path(folder).expanduser().resolve()
     archive = folder.with_name(folder.name + source.suffix)
+    unpacked = _unpacked(archive)
     with alone(folder):
         if (folder / landmark).is_file():
             logger.info("%s is in %s already: nothing to do", source.name, folder)
-            with alone(archive):  # which goes with its lock, where a call did not get to its end
-                archive.unlink(missing_ok=True)
+            with alone(archive):  # whose lock goes too, where a call did not get to its end
+                unpacked.unlink(missing_ok=True)
         else:
+            if unpacked.is_file():
+                unpacked.replace(archive)
             _install(source, folder, archive, layout)
     return folder
+
+
+def _unpacked(archive: Path) -> Path:
+    """What an archive is called from when it was unpacked until it is removed.
+
+    Under its own name, one that somebody keeps beside the corpus is never removed.
+    """
+    return archive.with_name(f"{archive.name}.unpacked")
 
 
 def _install(source: Source, folder: Path, archive: Path, layout: Callable[[Path], Path]) -> None:
@@ -132,6 +148,7 @@ def _install(source: Source, folder: Path, archive: Path, layout: Callable[[Path
             raise ValueError(
                 f"{archive} does not hold {source.name} ({error}): delete it and run this again"
             ) from error
+        archive.replace(_unpacked(archive))
         found.replace(folder)
         sync_folder(folder.parent)
-    archive.unlink()
+    _unpacked(archive).unlink()

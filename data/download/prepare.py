@@ -13,14 +13,15 @@ from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from data.audio import load_audio
+from data.audio import load_audio, read_header
 from data.download.unpack import require_vacant
-from data.files import alone, atomic_file, is_audio, is_leftover, sync, sync_folder, walk
+from data.files import alone, atomic_file, is_audio, sync, sync_folder, walk
 
 SAMPLE_RATES = range(1_000, 655_351)  # Hz; what load_audio and FLAC have in common
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".json", ".parquet", ".md", ""})
@@ -48,8 +49,9 @@ def prepare(
     table says `x.wav`. (A table with absolute paths goes on pointing at the originals.) Copied are
     .csv, .tsv, .txt, .json, .parquet, .md and names without suffix (LICENSE); other files are not.
 
-    The work is done in `destination + ".RATE.part"`, which is renamed at the end; a call that broke
-    off is resumed: files that are there are kept. FLAC of 16 bits holds a 16-bit recording of this
+    The work is done in `destination + ".RATE.CORPUS.part"`, which is renamed at the end; a call
+    that broke off is resumed: files that are there, and not older than their source, are kept.
+    FLAC of 16 bits holds a 16-bit recording of this
     sample rate exactly; samples beyond full scale (float files, overshoot of resampling) are
     clipped, and a warning says in how many files. Does nothing where `destination` holds every file
     already.
@@ -66,16 +68,20 @@ def prepare(
     Raises:
         FileNotFoundError: no such folder.
         ValueError: files that cannot be read (the others are converted first), two that would get
-            one name, no audio at all, a wrong argument, a destination in use, or a full disk.
+            one name, no audio at all, a wrong argument, a destination in use or of another rate,
+            or a full disk.
     """
     folder, destination = (Path(path).expanduser().resolve() for path in (folder, destination))
     processes = available_cores() if processes is None else processes
     check_arguments(folder, destination, sample_rate, processes)
     sources, tables = survey(folder)
-    part = destination.with_name(f"{destination.name}.{sample_rate}.part")
+    # Of this corpus alone: another one's files would be published with it.
+    name = f"{destination.name}.{sample_rate}.{crc32(os.fsencode(folder)):08x}.part"
+    part = destination.with_name(name)
     try:
         with alone(destination):
             if all((destination / target).is_file() for target in (*sources, *tables)):
+                _require_rate(destination / next(iter(sources)), sample_rate)
                 logger.info("%s is prepared already: nothing to do", destination)
                 return destination
             require_vacant(destination)
@@ -88,8 +94,10 @@ def prepare(
             for table in tables:
                 (part / table).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / table, part / table)
-            for leftover in filter(is_leftover, list(part.rglob("*"))):
-                leftover.unlink()  # of a process that was killed
+            wanted = {part / target for target in (*sources, *tables)}
+            for path in list(part.rglob("*")):
+                if path.is_file() and path not in wanted:
+                    path.unlink()  # of a process that was killed, or of a file that is gone since
             sync(part)
             part.replace(destination)
             sync_folder(destination.parent)
@@ -98,6 +106,14 @@ def prepare(
             f"{part} cannot be written ({error}): make room there and run this again to go on"
         ) from error
     return destination
+
+
+def _require_rate(flac: Path, sample_rate: int) -> None:
+    found = read_header(flac).sample_rate
+    if found != sample_rate:
+        raise ValueError(
+            f"{flac.parent} was prepared at {found} Hz, not {sample_rate}; give another folder"
+        )
 
 
 def check_arguments(folder: Path, destination: Path, sample_rate: int, processes: int) -> None:
@@ -179,9 +195,9 @@ def mapper(processes: int) -> Iterator:
 
 def convert(source: Path, target: Path, sample_rate: int) -> Outcome:
     """Write one file as FLAC, unless it is there; OSError where `target` cannot be written."""
-    if target.exists():
-        return Outcome()
     try:
+        if target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns:
+            return Outcome()
         waveform = load_audio(source, sample_rate).numpy()
     except (ValueError, OSError) as error:
         return Outcome(problem=str(error))

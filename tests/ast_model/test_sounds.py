@@ -27,6 +27,17 @@ def written(path, samples, sample_rate=16_000):
     return path
 
 
+def test_a_file_that_is_to_be_in_memory_as_a_whole_may_not_last_days(
+    classifier, tmp_path, monkeypatch
+):
+    path = written(tmp_path / "a.wav", noise(32_000))
+    monkeypatch.setattr("data.audio.WHOLE_SECONDS", 1.0)
+    for ask in (classifier.embed, classifier.attention_map):
+        with pytest.raises(ValueError, match="lasts"):
+            ask(path)
+    assert len(classifier.timeline(path).starts)
+
+
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 @pytest.mark.parametrize("seconds", [0.3, 2.5])
 def test_a_file_is_its_samples_at_their_rate(classifier, tmp_path, rate, seconds):

@@ -31,6 +31,12 @@ def counts(manifest: Manifest, field: str) -> dict[int, Counter]:
     return dict(table)
 
 
+def test_of_no_class_no_clip_is_drawn():
+    clips = [Clip(Path(f"{number}.wav"), ()) for number in range(3)]
+    manifest = Manifest("unlabelled", clips, (), multi_label=True)
+    assert len(draw_per_class(manifest, manifest.clips, 2, seed=0)) == 0
+
+
 def test_every_class_is_split_in_the_given_proportions():
     manifest = stratified_split(corpus(*[(0,)] * 100, *[(1,)] * 40), validation=0.1, test=0.2)
     assert counts(manifest, "split") == {

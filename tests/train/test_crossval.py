@@ -1,11 +1,13 @@
 """Cross-validation: the table's arithmetic, and folds that are run once."""
 
 import csv
+import shutil
 from dataclasses import replace
 from statistics import stdev
 
 import pytest
 
+from data import esc50
 from train import crossval
 from train.crossval import best_mean_epoch, cross_validate, markdown, summary
 
@@ -83,6 +85,18 @@ def test_several_classes_a_clip_are_cross_validated(recipe, manifest, tmp_path):
     text = cross_validate(recipe, corpus, tmp_path, folds=[1, 2], device="cpu")
     assert "| mAP, final checkpoint (epoch 1) |" in text
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["learning_curves.png"]
+
+
+def test_the_plots_are_of_the_clips_that_were_scored(recipe, corpus_folder, tmp_path, monkeypatch):
+    shutil.copytree(corpus_folder, tmp_path / "corpus")
+    manifest = esc50(tmp_path / "corpus")
+    broken = manifest.split(1)[1][0].path
+    broken.write_bytes(broken.read_bytes()[:20_000])
+    titles = []
+    monkeypatch.setattr(crossval, "learning_curves", lambda *parts: titles.append(parts[3]))
+    recipe = replace(recipe, epochs=1, skip_unreadable=True)
+    cross_validate(recipe, manifest, tmp_path / "out", folds=[1], device="cpu")
+    assert "7 clips" in titles[0]
 
 
 def test_lines_that_are_equal_in_all_folds_are_said_once(recipe, manifest, tmp_path, caplog):

@@ -161,6 +161,14 @@ def test_other_mel_bins_are_read_when_they_are_said(tmp_path):
     assert config.grid == (5, 12)
 
 
+@pytest.mark.parametrize("num_frames", [1016, 1020, 1025, 1000, 400])
+def test_a_length_near_the_published_one_leaves_no_doubt(tmp_path, num_frames):
+    file = tmp_path / "ast.pth"
+    authors_file(file, patches=1212)
+    config = weights.load(file, num_frames=num_frames).model.config
+    assert (config.num_frames, config.stride) == (num_frames, (10, 10))
+
+
 def test_a_request_is_not_taken_for_what_the_file_is(tmp_path, caplog):
     """144 patches would fit stride 16 as 8 x 18; they are 12 x 12, and refitted."""
     file = tmp_path / "ast.pth"

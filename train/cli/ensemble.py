@@ -25,6 +25,7 @@ from train.cli.options import (
     unless_given,
 )
 from train.inference import ensemble
+from train.inference.scoring.report import SCORES_FILE, require_report_folder
 from train.run.folder import write_predictions
 
 SCORES = ("accuracy", "mAP", "AUC")
@@ -56,6 +57,10 @@ class EnsembleOptions:
 
 def run(words: Sequence[str]) -> None:
     options = parse(EnsembleOptions, words, "ensemble")
+    if options.out:
+        require_report_folder(options.out)
+        if (options.out / SCORES_FILE).exists():
+            raise ValueError(f"{options.out} holds the report of one model; give another folder")
     result = ensemble(
         options.models,
         options.data,

@@ -31,7 +31,13 @@ from train.cli.options import (
 from train.inference import evaluate
 from train.inference.detections import score_rows
 from train.inference.scoring.joined import THRESHOLD, joined_scores
-from train.inference.scoring.report import PER_CLASS, summary, write_report
+from train.inference.scoring.report import (
+    PER_CLASS,
+    SCORES_FILE,
+    require_report_folder,
+    summary,
+    write_report,
+)
 from train.run.tables import write_csv
 
 
@@ -76,6 +82,8 @@ class EvaluateOptions:
 
 def run(words: Sequence[str]) -> None:
     options = parse(EvaluateOptions, words, "evaluate")
+    if options.out:
+        require_report_folder(options.out)
     if options.row_labels is not None:
         return _run_rows(options)
     if options.joined is not None:
@@ -124,6 +132,8 @@ def _run_rows(options: EvaluateOptions) -> None:
         "--skip-unreadable": options.skip_unreadable is not None,
         "--joined": options.joined is not None,
         "--no-pad": not options.pad,
+        "--workers": options.reading.workers is not None,
+        "--cache and --no-use-cache": options.reading != Reading(device=options.reading.device),
     }
     for option in (name for name, is_given in given.items() if is_given):
         raise ValueError(f"--row-labels scores rows of soundscapes; leave out {option}")
@@ -136,7 +146,7 @@ def _run_rows(options: EvaluateOptions) -> None:
     )
     content = {"soundscapes": found.soundscapes, "rows": found.rows, **found.scores}
     if options.out:
-        write_json(options.out / "scores.json", content)
+        write_json(options.out / SCORES_FILE, content)
         write_csv(options.out / "per_class.csv", PER_CLASS, found.per_class)
     if options.json:
         print(json.dumps(content, indent=2))
@@ -148,9 +158,11 @@ def _run_rows(options: EvaluateOptions) -> None:
 
 
 def _run_joined(options: EvaluateOptions) -> None:
-    if options.out or options.compile or options.skip_unreadable or not options.pad:
+    given = options.out or options.compile or options.skip_unreadable or options.reading.workers
+    if given or not options.pad:
         raise ValueError(
-            "--joined scores a timeline, without --out, --compile, --skip-unreadable and --no-pad"
+            "--joined scores a timeline, without --out, --compile, --skip-unreadable, --workers "
+            "and --no-pad"
         )
     selection, scores = joined_scores(
         options.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from tyro.conf import DisallowNone, OmitArgPrefixes, Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -40,6 +40,9 @@ from train.recipe import (
 from train.recipes import RECIPES
 from train.run.folder import RECIPE, read_recipe
 from train.shards import Shard, read_shard
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11
 
 OF_ONE_FOLD = ("train", "pretrain", "audit", "stats")  # commands that take a recipe and --fold
 

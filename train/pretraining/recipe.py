@@ -111,8 +111,9 @@ class PretrainingRecipe(Pretext, BaseRecipe):
         return row[self.metric] if self.metric == "accuracy" else -row[self.metric]
 
     def columns(self) -> dict[str, str]:
-        """What `open_corpus` is told of the data's columns: the labels of a table are not read."""
-        unlabelled = {"label_column": "none"} if self.corpus == "table" else {}
+        """What `open_corpus` is told of the data's columns: a column of labels is not read."""
+        has_columns = self.corpus in ("table", "hugging_face")
+        unlabelled = {"label_column": "none"} if has_columns else {}
         return super().columns() | unlabelled
 
     def pretraining_config(self) -> PretrainingConfig:

@@ -24,9 +24,9 @@ from train.recipes.finetune import FROM_SCRATCH
 KEYWORD_SPOTTING = replace(
     FROM_SCRATCH,
     name="keyword_spotting",
-    summary="your own words of about a second, after `pretrain ssast_frames` on them",
+    summary="your own words of about a second, after `pretrain ssast_words` on them",
     from_data=frozenset({"num_frames", "mean", "std", "time_mask", "background_rate"}),
-    init_from="runs/ssast_frames/last",
+    init_from="runs/ssast_words/last",
     window="hanning",
     epochs=30,
     warmup_epochs=2.0,

@@ -1,9 +1,10 @@
 """Self-supervised pretraining on recordings without labels.
 
     ast-audio pretrain ssast --data FOLDER           # recordings at any depth; labels are not read
-    ast-audio pretrain ssast_frames --data FOLDER    # for words: patches as high as the spectrogram
+    ast-audio pretrain ssast_frames --data FOLDER    # patches as high as the spectrogram
+    ast-audio pretrain ssast_words --data FOLDER     # for words: the same, four frames each
     ast-audio pretrain mae --data FOLDER             # a light decoder; steps are cheaper
-    ast-audio pretrain mae_frames --data FOLDER      # for words: as ssast_frames, four frames each
+    ast-audio pretrain mae_frames --data FOLDER      # the same patches as ssast_words
     ast-audio train finetune --data FOLDER --init-from runs/ssast    # what they are for
 
 `ssast` is the published setting (Gong, Lai, Chung and Glass, AAAI 2022, and its code): patches of
@@ -54,6 +55,13 @@ SSAST_FRAMES = replace(
     patch=(128, 2),
     clusters=False,
 )
+SSAST_WORDS = replace(
+    SSAST_FRAMES,
+    name="ssast_words",
+    summary="as ssast_frames, on patches of four frames, fewer of them hidden",
+    patch=(128, 4),
+    mask_share=0.6,
+)
 MAE = replace(
     SSAST,
     name="mae",
@@ -80,5 +88,5 @@ MAE_FRAMES = replace(
 )
 
 PRETRAINING_RECIPES: dict[str, PretrainingRecipe] = {
-    recipe.name: recipe for recipe in (SSAST, SSAST_FRAMES, MAE, MAE_FRAMES)
+    recipe.name: recipe for recipe in (SSAST, SSAST_FRAMES, SSAST_WORDS, MAE, MAE_FRAMES)
 }

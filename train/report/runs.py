@@ -211,6 +211,7 @@ def describe_runs(
                 f"{run.folder} is of another recipe than {records[0].folder} "
                 f"({'; '.join(differing)}): they are not folds of one cross-validation"
             )
+    _require_folds(folder, records)
     epochs = {_name(run): read_metrics(run.folder) for run in records}
     if not any(epochs.values()):
         raise ValueError(f"{folder} has no finished epoch yet, so there is nothing to report")
@@ -222,6 +223,24 @@ def describe_runs(
         page.evaluated = _evaluate(page, count)
         _add_media(page, manifest, device, budget)
     return page
+
+
+def _require_folds(folder: Path, runs: Sequence[RunRecord]) -> None:
+    """ValueError where several runs, or one below the folder, are not of one fold each."""
+    first: dict[int, Path] = {}
+    for run in runs:
+        if run.folder == folder:
+            return
+        if run.fold is None:
+            raise ValueError(
+                f"{run.folder} has no fold, so {folder} is no cross-validation; give the run folder"
+            )
+        if run.fold in first:
+            raise ValueError(
+                f"{first[run.fold]} and {run.folder} are both of fold {run.fold}; move one of them "
+                f"out of {folder}"
+            )
+        first[run.fold] = run.folder
 
 
 def _name(run: RunRecord) -> str:

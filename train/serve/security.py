@@ -136,7 +136,7 @@ async def body_of(request: Request, most: int) -> AsyncIterator[bytes]:
             piece = await asyncio.wait_for(anext(pieces), SILENCE)
         except StopAsyncIteration:
             return
-        except TimeoutError as error:
+        except asyncio.TimeoutError as error:
             raise HTTPException(408, "nothing came for too long") from error
         except ClientDisconnect as error:
             raise HTTPException(400, "the request broke off") from error

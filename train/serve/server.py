@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import logging
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -121,7 +123,16 @@ def serve(
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         started(_address(listener, host, token))
+        _end_with_the_terminal()
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _end_with_the_terminal() -> None:
+    """Have SIGHUP end the server as SIGTERM does, so that uploads are removed; nohup ignores it."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
+        return
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def _listen(host: str, port: int) -> tuple[socket.socket, bool]:

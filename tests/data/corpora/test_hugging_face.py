@@ -88,6 +88,17 @@ def test_embedded_clips_become_files_with_the_classes_of_the_class_label(tmp_pat
     assert load_audio(manifest.clips[1].path).shape == (800,)
 
 
+def test_labels_may_be_left_out_and_have_blanks_around_them(tmp_path, cache):
+    features = {"audio": datasets.Audio(), "label": datasets.ClassLabel(names=[" owl", "cow"])}
+    file = write(tmp_path / "a.parquet", features, audio=clips(2), label=[0, 1])
+    assert hugging_face(file, cache=cache).classes == ("owl", "cow")
+    manifest = hugging_face(file, cache=cache, label_column="none")
+    assert (manifest.classes, manifest.multi_label) == ((), True)
+    assert [clip.targets for clip in manifest.clips] == [(), ()]
+    file = write(tmp_path / "b.parquet", None, audio=clips(2))
+    assert len(hugging_face(file, cache=cache, label_column="none").clips) == 2
+
+
 def test_a_clip_is_written_once_and_nothing_half_written_stays(tmp_path, cache):
     source = labelled(tmp_path / "farm")
     before = hugging_face(source, cache=cache)

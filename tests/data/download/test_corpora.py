@@ -54,6 +54,19 @@ def test_esc50_is_fetched_unpacked_and_the_second_time_left_alone(server, tmp_pa
     assert "already: nothing to do" in caplog.text
 
 
+def test_an_archive_that_somebody_keeps_beside_the_corpus_stays(server, tmp_path):
+    server.files["/esc.zip"] = make_zip(
+        ("ESC-50-master/meta/esc50.csv", CSV), ("ESC-50-master/audio/1-1-A-0.wav", b"RIFF")
+    )
+    address = f"{server.address}/esc.zip"
+    corpora.download_esc50(tmp_path / "esc50", url=address)
+    (tmp_path / "esc50.zip").write_bytes(b"my own")
+    (tmp_path / "esc50.zip.unpacked").touch()  # as a killed call leaves it
+    corpora.download_esc50(tmp_path / "esc50", url=address)
+    assert names(tmp_path) == ["esc50", "esc50.zip"]
+    assert (tmp_path / "esc50.zip").read_bytes() == b"my own"
+
+
 def test_an_archive_without_its_audio_does_not_become_the_corpus(server, tmp_path):
     server.files["/esc.zip"] = make_zip(("ESC-50-master/meta/esc50.csv", CSV))
     message = refusal(corpora.download_esc50, tmp_path / "esc50", url=f"{server.address}/esc.zip")
@@ -117,6 +130,14 @@ def test_an_archive_without_clips_does_not_become_the_corpus(published, tmp_path
     with pytest.raises(ValueError, match=r"words\.tar\.gz does not hold Speech Commands V2"):
         corpora.download_speech_commands(tmp_path / "words")
     assert not (tmp_path / "words").exists()
+
+
+@pytest.mark.parametrize(("word", "wanted"), [("backward", "v1"), ("bed", "v2")])
+def test_another_version_is_not_taken_for_the_wanted_one(tmp_path, word, wanted):
+    (tmp_path / word).mkdir()
+    (tmp_path / "testing_list.txt").touch()
+    with pytest.raises(ValueError, match=r"holds Speech Commands V[12]; give another folder"):
+        corpora.download_speech_commands(tmp_path, wanted)
 
 
 def test_an_unknown_version_is_refused_with_the_known_ones(tmp_path):

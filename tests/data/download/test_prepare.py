@@ -97,13 +97,40 @@ def test_an_unreadable_file_is_named_after_the_others_are_converted(corpus, tmp_
     assert "1 of 3 files cannot be read" in message and str(bad) in message
     assert not (tmp_path / "new").exists()
 
-    part = tmp_path / "new.16000.part"
+    (part,) = tmp_path.glob("new.16000.*.part")
     assert files(part) == {"audio/1-1-A-0.flac", "audio/2-2-A-1.flac"}
     (part / "audio" / "1-1-A-0.flac").write_bytes(b"kept")
     bad.unlink()
     prepared = prepare(corpus, tmp_path / "new", processes=1)
     assert (prepared / "audio" / "1-1-A-0.flac").read_bytes() == b"kept"
     assert not part.exists()
+
+
+def test_what_was_left_of_another_corpus_is_not_published(corpus, tmp_path):
+    other = tmp_path / "other"
+    write_tone(other / "audio" / "0.wav", 16_000)
+    (other / "audio" / "bad.wav").write_bytes(b"RIFFRIFF")
+    refusal(other, tmp_path / "new")  # leaves its part
+    prepared = prepare(corpus, tmp_path / "new", processes=1)
+    assert not (prepared / "audio" / "0.flac").exists()
+
+
+def test_a_source_that_changed_or_went_since_it_broke_off_is_seen(corpus, tmp_path):
+    bad, changed = corpus / "audio" / "0-bad.wav", corpus / "audio" / "2-2-A-1.wav"
+    write_tone(corpus / "audio" / "gone.wav", 16_000)
+    bad.write_bytes(b"RIFFRIFF")
+    refusal(corpus, tmp_path / "new")
+    bad.unlink()
+    (corpus / "audio" / "gone.wav").unlink()
+    write_tone(changed, 16_000, peak=0.1)
+    prepared = prepare(corpus, tmp_path / "new", processes=1)
+    assert not (prepared / "audio" / "gone.flac").exists()
+    assert load_audio(prepared / "audio" / "2-2-A-1.flac").abs().max() < 0.11
+
+
+def test_another_rate_is_not_there_already(corpus, tmp_path):
+    prepare(corpus, tmp_path / "new", processes=1)
+    assert "prepared at 16000 Hz, not 8000" in refusal(corpus, tmp_path / "new", sample_rate=8000)
 
 
 def test_a_run_of_another_sample_rate_is_not_resumed(corpus, tmp_path):
@@ -133,7 +160,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_half_file(corpus, tmp_path,
     message = refusal(corpus, tmp_path / "new")
     assert "No space left on device" in message and "make room" in message
     assert not (tmp_path / "new").exists()
-    assert not list((tmp_path / "new.16000.part").rglob("*.flac"))
+    assert not list(tmp_path.glob("new.16000.*.part/**/*.flac"))
 
 
 def test_a_folder_in_use_is_left_alone(corpus, tmp_path):

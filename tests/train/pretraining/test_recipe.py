@@ -7,6 +7,7 @@ import pytest
 
 from train.pretraining.recipe import PretrainingRecipe
 from train.recipe import Recipe
+from train.recipes.keywords import KEYWORD_SPOTTING
 from train.recipes.pretraining import MAE, PRETRAINING_RECIPES, SSAST, SSAST_FRAMES
 from train.run.folder import read_fields
 
@@ -15,6 +16,18 @@ from train.run.folder import read_fields
 def test_a_recipe_comes_back_from_its_file(name):
     recipe = PRETRAINING_RECIPES[name]
     assert read_fields(recipe.to_json(), Path("recipe.json")) == recipe
+
+
+@pytest.mark.parametrize("corpus", ["table", "hugging_face"])
+def test_a_column_of_labels_is_not_read(corpus):
+    assert SSAST.given(corpus=corpus).columns()["label_column"] == "none"
+
+
+def test_keywords_start_from_what_is_pretrained_for_words():
+    encoder = PRETRAINING_RECIPES["ssast_words"]
+    assert KEYWORD_SPOTTING.init_from == f"runs/{encoder.name}/last"
+    for field in ("preset", "patch", "pooling", "window", "num_mel_bins"):
+        assert getattr(KEYWORD_SPOTTING, field) == getattr(encoder, field), field
 
 
 def test_every_field_is_in_a_group():

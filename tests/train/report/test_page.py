@@ -197,6 +197,20 @@ def test_a_cross_validation_shows_its_folds(scored_run, tmp_path, read_page):
         write_report(tmp_path / "cv", tmp_path / "report.html")
 
 
+def test_runs_that_are_no_folds_are_no_cross_validation(scored_run, tmp_path):
+    rows = [["1.wav", "a", 0.9, 0.1], ["x.wav", "b", 0.8, 0.2]]
+    for name in ("fold1", "fold1-again"):
+        scored_run(tmp_path / "cv" / name, ["a", "b"], rows, 1)
+    with pytest.raises(ValueError, match=r"cv/fold1 and .*cv/fold1-again are both of fold 1; move"):
+        write_report(tmp_path / "cv", tmp_path / "report.html")
+    scored_run(tmp_path / "runs" / "from_scratch", ["a", "b"], rows, None)
+    with pytest.raises(
+        ValueError, match=r"has no fold, so .*runs is no cross-validation; give the"
+    ):
+        write_report(tmp_path / "runs", tmp_path / "report.html")
+    write_report(tmp_path / "runs" / "from_scratch", tmp_path / "report.html")
+
+
 @pytest.fixture
 def ablation(tmp_path, recipe, scored_run):
     """A table of two rows, tabulated."""

@@ -33,7 +33,7 @@ def test_connections_send_without_waiting_for_what_was_acknowledged():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_serves_until_it_is_told_to_end_and_leaves_nothing(model_folder, sounds, tmp_path, end):
     words = ["serve", str(model_folder), "--folder", str(sounds), "--port", "0", "--device", "cpu"]
     process = subprocess.Popen(

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
-from data.files import write_json
+from data.files import require_replaceable, write_json
 from train.inference.scoring.evaluate import Evaluation
 from train.metrics import confusion_matrix
 from train.run.folder import write_predictions
 from train.run.plots import confusion
 from train.run.tables import INSTALL, has_pyarrow, write_csv, write_parquet
 
+SCORES_FILE = "scores.json"
 ROWS_AT_ONCE = 1000  # of predictions.parquet
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
     """
     selection = evaluation.selection
     clips, classes = selection.clips, selection.manifest.classes
-    write_json(folder / "scores.json", summary(evaluation))
+    write_json(folder / SCORES_FILE, summary(evaluation))
     write_csv(folder / "per_class.csv", PER_CLASS, per_class(evaluation))
     write_csv(folder / "worst.csv", WORST, worst(evaluation))
     write_predictions(
@@ -66,6 +67,20 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
         write_parquet(folder / "predictions.parquet", _tables(evaluation))
     else:
         logger.warning(f"predictions.parquet left out: it needs pyarrow; {INSTALL}")
+
+
+def require_report_folder(folder: Path) -> None:
+    """ValueError where a file that a report would replace was not written by one."""
+    scores = ('{\n  "model":', '{\n  "soundscapes":')  # of clips, and of rows of soundscapes
+    beginnings = {
+        SCORES_FILE: scores,
+        "per_class.csv": (",".join(PER_CLASS),),
+        "worst.csv": (",".join(WORST),),
+        "predictions.csv": ("clip,target,",),
+        "confusion.csv": ("target,",),
+    }
+    for name, begins in beginnings.items():
+        require_replaceable(folder / name, *begins)
 
 
 PER_CLASS = ("class", "clips", "average_precision", "precision", "recall", "f1")

@@ -54,7 +54,9 @@ function follow() {
   };
   stream.onerror = () => {
     lost = true;
-    complain("The server does not answer. This page goes on when it does.");
+    complain(stream.readyState === EventSource.CLOSED
+      ? "The server refuses this page. Open the address that it printed when it started."
+      : "The server does not answer. This page goes on when it does.");
   };
   stream.addEventListener("recordings", (event) => {
     recordings = JSON.parse(event.data);
@@ -165,12 +167,13 @@ function send(upload) {
     listRecordings();
   };
   request.onload = () => {
-    const answer = JSON.parse(request.responseText || "{}");
+    let answer = {};
+    try { answer = JSON.parse(request.responseText); } catch { answer.error = request.responseText; }
     if (request.status === 201) {
       if (!recordings.some((each) => each.id === answer.id)) recordings.push(answer);
       if (uploads.length === 1 || !shown) show(answer.id);
       drop(upload);
-    } else fail(answer.error ?? `the server answers ${request.status}`);
+    } else fail(answer.error || `the server answers ${request.status}`);
   };
   request.onerror = () => fail("the server does not answer, or refused the file");
   const fail = (reason) => {

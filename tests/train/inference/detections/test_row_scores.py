@@ -71,7 +71,10 @@ def test_the_command_writes_scores_and_a_row_a_class(run_command, birds, soundsc
     header, *rows = (tmp_path / "report" / "per_class.csv").read_text().splitlines()
     assert header.startswith("class,clips,average_precision")
     assert [row.split(",")[0] for row in rows] == list(SPECIES)
-    for option in (("--fold", "1"), ("--split", "all"), ("--no-pad",), ("--joined", "1")):
+    for option in (
+        *(("--fold", "1"), ("--split", "all"), ("--no-pad",), ("--joined", "1")),
+        *(("--workers", "2"), ("--cache", str(tmp_path))),
+    ):
         code, _, err = run_command(*words, *option)
         assert (code, len(err.splitlines())) == (2, 1)
         assert f"leave out {option[0]}" in err

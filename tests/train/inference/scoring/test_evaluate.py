@@ -120,6 +120,25 @@ def test_a_run_that_left_out_broken_files_is_scored_without_them(
         evaluate(run, corpus, skip_unreadable=False, device="cpu")
 
 
+@pytest.mark.parametrize("name", ["scores.json", "worst.csv", "predictions.csv", "confusion.csv"])
+def test_a_report_replaces_no_file_of_others(
+    run_command, run_folder, corpus_folder, tmp_path, name
+):
+    words = ("--data", corpus_folder, "--device", "cpu", "--no-use-cache", "--out", tmp_path / "a")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / name).write_text("mine")
+    for command in (("evaluate", run_folder), ("ensemble", run_folder, run_folder)):
+        code, _, error = run_command(*command, *words)
+        assert code == 2 and f"{name} exists and was not written by this command" in error
+    assert (tmp_path / "a" / name).read_text() == "mine"
+    (tmp_path / "a" / name).unlink()
+    for command, expected in (("evaluate", 0), ("evaluate", 0), ("ensemble", 2)):
+        models = [run_folder] * (1 + (command == "ensemble"))
+        code, _, error = run_command(command, *models, *words)
+        assert code == expected, error
+    assert "holds the report of one model; give another folder" in error
+
+
 def test_a_clip_without_one_window_is_named_or_left_out(run_command, run_folder, copied):
     corpus, files = copied
     soundfile.write(files[5], np.full(100, 0.1), 16_000)
