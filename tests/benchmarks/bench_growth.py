@@ -181,7 +181,7 @@ def counted_files() -> Iterator[list[Path]]:
         return noted
 
     with ExitStack() as patches:
-        for name in ("audio._checked_source", "duplicates.middle_digest"):
+        for name in ("audio.checked_source", "duplicates.middle_digest"):
             module, function = name.split(".")
             read = getattr(import_module(f"data.{module}"), function)
             patches.enter_context(patch(f"data.{name}", noting(read)))
