@@ -19,8 +19,9 @@ from ast_model.token_merging import merge, merging_schedule, require_share
 ATTENTION_MAPS = ("rollout", "last")
 
 # Training in bfloat16 on a CPU (with AMX) is faster by two matrix products and a softmax than by
-# fused attention: tiny 1.3 times at 27 to 602 tokens, 1.2 at 1,214, base 1.2 and 1.1. But they hold
-# the maps in memory, which grow with the square of the tokens: at 1,214, 3 MB a head and block.
+# fused attention: tiny 1.3 to 1.5 times at 27 to 602 tokens, 1.2 at 1,214, base 1.2 and 1.1. But
+# they hold the maps in memory, which grow with the square of the tokens: at 1,214, 3 MB a clip,
+# head and block.
 MOST_TOKENS_FOR_PRODUCTS = 1280
 
 # Inference on a CPU runs as many clips at a time as keep the MLP's hidden layer below this size in

@@ -122,7 +122,7 @@ def install(
             with alone(archive):  # whose lock goes too, where a call did not get to its end
                 unpacked.unlink(missing_ok=True)
         else:
-            if unpacked.is_file():
+            if unpacked.is_file() and not archive.exists():
                 unpacked.replace(archive)
             _install(source, folder, archive, layout)
     return folder
