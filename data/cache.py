@@ -93,6 +93,8 @@ class ClipCache:
             finally:
                 Path(temporary).unlink(missing_ok=True)
         except OSError as error:
+            if not self.writable:  # another thread has said so
+                return
             self.writable = False
             logger.warning(
                 f"cannot write to the clip cache {self.folder} ({error.strerror or error}): clips "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -191,6 +192,7 @@ def load_batches(
     batch_size: int | None = None,
     batch_sampler: Iterable[list[int]] | None = None,
     workers: int = 0,
+    threads: int = 1,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """The batches of a dataset, decoded by `workers` processes, or by this one if 0.
@@ -198,28 +200,35 @@ def load_batches(
     Args:
         batch_size: clips of a batch, in the order of the dataset; or else
         batch_sampler: the indices of the clips of each batch.
+        threads: that decode the clips of a batch where there are no workers. They pay for files,
+            not for clips from a cache, and do not serve a dataset with `augmentation`, whose
+            generators are the process's own.
         pin_memory: put batches where a GPU copies them from without waiting.
 
     Raises:
-        ValueError: `workers` is negative.
+        ValueError: `workers` is negative; or clips are to be augmented in several threads.
         Exception: whatever the dataset raises, of the same type and message in a worker as here;
             the worker's traceback is its cause.
     """
     if workers < 0:
         raise ValueError(f"workers {workers} is negative; give 0 or more decoding processes")
+    if threads > 1 and dataset.augmenter:
+        raise ValueError(f"clips are augmented in one thread, not in {threads}")
     if batch_sampler is None:
         batch_sampler = BatchSampler(range(len(dataset)), batch_size, drop_last=False)
-    loader = DataLoader(
-        _WholeBatches(dataset),
-        batch_size=None,  # an index of _WholeBatches is a batch
-        sampler=batch_sampler,
-        num_workers=workers,
-        pin_memory=pin_memory,
-    )
-    for batch in loader:
-        if isinstance(batch, _Failure):
-            raise batch.error from batch.cause
-        yield batch
+    # One thread each for PyTorch's operations: OpenMP would start as many again for each of them.
+    with ThreadPoolExecutor(threads, "decode", torch.set_num_threads, (1,)) as pool:
+        loader = DataLoader(
+            _WholeBatches(dataset, pool.map if threads > 1 and not workers else map),
+            batch_size=None,  # an index of _WholeBatches is a batch
+            sampler=batch_sampler,
+            num_workers=workers,
+            pin_memory=pin_memory,
+        )
+        for batch in loader:
+            if isinstance(batch, _Failure):
+                raise batch.error from batch.cause
+            yield batch
 
 
 class _Failure(NamedTuple):
@@ -230,12 +239,13 @@ class _Failure(NamedTuple):
 
 
 class _WholeBatches(Dataset[Batch | _Failure]):
-    def __init__(self, dataset: ClipDataset) -> None:
+    def __init__(self, dataset: ClipDataset, mapped: Callable[..., Iterable[Item]]) -> None:
         self.dataset = dataset
+        self.mapped = mapped  # `map`, or that of a pool of threads
 
     def __getitem__(self, indices: list[int]) -> Batch | _Failure:
         try:
-            return collate([self.dataset[index] for index in indices])
+            return collate([*self.mapped(self.dataset.__getitem__, indices)])
         except Exception as error:
             return _failure(error)
 

@@ -2,11 +2,13 @@
 
 from functools import partial
 from itertools import islice
+from threading import Barrier
 
 import pytest
 import soundfile
 import torch
 
+from data.audio import load_audio
 from data.augment import Uniforms
 from data.cache import ClipCache
 from data.dataset import ClipDataset, collate, load_batches
@@ -246,14 +248,49 @@ def test_batches_in_order_hold_every_clip_once(clips):
     assert [batch.lengths.tolist() for batch in batches] == [[4_000, 5_000, 6_000], [7_000]]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+def test_several_threads_give_the_batches_of_one(clips):
+    kept = torch.get_num_threads()
+    dataset = ClipDataset(clips * 25, 3, mixup_rate=0.5, placement=Placement(6_000, 0.2, 0.0))
+    one = list(load_batches(dataset, batch_size=10))
+    several = list(load_batches(dataset, batch_size=10, threads=4))
+    for expected, batch in zip(one, several, strict=True):
+        assert torch.equal(batch.waveforms, expected.waveforms)
+        assert torch.equal(batch.targets, expected.targets)
+        assert torch.equal(torch.stack(batch.uniforms), torch.stack(expected.uniforms))
+    assert torch.get_num_threads() == kept
+
+
+def test_clips_are_decoded_side_by_side_where_several_threads_are_asked_for(clips):
+    dataset, together = ClipDataset(clips[:2], 3), Barrier(2, timeout=30)
+
+    def load(path, sample_rate):
+        together.wait()  # passes when both clips are being decoded
+        return load_audio(path, sample_rate)
+
+    dataset.load = load
+    (batch,) = load_batches(dataset, batch_size=2, threads=2)
+    assert batch.lengths.tolist() == [4_000, 5_000]
+
+
+def test_clips_are_not_augmented_in_several_threads(clips):
+    pytest.importorskip("audiomentations")
+    dataset = ClipDataset(clips, 3, augmentation=WaveformAugmentation(gain_prob=1.0))
+    with pytest.raises(ValueError, match="augmented in one thread, not in 2"):
+        list(load_batches(dataset, batch_size=2, threads=2))
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(0, 1), (1, 1), (0, 2)])
 @pytest.mark.parametrize(("clip", "kind"), [(0, ValueError), (5, FileNotFoundError)])
-def test_the_error_of_a_file_is_the_same_from_a_worker(broken, clip, kind, workers):
+def test_the_error_of_a_file_is_the_same_from_a_worker(broken, clip, kind, workers, threads):
     dataset = ClipDataset(broken, 3)
     with pytest.raises(kind) as here:
         dataset[clip]
     with pytest.raises(kind) as loaded:
-        list(load_batches(dataset, batch_sampler=[[1, 2], [3, clip]], workers=workers))
+        list(
+            load_batches(
+                dataset, batch_sampler=[[1, 2], [3, clip]], workers=workers, threads=threads
+            )
+        )
     assert type(loaded.value) is kind
     assert str(loaded.value) == str(here.value)
 

@@ -95,7 +95,8 @@ def measure_statistics(
     rate = frontend.config.sample_rate
     num_classes = 1 + Clips.of(clips).targets()[0].max(initial=-1)
     dataset = ClipDataset(clips, num_classes, rate, cache, skip_unreadable=skip_unreadable)
-    batches = load_batches(dataset, batch_size=BATCH, workers=workers)
+    threads = torch.get_num_threads()
+    batches = load_batches(dataset, batch_size=BATCH, workers=workers, threads=threads)
     own = total = 0  # frames
     with tqdm(total=len(clips), desc="mean, std", unit="clip", leave=False, disable=None) as bar:
 
