@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -80,15 +81,7 @@ def load(
         "num_mel_bins": num_mel_bins,
         "pooling": pooling,
     }
-    if path.is_dir() and (baseline := read_baseline(path)) is not None:
-        if asked := [name for name, value in architecture.items() if value is not None]:
-            raise ValueError(f"{path} is a baseline of timm, loaded as it is: leave out {asked}")
-        found = baseline
-    elif path.is_dir():
-        found = build(adapt(read_folder(path), positions, **architecture))
-    else:
-        checkpoint = read_authors(path, **architecture, heads=heads)
-        found = build(adapt(checkpoint, positions, **architecture))
+    found = _read(path, positions, heads, architecture)
     if classes is not None and len(classes) != len(found.classes):
         raise ValueError(
             f"{len(classes)} class names for the {len(found.classes)} classes of {source}; give "
@@ -104,6 +97,20 @@ def load(
     )
     classifier.source = str(source)
     return classifier.to(device).eval()
+
+
+def _read(
+    path: Path, positions: Positions, heads: int | None, architecture: dict[str, Any]
+) -> AudioClassifier:
+    """What a folder or `.pth` holds, with the changes to its architecture that are not None."""
+    if path.is_dir() and (baseline := read_baseline(path)) is not None:
+        if asked := [name for name, value in architecture.items() if value is not None]:
+            raise ValueError(f"{path} is a baseline of timm, loaded as it is: leave out {asked}")
+        return baseline
+    if path.is_dir():
+        return build(adapt(read_folder(path), positions, **architecture))
+    checkpoint = read_authors(path, **architecture, heads=heads)
+    return build(adapt(checkpoint, positions, **architecture))
 
 
 def locate(source: str | Path) -> Path:

@@ -87,26 +87,10 @@ def table(
             or a table that cannot be read.
     """
     path = Path(path)
-    if path.is_dir():
-        tables = tables_in(path)
-        remedy = "it holds none; a folder of class folders is --corpus folder"
-        if tables:
-            remedy = f"give {' or '.join(map(str, tables[:3]))}"
-        raise ValueError(f"{path} is a folder: expected a CSV, TSV or Parquet file; {remedy}")
-    if not path.is_file():
-        raise FileNotFoundError(f"no table {path}: expected a CSV, TSV or Parquet file")
+    _require_table(path)
     given = (path_column, label_column, fold_column, split_column, group_column)
     names = _header(path, separator)
-    columns = {
-        argument: find_column(names, argument, column, str(path))
-        for argument, column in zip(USUAL_NAMES, given, strict=True)
-    }
-    if columns["fold_column"] and columns["split_column"]:
-        raise ValueError(
-            f"{path} has folds in {columns['fold_column']!r} and splits in "
-            f"{columns['split_column']!r}: expected one of them; leave one out with "
-            "--fold-column none or --split-column none"
-        )
+    columns = _columns(path, names, given)
     is_reviewed = label_column is None and is_table_of_segments(names)
     if is_reviewed:
         columns |= {"verdict": "verdict"}
@@ -129,6 +113,34 @@ def table(
     groups = [parse_group(cell) for cell in cells["group_column"] or [None] * len(lines)]
     clips = labelled_clips(files, labels, classes, folds, splits, groups)
     return Manifest(path.stem, clips, classes, multi_label)
+
+
+def _require_table(path: Path) -> None:
+    if path.is_dir():
+        tables = tables_in(path)
+        remedy = "it holds none; a folder of class folders is --corpus folder"
+        if tables:
+            remedy = f"give {' or '.join(map(str, tables[:3]))}"
+        raise ValueError(f"{path} is a folder: expected a CSV, TSV or Parquet file; {remedy}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no table {path}: expected a CSV, TSV or Parquet file")
+
+
+def _columns(
+    path: Path, names: Sequence[str], given: Sequence[str | None]
+) -> dict[str, str | None]:
+    """The name of each column of `USUAL_NAMES`, None for one that the table goes without."""
+    columns = {
+        argument: find_column(names, argument, column, str(path))
+        for argument, column in zip(USUAL_NAMES, given, strict=True)
+    }
+    if columns["fold_column"] and columns["split_column"]:
+        raise ValueError(
+            f"{path} has folds in {columns['fold_column']!r} and splits in "
+            f"{columns['split_column']!r}: expected one of them; leave one out with "
+            "--fold-column none or --split-column none"
+        )
+    return columns
 
 
 def labelled_clips(

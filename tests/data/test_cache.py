@@ -181,6 +181,19 @@ def test_a_folder_that_cannot_be_written_to_warns_once(clip, decoded, tmp_path, 
     assert len(decoded) == 3
 
 
+def test_of_two_threads_that_cannot_write_one_warns(cache, clip, monkeypatch, caplog):
+    others = [clip]
+
+    def refused(*_, **__):
+        if others:  # another thread fails while this one is still at it
+            cache.load(others.pop(), RATE)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(data.cache.tempfile, "mkstemp", refused)
+    cache.load(clip, RATE)
+    assert len(caplog.messages) == 1
+
+
 def test_a_folder_that_became_read_only_still_serves(
     cache, clip, decoded, monkeypatch, tmp_path, caplog
 ):
