@@ -30,6 +30,7 @@ from train.device import (
     choose_precision,
     compile_in_place,
     require_compiler,
+    warn_of_slow_bf16,
 )
 from train.distributed import (
     barrier,
@@ -285,6 +286,7 @@ class TrainState:
         """
         recipe, task, train = run.recipe, task_of(run.recipe), run.splits.train
         precision = run_precision(run, device)
+        warn_of_slow_bf16(device, precision)
         saved = load_state(run.folder)
         torch.manual_seed(recipe.seed)
         with main_process_first():  # it may fetch the initial weights

@@ -20,7 +20,7 @@ from typing import Any
 
 import networks
 import torch
-from measuring import matrix_rate, race, write
+from measuring import matrix_rate, race, slow_precisions, write
 from torch.profiler import ProfilerActivity, profile
 from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -156,13 +156,6 @@ def row(training: bool, preset: str, frames: int, batch: int, precision: str, ro
     }
 
 
-def precisions() -> list[str]:
-    """fp32, and bf16 where the processor multiplies it."""
-    features = torch.cpu.get_capabilities()
-    has_bf16 = features.get("amx_bf16") or features.get("avx512_bf16")
-    return ["fp32", *(["bf16"] if has_bf16 else [])]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=4, help="that count (%(default)s)")
@@ -171,16 +164,16 @@ def main() -> None:
     arguments = parser.parse_args()
     set_up()
     torch.set_num_threads(arguments.threads)
-    rows = []
+    slow, rows = slow_precisions(CPU), []
     for preset, frames, *batches in CASES:
         for training, batch in enumerate(batches):
-            for precision in precisions():
+            for precision in (name for name in ("fp32", "bf16") if name not in slow):
                 case = bool(training), preset, frames, batch, precision
                 rows.append(row(*case, arguments.rounds))
                 values = (f"{k} {v:.1f}" for k, v in rows[-1].items() if k != "work")
                 print(f"{rows[-1]['work']}: {', '.join(values)}", flush=True)
     if arguments.out:
-        write(arguments.out, "profile", CPU, rows=rows, figures=MEANING)
+        write(arguments.out, "profile", CPU, rows=rows, figures=MEANING, left_out=slow)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,6 +30,8 @@ from train.process import set_up
 
 PACKAGES = ("torch", "torchaudio", "transformers", "kaldi-native-fbank")
 WIDTH = 2048  # of the square matrices that the machine's rate is measured with
+SMALL = 256  # of those that tell whether a precision is slow
+LEAST_SHARE = 0.2  # of the rate of fp32; what runs in a slower precision would take hours
 WARM_UP = 1  # rounds that do not count: they compile, allocate and choose kernels
 
 
@@ -75,6 +77,8 @@ def run(name: str, cases: Sequence[Case], arguments: argparse.Namespace) -> None
     """Race the contestants of every case, print a table each, and write the file."""
     _begin(arguments.threads)
     device = torch.device(arguments.device)
+    slow = slow_precisions(device)
+    cases = [replace(case, contestants=_without(slow, case.contestants)) for case in cases]
     used = {c.dtype for case in cases for c in case.contestants if c.dtype}
     rates = {dtype: matrix_rate(dtype, device) for dtype in sorted(used)}
     results = []
@@ -85,7 +89,22 @@ def run(name: str, cases: Sequence[Case], arguments: argparse.Namespace) -> None
         print(as_text(result), flush=True)
         results.append(result)
     if arguments.out:
-        write(arguments.out, name, device, cases=results, matrix_products=rates)
+        write(arguments.out, name, device, cases=results, matrix_products=rates, left_out=slow)
+
+
+def slow_precisions(device: torch.device) -> list[str]:
+    """bf16, where a CPU multiplies it at less than `LEAST_SHARE` of the rate of fp32; says so."""
+    if device.type != "cpu":
+        return []
+    full, half = (matrix_rate(dtype, device, SMALL) for dtype in ("fp32", "bf16"))
+    if half >= LEAST_SHARE * full:
+        return []
+    print(f"bf16 is left out: {half / 1e9:.1f} GFLOP/s, fp32 {full / 1e9:.1f}")
+    return ["bf16"]
+
+
+def _without(precisions: Sequence[str], contestants: Sequence[Contestant]) -> list[Contestant]:
+    return [each for each in contestants if each.arguments.get("precision") not in precisions]
 
 
 def run_case(
@@ -175,11 +194,11 @@ def _memory(contestant: Contestant, threads: int, name: str) -> int:
     return peak_memory(device) - before
 
 
-def matrix_rate(dtype: str, device: torch.device) -> float:
+def matrix_rate(dtype: str, device: torch.device, width: int | None = None) -> float:
     """FLOP/s of square matrix products, the best of several: what this machine can do."""
     if dtype == "int8":
         return _integer_rate()
-    width = WIDTH if device.type == "cpu" else 4 * WIDTH
+    width = width or (WIDTH if device.type == "cpu" else 4 * WIDTH)
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
     left, right = (torch.randn(width, width, device=device).to(kind) for _ in range(2))
     return 2 * width**3 / _fastest(lambda: left @ right, device)

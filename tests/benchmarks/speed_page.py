@@ -59,6 +59,8 @@ def section(content: Mapping[str, Any]) -> Iterator[str]:
     if rates := content.get("matrix_products"):
         rate = ", ".join(f"{dtype} {rate / 1e9:,.0f}" for dtype, rate in rates.items())
         yield f"Matrix products of this machine, in GFLOP/s: {rate}."
+    if left_out := content.get("left_out"):
+        yield f"Left out, since this CPU multiplies it far slower than fp32: {', '.join(left_out)}."
     if "cases" in content:
         yield from heading(COLUMNS)
         for case in content["cases"]:

@@ -67,6 +67,22 @@ def test_the_filterbanks_ratio_is_that_of_its_medians(module, run_script, monkey
     assert content["command"] == "bench_frontend.py " + " ".join(map(str, words))
 
 
+@pytest.mark.parametrize(("bf16", "left"), [(19.0, ["fp32"]), (21.0, ["fp32", "bf16"])])
+def test_a_precision_that_the_cpu_is_slow_in_is_left_out(
+    module, run_script, monkeypatch, bf16, left
+):
+    """Where bf16 has a hundredth of the rate of fp32, a benchmark would not end."""
+    measuring, rates = module("measuring"), {"fp32": 100.0, "bf16": bf16}
+    monkeypatch.setattr(measuring, "matrix_rate", lambda dtype, *_: rates[dtype])
+    monkeypatch.setattr(measuring, "memory", lambda *_: 0)  # no process of its own
+    monkeypatch.setattr(module("bench_inference"), "CASES", (("tiny224", 64, 1),))
+    words = ("--rounds", 1, "--threads", 1, "--no-compiled", "--only", "ours fp32", "ours bf16")
+    content = run_script("bench_inference", *words)
+    assert [row["name"] for row in content["cases"][0]["rows"]] == [f"ours {name}" for name in left]
+    said = any("Left out" in line for line in module("speed_page").section(content))
+    assert said == ("bf16" not in left) == bool(content["left_out"])
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_inference_gives_logits(module, precision):
     work = module("networks").our_inference("tiny224", 64, 2, "cpu", precision)
@@ -268,7 +284,7 @@ def test_onnx_files_and_pytorch_are_raced_and_scored(module, model, tmp_path):
 def test_a_profile_shares_out_all_time_of_every_case(module, run_script, monkeypatch):
     monkeypatch.setattr(module("bench_profile"), "CASES", (("tiny224", 64, 2, 1),))
     monkeypatch.setattr(module("measuring"), "WIDTH", 64)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr(module("bench_profile"), "slow_precisions", lambda device: [])
     rows = run_script("bench_profile", "--rounds", 1, "--threads", 1)["rows"]
     assert [row["work"] for row in rows] == [
         f"{kind}, tiny224, 64 frames, {clips} clips, {precision}"

@@ -19,6 +19,7 @@ from train.device import (
     choose_precision,
     compile_in_place,
     round_weights,
+    warn_of_slow_bf16,
 )
 from train.evaluation import predict_logits
 from train.loop import train
@@ -48,6 +49,18 @@ def test_missing_gpu_is_refused():
 def test_cpu_multiplies_in_bf16_only_with_amx(monkeypatch, amx, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
     assert choose_precision("auto", CPU) == precision
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.5, ["20.0 times as long"]), (0.025, [])])
+def test_a_cpu_that_multiplies_slower_in_bf16_is_told(monkeypatch, caplog, seconds, said):
+    """A run that is named bf16, or that goes on in it after a machine with AMX, would crawl."""
+    taken = {torch.bfloat16: seconds, torch.float32: 0.025}
+    monkeypatch.setattr("train.device._multiply", taken.__getitem__)
+    monkeypatch.setattr("train.device.bf16_is_faster", lambda device: False)
+    for precision in ("bf16", "fp32", "int8"):
+        warn_of_slow_bf16(CPU, precision)
+    assert len(caplog.messages) == len(said)
+    assert all(text in caplog.text for text in said)
 
 
 def test_fp16_needs_a_gpu():

@@ -199,9 +199,9 @@ def test_a_folder_that_another_process_trains_in_is_refused(recipe, manifest, tm
 
 
 def test_a_run_of_auto_precision_goes_on_in_the_one_it_began_in(
-    recipe, manifest, tmp_path, monkeypatch
+    recipe, manifest, tmp_path, monkeypatch, caplog
 ):
-    """On another machine, whose own choice would be another one."""
+    """On another machine, whose own choice would be another one, and which says so."""
     recipe = replace(recipe, precision="auto")
     monkeypatch.setattr("train.device.bf16_is_faster", lambda device: True)
     with monkeypatch.context() as patch:
@@ -210,10 +210,12 @@ def test_a_run_of_auto_precision_goes_on_in_the_one_it_began_in(
             run(recipe, manifest, tmp_path / "run")
     assert read_run(tmp_path / "run").precision == "bf16"
     monkeypatch.setattr("train.device.bf16_is_faster", lambda device: False)
+    monkeypatch.setattr("train.device._multiply", lambda dtype: 4.0 / dtype.itemsize)
     seen, original = [], loop.train_step
     monkeypatch.setattr(loop, "train_step", lambda *a: seen.append(a[1].precision) or original(*a))
     run(recipe, manifest, tmp_path / "run")
     assert set(seen) == {"bf16"}
+    assert "--precision fp32 is faster" in caplog.text
     run(recipe, manifest, tmp_path / "new")
     assert seen[-1] == "fp32"
 

@@ -17,6 +17,7 @@ from train.device import (
     compile_in_place,
     require_compiler,
     round_weights,
+    warn_of_slow_bf16,
 )
 from train.run.folder import RECIPE, RunRecord, read_metrics, read_run
 from weights.card import UNTRAINED
@@ -75,6 +76,7 @@ def load_model(
     require_share(keep_tokens)
     device = choose_device(device)
     precision = choose_precision(precision, device)
+    warn_of_slow_bf16(device, precision)
     if compile:
         require_compiler(precision)
     path, run = find_model(source)

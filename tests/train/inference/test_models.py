@@ -29,6 +29,13 @@ def test_a_model_folder_is_told_with_its_size_device_and_precision(said, model_f
     assert said(model_folder, "cpu", "int8") == line + "int8"
 
 
+def test_bf16_on_a_cpu_that_is_slow_in_it_is_told(model_folder, monkeypatch, caplog):
+    monkeypatch.setattr("train.device.bf16_is_faster", lambda device: False)
+    monkeypatch.setattr("train.device._multiply", lambda dtype: 4.0 / dtype.itemsize)
+    load_model(model_folder, "cpu", "bf16")
+    assert "takes 2.0 times as long to multiply matrices in bf16" in caplog.text
+
+
 def test_a_path_below_the_current_folder_is_shown_as_one_types_it(said, run_folder, monkeypatch):
     monkeypatch.chdir(run_folder.parent)
     assert said("fold2", "cpu").startswith("model fold2/last: 549,512 parameters, 8 classes, ")
