@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
@@ -275,15 +276,17 @@ class AudioClassifier(nn.Module):
             raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
         step = size // 2 if hop is None else max(1, round(hop * rate))
         stream = windows(self._blocks(sound, sample_rate), size, step)
-        spans, probabilities = [], []
+        # Kept tensors of each batch would lie between large ones, and scatter the memory they free.
+        spans, probabilities = [], array("f")
         while batch := list(islice(stream, batch_size)):
             spans += [(start, start + len(window)) for start, window in batch]
             stacked = torch.stack([window for _, window in batch])
-            probabilities.append(self.probabilities(stacked).cpu())
+            probabilities.frombytes(self.probabilities(stacked).cpu().numpy().tobytes())
         if len(spans) > 1:
             self._warn_of_padding()
         starts, ends = (torch.tensor(spans, dtype=torch.float64) / rate).unbind(1)
-        return Timeline(starts, ends, torch.cat(probabilities), self.classes, self.multi_label)
+        scores = torch.frombuffer(probabilities, dtype=torch.float32).view(len(spans), -1)
+        return Timeline(starts, ends, scores, self.classes, self.multi_label)
 
     @torch.no_grad()
     def embed(

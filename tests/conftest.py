@@ -1,10 +1,11 @@
 """What the tests of several rooms share: real recordings, and a server on this machine."""
 
+import gc
 import http.server
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,6 +46,22 @@ def one_thread() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
+
+
+@pytest.fixture
+def tensors_alive() -> Callable[[torch.nn.Module], list[int]]:
+    """Counts all tensors whenever a module is called; where they grow, memory is scattered."""
+
+    def watch(module: torch.nn.Module) -> list[int]:
+        counts: list[int] = []
+
+        def count(*_: object) -> None:
+            counts.append(sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()))
+
+        module.register_forward_pre_hook(count)
+        return counts
+
+    return watch
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

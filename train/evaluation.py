@@ -60,8 +60,9 @@ def predict_logits(
     batches = load_batches(
         dataset, batch_sampler=order, workers=workers, pin_memory=device.type == "cuda"
     )
-    ran: list[int] = []  # clips in the order in which they ran
-    logits, targets = [], []
+    # Kept tensors of each batch would lie between large ones, and scatter the memory they free.
+    logits, targets = (torch.empty(len(clips), model.config.num_classes) for _ in range(2))
+    head_inputs = None if vectors is None else torch.empty(len(clips), model.config.width)
     quiet = None if is_main_process() else True
     bar = tqdm(total=len(clips), desc="evaluate", unit="clip", leave=False, disable=quiet)
     # Around all batches: under no_grad, not under inference_mode, autocast casts weights once.
@@ -69,16 +70,15 @@ def predict_logits(
         for batch_clips, batch in zip(order, batches, strict=True):
             _require_a_window(frontend, [clips[index] for index in batch_clips], batch.lengths)
             for rows, fbank in _inputs(frontend, batch, device, frames):
-                logits.append((model(fbank) if pad else model(fbank, pad=False)).float().cpu())
-                targets.append(batch.targets[rows])
-                ran += [batch_clips[row] for row in rows]
+                places = [batch_clips[row] for row in rows]
+                logits[places] = (model(fbank) if pad else model(fbank, pad=False)).float().cpu()
+                targets[places] = batch.targets[rows]
+                if head_inputs is not None:
+                    head_inputs[places] = inputs.pop()
             bar.update(len(batch.targets))
-    places = torch.tensor(ran, dtype=torch.int64).argsort()
     if vectors is not None:
-        vectors += torch.cat(inputs)[places]
-    found = [torch.cat(rows)[places] for rows in (logits, targets)] if ran else None
-    shards = [rows for rows in gather(found) if rows]
-    logits, targets = (torch.cat(rows) for rows in zip(*shards, strict=True))
+        vectors += head_inputs
+    logits, targets = (torch.cat(shards) for shards in zip(*gather((logits, targets)), strict=True))
     return logits, targets
 
 

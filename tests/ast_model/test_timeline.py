@@ -1,5 +1,6 @@
 """Long recordings: every sample is heard, and blocks do not matter."""
 
+from copy import deepcopy
 from itertools import pairwise
 
 import numpy as np
@@ -189,3 +190,11 @@ def test_segments_are_the_time_that_windows_over_the_threshold_cover(heard, hop)
     found = [range(round(start / tick), round(end / tick)) for start, end, _, _ in segments]
     assert sorted(t for ticks in found for t in ticks) == sorted(covered)  # and none twice
     assert all(a.stop < b.start for a, b in pairwise(found))
+
+
+def test_a_timeline_keeps_no_tensor_of_a_window(classifier, tensors_alive):
+    """They lay between large ones: 24 hours took 300 MB more than 4."""
+    model = deepcopy(classifier)
+    counts = tensors_alive(model.model)
+    model.timeline(torch.zeros(60_000), batch_size=1)
+    assert len(counts) > 20 and max(counts[2:]) == counts[2]

@@ -72,7 +72,7 @@ def test_a_precision_that_the_cpu_is_slow_in_is_left_out(
     module, run_script, monkeypatch, bf16, left
 ):
     """Where bf16 has a hundredth of the rate of fp32, a benchmark would not end."""
-    measuring, rates = module("measuring"), {"fp32": 100.0, "bf16": bf16}
+    measuring, rates = module("measuring"), {"fp32": 100.0, "bf16": bf16, "int8": 100.0}
     monkeypatch.setattr(measuring, "matrix_rate", lambda dtype, *_: rates[dtype])
     monkeypatch.setattr(measuring, "memory", lambda *_: 0)  # no process of its own
     monkeypatch.setattr(module("bench_inference"), "CASES", (("tiny224", 64, 1),))

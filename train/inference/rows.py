@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -75,14 +76,15 @@ def row_timeline(
     """
     rate = classifier.frontend.config.sample_rate
     stream = rows_of(blocks, ROW_SECONDS * rate, classifier.frontend.fbank.window_size)
-    lengths, probabilities = [], []
+    # Kept tensors of each batch would lie between large ones, and scatter the memory they free.
+    lengths, probabilities = [], array("f")
     while batch := list(islice(stream, batch_size)):
         lengths += [len(row) for row in batch]
         stacked, own = pad_sequence(batch, batch_first=True), torch.tensor(lengths[-len(batch) :])
-        probabilities.append(classifier.probabilities(stacked, own).cpu())
+        probabilities.frombytes(classifier.probabilities(stacked, own).cpu().numpy().tobytes())
     if not lengths:
         raise Unreadable(f"{path} is too short for a row: a model needs at least 25 ms")
     starts = torch.arange(len(lengths), dtype=torch.float64) * ROW_SECONDS
     ends = starts + torch.tensor(lengths, dtype=torch.float64) / rate
-    found = torch.cat(probabilities)
+    found = torch.frombuffer(probabilities, dtype=torch.float32).view(len(lengths), -1)
     return Timeline(starts, ends, found, classifier.classes, classifier.multi_label)

@@ -122,15 +122,18 @@ class Pretraining:
         batches = load_batches(
             dataset, batch_sampler=order, workers=workers, pin_memory=device.type == "cuda"
         )
-        found, quiet = [torch.zeros(0, len(names))], None if is_main_process() else True
+        # Kept tensors of each batch would lie between large ones, and scatter the memory they free.
+        found, done = torch.empty(len(own), len(names)), 0
+        quiet = None if is_main_process() else True
         bar = tqdm(total=len(own), desc="evaluate", unit="clip", leave=False, disable=quiet)
         # Around all batches: under no_grad, autocast casts weights once.
         with bar, autocast(device, state.precision):
             for batch in batches:
                 losses = model(*self.network_input(state, batch))
-                found.append(torch.stack([getattr(losses, each) for each in names], 1).cpu())
+                before, done = done, done + len(batch.lengths)
+                found[before:done] = torch.stack([getattr(losses, each) for each in names], 1)
                 bar.update(len(batch.lengths))
-        outputs = torch.cat(gather(torch.cat(found)))
+        outputs = torch.cat(gather(found))
         if not outputs.isfinite().all():
             raise ValueError(
                 f"{run.folder / name} in epoch {state.epoch + 1}: scores of "

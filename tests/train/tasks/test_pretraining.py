@@ -119,6 +119,21 @@ def test_every_epoch_hides_other_patches_and_validation_the_same(
     assert torch.equal(*scores)
 
 
+def test_scoring_keeps_no_tensor_of_a_batch(
+    pretraining_recipe, unlabelled_manifest, straight, tensors_alive
+):
+    """They lay between large ones, and scattered the memory that those free."""
+    recipe = replace(pretraining_recipe, batch_size=1)
+    task = task_of(recipe)
+    model = task.empty_model(load_state(straight)["config"])
+    state = loop.TrainState.before_training(recipe, "fp32", torch.device("cpu"), model, 2)
+    counts = tensors_alive(model)
+    options = {"run": None, "state": state, "cache": None, "workers": 0}
+    scores, _ = task.evaluate(model, unlabelled_manifest.clips[:8], **options)
+    assert len(counts) == len(scores) == 8
+    assert max(counts[2:]) == counts[2]
+
+
 def test_pretraining_goes_on_from_another_encoder(
     pretraining_recipe, unlabelled_manifest, straight, tmp_path
 ):
