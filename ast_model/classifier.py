@@ -276,7 +276,7 @@ class AudioClassifier(nn.Module):
             raise ValueError(f"batch_size {batch_size} is not positive; use at least 1")
         step = size // 2 if hop is None else max(1, round(hop * rate))
         stream = windows(self._blocks(sound, sample_rate), size, step)
-        # Kept tensors of each batch would lie between large ones, and scatter the memory they free.
+        # Kept tensors of each batch would lie between large ones, and scatter what those free.
         spans, probabilities = [], array("f")
         while batch := list(islice(stream, batch_size)):
             spans += [(start, start + len(window)) for start, window in batch]

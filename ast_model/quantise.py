@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-LEVELS = 127  # the largest integer of a weight
 FULL_RANGE = ("avx512_vnni", "avx_vnni", "amx_int8")  # x86 that sums products in 32 bits
 ENGINES = ("onednn", "x86", "fbgemm", "qnnpack")  # PyTorch's quantised kernels, fastest first
 
@@ -22,8 +21,9 @@ class Int8Linear(nn.Module):
 
     Weights have a scale for each output, inputs a scale and an offset for each call: those of the
     smallest and the largest value in the batch, so that a clip's scores depend a little on the
-    other clips. Inputs have only 7 bits where the CPU sums products of 8 bits in 16, which 8 bits
-    would overflow.
+    other clips. Weights have only 7 bits where the CPU adds two products in 16 bits, which those of 8
+    and 8 bits would overflow; inputs of 7 bits would be less exact, since their one scale is that
+    of the largest.
 
     Args:
         linear: float32, on the CPU.
@@ -32,14 +32,15 @@ class Int8Linear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()  # (O, I)
-        scale = (weight.abs().amax(dim=1).double() / LEVELS).clamp(min=torch.finfo().tiny)
+        scale = (weight.abs().amax(dim=1).double() / largest_integer()).clamp(
+            min=torch.finfo().tiny
+        )
         zero = torch.zeros(len(weight), dtype=torch.int64)
         integers = torch.quantize_per_channel(weight, scale, zero, axis=0, dtype=torch.qint8)
         with _engine():
             bias = None if linear.bias is None else linear.bias.detach()
             self.packed = torch.ops.quantized.linear_prepack(integers, bias)
         self.outputs = linear.out_features
-        self.reduce_range = not any(map(torch.cpu.get_capabilities().get, FULL_RANGE))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, I) -> (B, N, O); NaN throughout where a token is NaN or infinite.
@@ -51,7 +52,12 @@ class Int8Linear(nn.Module):
         if not some.sum().isfinite():
             return tokens.new_full((*tokens.shape[:-1], self.outputs), math.nan)
         with _engine():
-            return torch.ops.quantized.linear_dynamic(tokens, self.packed, self.reduce_range)
+            return torch.ops.quantized.linear_dynamic(tokens, self.packed, reduce_range=False)
+
+
+def largest_integer() -> int:
+    """Of a weight on this CPU."""
+    return 127 if any(map(torch.cpu.get_capabilities().get, FULL_RANGE)) else 63
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def predict_logits(
     batches = load_batches(
         dataset, batch_sampler=order, workers=workers, pin_memory=device.type == "cuda"
     )
-    # Kept tensors of each batch would lie between large ones, and scatter the memory they free.
+    # Kept tensors of each batch would lie between large ones, and scatter what those free.
     logits, targets = (torch.empty(len(clips), model.config.num_classes) for _ in range(2))
     head_inputs = None if vectors is None else torch.empty(len(clips), model.config.width)
     quiet = None if is_main_process() else True

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ast_model import AST, ASTConfig
-from ast_model.quantise import Int8Linear, quantise
+from ast_model.quantise import Int8Linear, largest_integer, quantise
 
 
 @pytest.fixture
@@ -29,8 +29,19 @@ def test_a_layer_is_within_two_percent(bias):
     tokens = torch.randn(2, 50, 192)
     expected, found = linear(tokens), Int8Linear(linear)(tokens)
     errors = (found - expected).flatten(0, 1).norm(dim=0) / expected.flatten(0, 1).norm(dim=0)
-    assert errors.max() < (0.02 if not Int8Linear(linear).reduce_range else 0.04)
+    assert errors.max() < (0.02 if largest_integer() == 127 else 0.03)
     assert errors.min() > 0  # it did round
+
+
+@torch.inference_mode()
+def test_the_largest_sums_do_not_overflow():
+    """On an x86 CPU without VNNI two products are added in 16 bits."""
+    linear = nn.Linear(64, 8, bias=False)
+    linear.weight.fill_(1.0)
+    linear.weight[::2] *= -1
+    tokens = torch.ones(2, 64)
+    tokens[0, 0] = 0  # the smallest of the batch
+    torch.testing.assert_close(Int8Linear(linear)(tokens), linear(tokens), rtol=1e-3, atol=0)
 
 
 @torch.inference_mode()
@@ -47,7 +58,11 @@ def test_a_model_stays_near_float32_and_keeps_its_order(model):
     engine = torch.backends.quantized.engine
     fast = quantise(model)
     assert relative(fast.embed(fbank), exact.embed(fbank)) < 0.05
-    assert torch.equal(fast(fbank).argmax(-1), exact(fbank).argmax(-1))
+    found, expected = fast(fbank), exact(fbank)
+    first, second = expected.topk(2).values.unbind(-1)
+    clear = first - second > 0.05  # random weights: other clips are all but tied
+    assert clear.any()
+    assert torch.equal(found[clear].argmax(-1), expected[clear].argmax(-1))
     assert torch.backends.quantized.engine == engine
 
 

@@ -76,7 +76,7 @@ def row_timeline(
     """
     rate = classifier.frontend.config.sample_rate
     stream = rows_of(blocks, ROW_SECONDS * rate, classifier.frontend.fbank.window_size)
-    # Kept tensors of each batch would lie between large ones, and scatter the memory they free.
+    # Kept tensors of each batch would lie between large ones, and scatter what those free.
     lengths, probabilities = [], array("f")
     while batch := list(islice(stream, batch_size)):
         lengths += [len(row) for row in batch]

@@ -122,7 +122,7 @@ class Pretraining:
         batches = load_batches(
             dataset, batch_sampler=order, workers=workers, pin_memory=device.type == "cuda"
         )
-        # Kept tensors of each batch would lie between large ones, and scatter the memory they free.
+        # Kept tensors of each batch would lie between large ones, and scatter what those free.
         found, done = torch.empty(len(own), len(names)), 0
         quiet = None if is_main_process() else True
         bar = tqdm(total=len(own), desc="evaluate", unit="clip", leave=False, disable=quiet)
