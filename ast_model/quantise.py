@@ -21,9 +21,9 @@ class Int8Linear(nn.Module):
 
     Weights have a scale for each output, inputs a scale and an offset for each call: those of the
     smallest and the largest value in the batch, so that a clip's scores depend a little on the
-    other clips. Weights have only 7 bits where the CPU adds two products in 16 bits, which those of 8
-    and 8 bits would overflow; inputs of 7 bits would be less exact, since their one scale is that
-    of the largest.
+    other clips. Weights have only 7 bits where the CPU adds two products in 16 bits, which those
+    of 8 and 8 bits would overflow; inputs of 7 bits would be less exact, since their one scale is
+    that of the largest.
 
     Args:
         linear: float32, on the CPU.
