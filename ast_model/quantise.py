@@ -32,9 +32,7 @@ class Int8Linear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()  # (O, I)
-        scale = (weight.abs().amax(dim=1).double() / largest_integer()).clamp(
-            min=torch.finfo().tiny
-        )
+        scale = (weight.abs().amax(dim=1).double() / largest_weight()).clamp(min=torch.finfo().tiny)
         zero = torch.zeros(len(weight), dtype=torch.int64)
         integers = torch.quantize_per_channel(weight, scale, zero, axis=0, dtype=torch.qint8)
         with _engine():
@@ -55,8 +53,8 @@ class Int8Linear(nn.Module):
             return torch.ops.quantized.linear_dynamic(tokens, self.packed, reduce_range=False)
 
 
-def largest_integer() -> int:
-    """Of a weight on this CPU."""
+def largest_weight() -> int:
+    """The integer that the largest weight of an output becomes on this CPU."""
     return 127 if any(map(torch.cpu.get_capabilities().get, FULL_RANGE)) else 63
 
 

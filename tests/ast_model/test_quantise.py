@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ast_model import AST, ASTConfig
-from ast_model.quantise import Int8Linear, largest_integer, quantise
+from ast_model.quantise import Int8Linear, largest_weight, quantise
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_layer_is_within_two_percent(bias):
     tokens = torch.randn(2, 50, 192)
     expected, found = linear(tokens), Int8Linear(linear)(tokens)
     errors = (found - expected).flatten(0, 1).norm(dim=0) / expected.flatten(0, 1).norm(dim=0)
-    assert errors.max() < (0.02 if largest_integer() == 127 else 0.03)
+    assert errors.max() < (0.02 if largest_weight() == 127 else 0.03)
     assert errors.min() > 0  # it did round
 
 
